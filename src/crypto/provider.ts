@@ -1,0 +1,40 @@
+import type { EspCipher } from '#crypto/suites'
+
+/**
+ * The primitives the core needs, injected. `node.ts` (node:crypto, OpenSSL) is the default, `noble.ts` (audited
+ * TypeScript) the fallback and the cross-check: a test runs every primitive through both.
+ * All lengths are octets. Nothing here throws for bytes a peer sent: a failed check is `undefined` or `false`.
+ */
+export interface CryptoProvider {
+  readonly name: string
+  random(length: number): Uint8Array
+  hmac(hash: HashName, key: Uint8Array, data: Uint8Array): Uint8Array
+  hash(hash: HashName | 'sha1', data: Uint8Array): Uint8Array
+  /** A fresh X25519 key pair (RFC 7748). */
+  x25519Generate(): KeyPair
+  /** Undefined when the result is all zero (RFC 7748 section 6.1) or the public value has a wrong length. */
+  x25519Agree(privateKey: Uint8Array, peerPublicKey: Uint8Array): Uint8Array | undefined
+  /** Ed25519 (RFC 8032). `seed` is the 32-octet private key. */
+  ed25519Generate(): KeyPair
+  ed25519PublicKey(seed: Uint8Array): Uint8Array
+  ed25519Sign(seed: Uint8Array, message: Uint8Array): Uint8Array
+  ed25519Verify(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean
+  /** An AEAD under one key; import once, use often. `key` excludes the salt. */
+  aead(cipher: EspCipher, key: Uint8Array): Aead
+}
+
+export type HashName = 'sha256' | 'sha384' | 'sha512'
+
+export interface KeyPair {
+  readonly privateKey: Uint8Array
+  readonly publicKey: Uint8Array
+}
+
+/** `nonce` is 12 octets: salt and explicit IV. The 16-octet tag stands behind the ciphertext. */
+export interface Aead {
+  seal(nonce: Uint8Array, plaintext: Uint8Array, associated: Uint8Array): Uint8Array
+  /** Undefined when the tag does not verify. */
+  open(nonce: Uint8Array, sealed: Uint8Array, associated: Uint8Array): Uint8Array | undefined
+  /** Forgets the key. */
+  destroy(): void
+}

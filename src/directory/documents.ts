@@ -1,0 +1,45 @@
+import type { NodeId } from '#base/ids'
+import type { Ip, Prefix } from '#base/ip'
+import type { UnixTime } from '#base/time'
+import type { ExitPolicy } from '#nat/rules'
+
+/**
+ * What the directory says, as values. `descriptor.ts` and `consensus.ts` turn signed bytes into these and
+ * back; nobody else parses documents.
+ */
+export interface NodeDescriptor {
+  readonly nodeId: NodeId
+  /** Ed25519 identity key, 32 octets; `nodeId` is its SHA-256. */
+  readonly identityKey: Uint8Array
+  /** Ed25519 key the node signs IKE_AUTH with, 32 octets. */
+  readonly ikeKey: Uint8Array
+  /** Chosen by the operator, 1..19 of [a-z0-9-], unique in a consensus. For people; programs use `nodeId`. */
+  readonly name: string
+  readonly address: Ip
+  /** IKE port; 500 unless said otherwise. */
+  readonly port: number
+  readonly roles: readonly NodeRole[]
+  readonly exitPolicy: ExitPolicy
+  readonly published: UnixTime
+  readonly software: string
+}
+
+export type NodeRole = 'entry' | 'middle' | 'exit'
+
+/** A node as the consensus lists it: its own words plus what the directory assigned. */
+export interface ConsensusNode extends NodeDescriptor {
+  /** Private addresses this node lends. Disjoint from every other node's. */
+  readonly pool: Prefix
+}
+
+export interface Consensus {
+  readonly validAfter: UnixTime
+  readonly freshUntil: UnixTime
+  readonly validUntil: UnixTime
+  /** Grows by one with every document: an older one is a replay. */
+  readonly serial: number
+  /** All pools are carved from it. */
+  readonly poolSpace: Prefix
+  /** Sorted by nodeId. */
+  readonly nodes: readonly ConsensusNode[]
+}

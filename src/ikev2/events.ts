@@ -1,0 +1,184 @@
+import type { ErrorCode } from '#base/errors'
+import type { IkeSaId, Spi } from '#base/ids'
+import type { Ip, UdpPath } from '#base/ip'
+import type { Duration } from '#base/time'
+import type { EspCipher } from '#crypto/suites'
+
+/**
+ * The face of the IKEv2 engine: what its owner tells it and what it says back. The engine itself
+ * (`engine.ts`) knows nothing of telescopes, pools or nodes.
+ *
+ * Terms are those of RFC 7296. "Local" and "remote" are as seen by this engine.
+ */
+
+export type IkeInput = { readonly kind: 'datagram'; readonly path: UdpPath; readonly bytes: Uint8Array }
+
+/** In the order they must be performed: see `Machine`. */
+export type IkeOutput =
+  | { readonly kind: 'transmit'; readonly path: UdpPath; readonly bytes: Uint8Array }
+  | IkeEvent
+
+export type IkeEvent =
+  /** Both sides are authenticated. Comes before the `child.established` of the same exchange. */
+  | IkeEstablished
+  /** A Child SA exists: install it. For a responder this comes before the reply is transmitted. */
+  | ChildEstablished
+  /** A Child SA is gone (deleted by either side, or with its IKE SA): remove it. */
+  | { readonly kind: 'child.closed'; readonly sa: IkeSaId; readonly child: ChildSa }
+  /** The IKE SA is gone and its id is free of meaning. Every child was closed before. */
+  | {
+      readonly kind: 'ike.closed'
+      readonly sa: IkeSaId
+      readonly role: IkeRole
+      readonly path: UdpPath
+      readonly reason: ErrorCode
+      readonly detail: string
+    }
+  /** One of our exchanges was answered. `duration` counts from the first transmission. */
+  | {
+      readonly kind: 'exchange'
+      readonly sa: IkeSaId
+      readonly name: string
+      readonly duration: Duration
+      readonly transmissions: number
+    }
+  /** Secrets for the key log; emitted only when the engine was made with `keyLog: true`. */
+  | IkeKeys
+  /** Something was refused or ignored: counted, never fatal to others. `counter` is a short stable name. */
+  | { readonly kind: 'refused'; readonly counter: string; readonly detail: string }
+
+export interface IkeEstablished {
+  readonly kind: 'ike.established'
+  readonly sa: IkeSaId
+  readonly role: IkeRole
+  readonly path: UdpPath
+  readonly peer: PeerIdentity
+  readonly suite: string
+  /** The address lent by this exchange: to us (initiator) or by us (responder). */
+  readonly leased?: Ip
+}
+
+export interface ChildEstablished {
+  readonly kind: 'child.established'
+  readonly sa: IkeSaId
+  readonly role: IkeRole
+  readonly path: UdpPath
+  readonly peer: PeerIdentity
+  readonly leased?: Ip
+  readonly child: ChildSa
+}
+
+export interface IkeKeys {
+  readonly kind: 'keys'
+  readonly sa: IkeSaId
+  readonly path: UdpPath
+  readonly spiInitiator: Uint8Array
+  readonly spiResponder: Uint8Array
+  /** Key with its 4 octets of salt. */
+  readonly skEi: Uint8Array
+  readonly skEr: Uint8Array
+  readonly cipher: EspCipher
+}
+
+export type IkeRole = 'initiator' | 'responder'
+
+export interface ChildSa {
+  /** On packets we receive; chosen by us. */
+  readonly inboundSpi: Spi
+  /** On packets we send; chosen by the peer. */
+  readonly outboundSpi: Spi
+  readonly cipher: EspCipher
+  /** Key and salt of each direction. The receiver of this event owns them and wipes them. */
+  readonly inboundKey: Uint8Array
+  readonly outboundKey: Uint8Array
+  readonly esn: boolean
+  readonly localSelectors: readonly TrafficSelector[]
+  readonly remoteSelectors: readonly TrafficSelector[]
+}
+
+/** An IPv4 address range with ports (RFC 7296 section 3.13.1). */
+export interface TrafficSelector {
+  /** 0 is any. */
+  readonly protocol: number
+  readonly startPort: number
+  readonly endPort: number
+  readonly startAddress: Ip
+  readonly endAddress: Ip
+}
+
+export const ANY_SELECTOR: TrafficSelector = {
+  protocol: 0,
+  startPort: 0,
+  endPort: 65535,
+  startAddress: '0.0.0.0' as Ip,
+  endAddress: '255.255.255.255' as Ip,
+}
+
+/** ID payload (RFC 7296 section 3.5, RFC 7619 section 2.2): type and data as on the wire. */
+export interface IkeId {
+  readonly type: number
+  readonly data: Uint8Array
+}
+
+/** Who the peer proved to be. `none` is NULL authentication (RFC 7619): two such peers are never the same. */
+export type PeerIdentity =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'key'; readonly id: IkeId; readonly publicKey: Uint8Array }
+
+/** How we prove who we are. */
+export type LocalCredential =
+  /** NULL authentication with an empty ID_NULL. */
+  | { readonly kind: 'null' }
+  /** Method 14 with Ed25519 (RFC 7427, RFC 8420). `privateKey` is the 32-octet seed. */
+  | {
+      readonly kind: 'ed25519'
+      readonly id: IkeId
+      readonly privateKey: Uint8Array
+      readonly publicKey: Uint8Array
+    }
+
+/** What we demand of a peer before anything else happens. */
+export interface ExpectedPeer {
+  readonly id: IkeId
+  /** Ed25519, 32 octets, pinned from the directory. */
+  readonly publicKey: Uint8Array
+}
+
+/** One IKE SA to be initiated. */
+export interface InitiateRequest {
+  readonly path: UdpPath
+  readonly credential: LocalCredential
+  readonly peer: ExpectedPeer
+  /** Ask for an INTERNAL_IP4_ADDRESS; then our selector must come back as exactly that address. */
+  readonly requestAddress: boolean
+  /** Proposed selectors. The answer must equal them (or the leased /32 on our side): no silent narrowing. */
+  readonly localSelectors: readonly TrafficSelector[]
+  readonly remoteSelectors: readonly TrafficSelector[]
+  /** ESP ciphers in order of preference. */
+  readonly espCiphers: readonly EspCipher[]
+  /** Liveness: check the peer after this much silence; absent = never (hops 2 and beyond). */
+  readonly liveness?: Duration
+  /** Lower bound of the first retransmission timeout; deeper hops wait longer. */
+  readonly initialTimeout?: Duration
+  /** Give up an exchange after this long. */
+  readonly patience?: Duration
+}
+
+/** What a responder decides, synchronously and without I/O. */
+export interface ResponderPolicy {
+  readonly credential: LocalCredential & { kind: 'ed25519' }
+  /** May a NULL-authenticated peer come from here? Undefined: yes. */
+  admitAnonymous(path: UdpPath): ErrorCode | undefined
+  /** The pinned key of a peer that claims this identity; undefined: a stranger. */
+  publicKeyOf(id: IkeId, path: UdpPath): Uint8Array | undefined
+  /** A fresh address for this IKE SA, or undefined when the pool is exhausted. */
+  lease(sa: IkeSaId, path: UdpPath): Ip | undefined
+  /** Selectors for an authenticated (key) peer; undefined: refuse. Anonymous peers get exactly lease <-> any. */
+  selectorsFor(
+    id: IkeId,
+    proposedLocal: readonly TrafficSelector[],
+    proposedRemote: readonly TrafficSelector[],
+  ): { readonly local: readonly TrafficSelector[]; readonly remote: readonly TrafficSelector[] } | undefined
+  readonly espCiphers: readonly EspCipher[]
+  readonly liveness?: Duration
+}
