@@ -29,6 +29,7 @@ export interface Rule {
 export type Match =
   | {
       readonly kind: 'source' | 'destination'
+      /** At least one. With `negate`, exactly one: iptables cannot say "none of these". */
       readonly prefixes: readonly Prefix[]
       readonly negate?: boolean
     }
@@ -36,7 +37,8 @@ export type Match =
   | {
       readonly kind: 'destination-port' | 'source-port'
       readonly protocol: 'tcp' | 'udp'
-      readonly ports: readonly number[]
+      /** At least one; a pair is a range, both ends included. */
+      readonly ports: readonly (number | readonly [first: number, last: number])[]
       readonly negate?: boolean
     }
   | { readonly kind: 'icmp-type'; readonly type: number; readonly code?: number }
