@@ -1,0 +1,519 @@
+/**
+ * The client of the overlay: fail-closed guard first, then circuits, each a telescope of IKE negotiations run
+ * through the layers already built.
+ *
+ *   start      guard (packet filter, block policies, default route into the plane's device)
+ *   consensus  choose a path, pin its entry, negotiate hop 1, 2, ... ; the newest private address carries the next
+ *   open       applications use the innermost address; a lost default circuit is rebuilt on another path
+ *   stop       hops are deleted from the inside outwards; the guard is the last thing to go
+ *
+ * Every circuit of a client uses the same entry (its guard), so only one foreign address ever needs a way
+ * outside the telescope.
+ */
+import type { ErrorCode } from '#base/errors'
+import type { CircuitId, IkeSaId, NodeId } from '#base/ids'
+import { host, type Ip, prefix, type UdpPath } from '#base/ip'
+import type { Machine } from '#base/machine'
+import type { Rng } from '#base/rng'
+import { after, type Duration, earliest, type Instant, SECOND, TimerTable } from '#base/time'
+import type { CryptoProvider } from '#crypto/provider'
+import type { EspCipher } from '#crypto/suites'
+import type { Consensus, ConsensusNode } from '#directory/documents'
+import { IkeEngine } from '#ikev2/engine'
+import { ANY_SELECTOR, type ChildEstablished, type IkeEvent, type IkeKeys } from '#ikev2/events'
+import type { FilterContext } from '#nat/rules'
+import { clientRules } from '#nat/rulesets'
+import { nodeIdentity } from '#overlay/identity'
+import { choosePath } from '#overlay/path'
+import type { Effect, HostOperation, RouteSpec } from '#overlay/ports'
+import { clientGuard, clientGuardRemove, type GuardPlan } from '#telescope/plan'
+import { INNER_MSS, INNER_MTU } from '#telescope/plane'
+import { ReqIdAllocator } from '#telescope/reqids'
+import { Telescope } from '#telescope/telescope'
+
+export interface ClientOptions {
+  /** Our own address toward the entry. */
+  readonly self: Ip
+  readonly directory: { readonly address: Ip; readonly port: number }
+  readonly context: FilterContext
+  /** Layers of a circuit, 1..5. */
+  readonly hops: number
+  /** Offered in this order. One constant for all clients unless the user insists. */
+  readonly ciphers: readonly EspCipher[]
+  /** Names of the nodes the default circuit must use. */
+  readonly path?: readonly string[]
+  /** Allow two nodes of one /16: for test networks only. */
+  readonly sameNetwork?: boolean
+  readonly crypto: CryptoProvider
+  readonly rng: Rng
+  readonly keyLog?: boolean
+}
+
+export type ClientInput =
+  | { readonly kind: 'start' }
+  | { readonly kind: 'datagram'; readonly path: UdpPath; readonly bytes: Uint8Array }
+  | { readonly kind: 'consensus'; readonly consensus: Consensus }
+  /** One more circuit; `ticket` comes back in the event that says how it ended. */
+  | {
+      readonly kind: 'build'
+      readonly ticket: number
+      readonly path?: readonly string[]
+      readonly hops?: number
+    }
+  | { readonly kind: 'close'; readonly circuit: CircuitId }
+  | { readonly kind: 'stop' }
+  /** A plane or host effect could not be performed. */
+  | {
+      readonly kind: 'effect.failed'
+      readonly effect: Effect<ClientEvent>
+      readonly code: ErrorCode
+      readonly detail: string
+    }
+
+export type ClientEvent =
+  | { readonly kind: 'circuit.open'; readonly circuit: Telescope; readonly ticket?: number }
+  /** The circuit could not be built, or is lost. */
+  | {
+      readonly kind: 'circuit.failed'
+      readonly circuit?: Telescope
+      readonly ticket?: number
+      readonly code: ErrorCode
+      readonly detail: string
+    }
+  | { readonly kind: 'circuit.closed'; readonly circuit: Telescope }
+  | { readonly kind: 'keys'; readonly keys: IkeKeys }
+  | { readonly kind: 'refused'; readonly counter: string; readonly detail: string }
+  /** The guard is gone: the daemon may end. */
+  | { readonly kind: 'stopped' }
+
+export type ClientState = 'waiting-for-consensus' | 'building' | 'ready' | 'failed' | 'stopping' | 'stopped'
+
+/** A node that failed is not chosen again for this long, if others are left. */
+const AVOID: Duration = 120 * SECOND
+const REBUILD_FIRST: Duration = 1 * SECOND
+const REBUILD_MAX: Duration = 30 * SECOND
+/** How long a hop may take to answer before its circuit is given up. */
+const HOP_PATIENCE: Duration = 10 * SECOND
+/** Liveness of the innermost hop proves all below; a fixed schedule, the same for every client. */
+const LIVENESS: Duration = 30 * SECOND
+/** A stop waits this long for nodes to confirm deletion. */
+const STOP_PATIENCE: Duration = 2 * SECOND
+/** Two halves of the address space: more specific than a host's default route, which stays untouched beneath. */
+const EVERYWHERE = [prefix('0.0.0.0/1'), prefix('128.0.0.0/1')]
+
+interface Circuit {
+  readonly telescope: Telescope
+  readonly ticket?: number
+  readonly isDefault: boolean
+}
+
+export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> {
+  readonly #options: ClientOptions
+  readonly #ike: IkeEngine
+  readonly #effects: Effect<ClientEvent>[] = []
+  readonly #circuits = new Map<CircuitId, Circuit>()
+  readonly #circuitOf = new Map<IkeSaId, Circuit>()
+  readonly #reqids = new ReqIdAllocator()
+  readonly #timers = new TimerTable<'rebuild' | 'stop'>()
+  readonly #avoid = new Map<NodeId, Instant>()
+  #state: ClientState = 'waiting-for-consensus'
+  #consensus: Consensus | undefined
+  #entry: ConsensusNode | undefined
+  #nextCircuit = 1
+  #backoff = REBUILD_FIRST
+  #now = 0 as Instant
+
+  constructor(options: ClientOptions) {
+    this.#options = options
+    this.#ike = new IkeEngine({ crypto: options.crypto, ...(options.keyLog ? { keyLog: true } : {}) })
+  }
+
+  get state(): ClientState {
+    return this.#state
+  }
+
+  get consensus(): Consensus | undefined {
+    return this.#consensus
+  }
+
+  get circuits(): readonly { readonly telescope: Telescope; readonly isDefault: boolean }[] {
+    return [...this.#circuits.values()]
+  }
+
+  counters(): Record<string, number> {
+    return this.#ike.counters()
+  }
+
+  handle(input: ClientInput, now: Instant): void {
+    this.#now = now
+    switch (input.kind) {
+      case 'start':
+        this.#raiseGuard()
+        break
+      case 'datagram':
+        this.#ike.handle({ kind: 'datagram', path: input.path, bytes: input.bytes }, now)
+        break
+      case 'consensus':
+        this.#consensus = input.consensus
+        if (this.#state === 'waiting-for-consensus') this.#ensureDefault()
+        break
+      case 'build':
+        this.#build({
+          ticket: input.ticket,
+          ...(input.path ? { path: input.path } : {}),
+          ...(input.hops ? { hops: input.hops } : {}),
+        })
+        break
+      case 'close': {
+        const circuit = this.#circuits.get(input.circuit)
+        if (circuit !== undefined) this.#close(circuit)
+        break
+      }
+      case 'stop':
+        this.#stop()
+        break
+      case 'effect.failed':
+        this.#effectFailed(input.effect, input.code, input.detail)
+        break
+    }
+    this.#drain()
+  }
+
+  tick(now: Instant): void {
+    this.#now = now
+    this.#ike.tick(now)
+    for (const timer of this.#timers.expired(now)) {
+      if (timer === 'rebuild') this.#ensureDefault()
+      else this.#abandonAll()
+    }
+    this.#drain()
+  }
+
+  poll(): Effect<ClientEvent> | undefined {
+    return this.#effects.shift()
+  }
+
+  nextTimeout(): Instant | undefined {
+    return earliest(this.#ike.nextTimeout(), this.#timers.next())
+  }
+
+  // -------------------------------------------------------------------------------------------- guard
+
+  #guard(entries: readonly ConsensusNode[]): GuardPlan {
+    return {
+      self: this.#options.self,
+      entries: entries.map((node) => node.address),
+      directory: this.#options.directory,
+    }
+  }
+
+  #raiseGuard(): void {
+    const { directory } = this.#options
+    this.#host(this.#filter([]))
+    this.#plane(clientGuard(this.#guard([])))
+    this.#host({ kind: 'route.add', route: uplink(directory.address) }, ...this.#defaultRoutes('route.add'))
+  }
+
+  /** The filter outlives everything else: whatever is removed before it, nothing can leave. */
+  #lowerGuard(): void {
+    this.#host(...this.#defaultRoutes('route.remove'))
+    this.#unpinEntry()
+    this.#host({ kind: 'route.remove', route: uplink(this.#options.directory.address) })
+    this.#plane(clientGuardRemove(this.#guard([])))
+    this.#host({ kind: 'firewall.clear', owner: 'ippriv_client' })
+    this.#state = 'stopped'
+    this.#event({ kind: 'stopped' })
+  }
+
+  /** Lets the daemon's own IKE and ESP reach one entry, and nothing else. */
+  #pinEntry(entry: ConsensusNode): void {
+    if (this.#entry?.nodeId === entry.nodeId) return
+    this.#unpinEntry()
+    this.#entry = entry
+    this.#host({ kind: 'route.add', route: uplink(entry.address) }, this.#filter([entry.address]))
+    this.#plane(clientGuard(this.#guard([entry])))
+  }
+
+  #unpinEntry(): void {
+    if (this.#entry === undefined) return
+    const withEntry = clientGuardRemove(this.#guard([this.#entry]))
+    const without = new Set(clientGuardRemove(this.#guard([])).map((operation) => JSON.stringify(operation)))
+    this.#plane(withEntry.filter((operation) => !without.has(JSON.stringify(operation))))
+    this.#host(this.#filter([]), { kind: 'route.remove', route: uplink(this.#entry.address) })
+    this.#entry = undefined
+  }
+
+  #filter(entries: readonly Ip[]): HostOperation {
+    const { directory, context } = this.#options
+    return { kind: 'firewall.set', rules: clientRules({ entries, directory, context }) }
+  }
+
+  #defaultRoutes(kind: 'route.add' | 'route.remove', source?: Ip): HostOperation[] {
+    return EVERYWHERE.map((destination) => ({
+      kind,
+      route: {
+        destination,
+        via: 'overlay',
+        mtu: INNER_MTU,
+        advmss: INNER_MSS,
+        ...(source ? { source } : {}),
+      },
+    }))
+  }
+
+  // -------------------------------------------------------------------------------------------- circuits
+
+  #ensureDefault(): void {
+    if (this.#isStopping || this.#consensus === undefined || this.#default !== undefined) return
+    this.#state = 'building'
+    this.#build(this.#options.path ? { path: this.#options.path } : {})
+  }
+
+  #build(wish: { ticket?: number; path?: readonly string[]; hops?: number }): void {
+    const ticket = wish.ticket === undefined ? {} : { ticket: wish.ticket }
+    const fail = (code: ErrorCode, detail: string): void => {
+      this.#event({ kind: 'circuit.failed', code, detail, ...ticket })
+      if (wish.ticket === undefined) this.#rebuildLater()
+    }
+    if (this.#isStopping) return fail('IPP_CIRCUIT_UNKNOWN', 'the client is stopping')
+    if (this.#consensus === undefined) return fail('IPP_PATH_NONE', 'no consensus yet')
+    const path = this.#choose(
+      this.#consensus,
+      wish.path,
+      wish.path?.length ?? wish.hops ?? this.#options.hops,
+    )
+    if (!path.ok) return fail(path.code, path.where)
+    const first = path.value[0]!
+    if (this.#entry !== undefined && this.#circuits.size > 0 && first.nodeId !== this.#entry.nodeId)
+      return fail('IPP_PATH_NONE', `circuits of one client share the entry ${this.#entry.name}`)
+    this.#pinEntry(first)
+    const id = this.#nextCircuit++ as CircuitId
+    const telescope = new Telescope(id, path.value, this.#options.self, this.#reqids, this.#now)
+    const circuit: Circuit = { telescope, isDefault: wish.ticket === undefined, ...ticket }
+    this.#circuits.set(id, circuit)
+    this.#extend(circuit)
+  }
+
+  #choose(consensus: Consensus, names: readonly string[] | undefined, hops: number) {
+    for (const [node, until] of this.#avoid) if (until <= this.#now) this.#avoid.delete(node)
+    const common = {
+      hops,
+      ...(names ? { path: names } : {}),
+      ...(this.#circuits.size > 0 && this.#entry ? { entry: this.#entry.nodeId } : {}),
+      ...(this.#options.sameNetwork ? { sameNetwork: true } : {}),
+    }
+    const chosen = choosePath(consensus, { ...common, exclude: [...this.#avoid.keys()] }, this.#options.rng)
+    // A small network may have nothing left: a node that failed once is then better than none.
+    return chosen.ok || this.#avoid.size === 0 ? chosen : choosePath(consensus, common, this.#options.rng)
+  }
+
+  /** Negotiates the next hop through the layers that exist. */
+  #extend(circuit: Circuit): void {
+    const { hop, path } = circuit.telescope.next()!
+    const node = this.#nodeOf(hop.nodeId)
+    if (node === undefined) return this.#fail(circuit, 'IPP_PATH_UNKNOWN_NODE', hop.name)
+    const innermost = circuit.telescope.layers.length + 1 === circuit.telescope.hops.length
+    const sa = this.#ike.initiate(
+      {
+        path,
+        credential: { kind: 'null' },
+        peer: { id: nodeIdentity(node.nodeId), publicKey: node.ikeKey },
+        requestAddress: true,
+        localSelectors: [ANY_SELECTOR],
+        remoteSelectors: [ANY_SELECTOR],
+        espCiphers: this.#options.ciphers,
+        patience: HOP_PATIENCE,
+        ...(innermost ? { liveness: LIVENESS } : {}),
+      },
+      this.#now,
+    )
+    circuit.telescope.negotiating(sa)
+    this.#circuitOf.set(sa, circuit)
+  }
+
+  #extended(circuit: Circuit, event: ChildEstablished): void {
+    const { telescope } = circuit
+    const { leased } = event
+    if (telescope.state !== 'building') return
+    if (leased === undefined || !telescope.accepts(leased) || this.#isUsed(leased)) {
+      return this.#fail(
+        circuit,
+        'IPP_HOP_ADDRESS_CONFLICT',
+        `${telescope.next()?.hop.name} lent ${leased ?? 'nothing'}`,
+      )
+    }
+    this.#plane(telescope.extend({ ...event, leased }))
+    this.#host({ kind: 'address.add', address: leased })
+    if (!telescope.isComplete) return this.#extend(circuit)
+    telescope.state = 'open'
+    telescope.opened = this.#now
+    if (circuit.isDefault) {
+      this.#host(...this.#defaultRoutes('route.add', leased))
+      this.#state = 'ready'
+      this.#backoff = REBUILD_FIRST
+    }
+    this.#event({ kind: 'circuit.open', circuit: telescope, ...ticketOf(circuit) })
+  }
+
+  /** Something broke: give the circuit up, avoid the node, and rebuild if it was the default one. */
+  #fail(circuit: Circuit, code: ErrorCode, detail: string, hop = circuit.telescope.layers.length + 1): void {
+    if (circuit.telescope.state === 'closing' || circuit.telescope.state === 'closed') return
+    const culprit = circuit.telescope.hops[hop - 1]
+    if (culprit !== undefined) this.#avoid.set(culprit.nodeId as NodeId, after(this.#now, AVOID))
+    this.#event({ kind: 'circuit.failed', circuit: circuit.telescope, code, detail, ...ticketOf(circuit) })
+    this.#close(circuit)
+  }
+
+  /** Deletes hop after hop from the inside: the layers below still carry each DELETE and its answer. */
+  #close(circuit: Circuit): void {
+    const { telescope } = circuit
+    if (telescope.state === 'closing' || telescope.state === 'closed') return
+    if (circuit.isDefault) this.#host(...this.#defaultRoutes('route.add'))
+    telescope.state = 'closing'
+    this.#closeInnermost(circuit)
+  }
+
+  #closeInnermost(circuit: Circuit): void {
+    const innermost = circuit.telescope.sas.at(-1)
+    if (innermost !== undefined) return this.#ike.close(innermost, this.#now)
+    circuit.telescope.state = 'closed'
+    this.#circuits.delete(circuit.telescope.id)
+    this.#event({ kind: 'circuit.closed', circuit: circuit.telescope })
+    if (this.#isStopping) {
+      if (this.#circuits.size === 0 && this.#state !== 'stopped') this.#lowerGuard()
+      return
+    }
+    if (circuit.isDefault) this.#rebuildLater()
+  }
+
+  #rebuildLater(): void {
+    this.#state = 'failed'
+    this.#timers.set('rebuild', after(this.#now, this.#backoff))
+    this.#backoff = Math.min(2 * this.#backoff, REBUILD_MAX)
+  }
+
+  #stop(): void {
+    if (this.#isStopping) return
+    this.#state = 'stopping'
+    this.#timers.clear('rebuild')
+    if (this.#circuits.size === 0) return this.#lowerGuard()
+    this.#timers.set('stop', after(this.#now, STOP_PATIENCE))
+    for (const circuit of [...this.#circuits.values()]) this.#close(circuit)
+  }
+
+  /** Nobody answered in time: forget what is left without another word. */
+  #abandonAll(): void {
+    for (const { telescope } of [...this.#circuits.values()]) {
+      for (const sa of telescope.sas.toReversed()) this.#ike.abandon(sa)
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------- IKE
+
+  #drain(): void {
+    for (let output = this.#ike.poll(); output !== undefined; output = this.#ike.poll()) {
+      if (output.kind === 'transmit') this.#effects.push(output)
+      else this.#ikeEvent(output)
+    }
+  }
+
+  #ikeEvent(event: IkeEvent): void {
+    switch (event.kind) {
+      case 'keys':
+        return this.#event({ kind: 'keys', keys: event })
+      case 'refused':
+        return this.#event(event)
+      case 'child.closed':
+        // A telescope layer has exactly one Child SA; without it the hop is useless.
+        return this.#ike.close(event.sa, this.#now)
+      case 'ike.established':
+      case 'child.established':
+      case 'exchange':
+      case 'ike.closed': {
+        const circuit = this.#circuitOf.get(event.sa)
+        if (circuit === undefined) return
+        if (event.kind === 'ike.established') circuit.telescope.suite ||= event.suite
+        if (event.kind === 'child.established') this.#extended(circuit, event)
+        if (event.kind === 'exchange') this.#measured(circuit, event)
+        if (event.kind === 'ike.closed') this.#hopClosed(circuit, event.sa, event.reason, event.detail)
+      }
+    }
+  }
+
+  #measured({ telescope }: Circuit, event: IkeEvent & { kind: 'exchange' }): void {
+    const hop = telescope.hopOf(event.sa)
+    if (hop === undefined || telescope.state !== 'building') return
+    const { name, duration, transmissions } = event
+    telescope.exchanges.push({ hop, name, duration, transmissions })
+  }
+
+  /** A hop is gone, and with it everything inside it, whose DELETEs could no longer be carried. */
+  #hopClosed(circuit: Circuit, sa: IkeSaId, reason: ErrorCode, detail: string): void {
+    const { telescope } = circuit
+    const hop = telescope.hopOf(sa)
+    this.#circuitOf.delete(sa)
+    if (hop === undefined) return
+    const unexpected = telescope.state === 'building' || telescope.state === 'open'
+    const inner = telescope.sas.slice(hop)
+    const { operations, addresses } = telescope.truncate(hop - 1)
+    for (const dead of inner) {
+      this.#circuitOf.delete(dead)
+      this.#ike.abandon(dead)
+    }
+    if (unexpected) {
+      const node = telescope.hops[hop - 1]!
+      if (circuit.isDefault) this.#host(...this.#defaultRoutes('route.add'))
+      this.#plane(operations)
+      this.#host(...addresses.map((address) => ({ kind: 'address.remove', address }) as const))
+      return this.#fail(circuit, reason, `hop ${hop} (${node.name}): ${detail}`, hop)
+    }
+    this.#plane(operations)
+    this.#host(...addresses.map((address) => ({ kind: 'address.remove', address }) as const))
+    this.#closeInnermost(circuit)
+  }
+
+  #effectFailed(effect: Effect<ClientEvent>, code: ErrorCode, detail: string): void {
+    if (effect.kind === 'transmit' || effect.kind === 'event') return
+    for (const circuit of [...this.#circuits.values()]) {
+      if (circuit.telescope.state === 'building') this.#fail(circuit, code, detail)
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------- pieces
+
+  get #default(): Circuit | undefined {
+    for (const circuit of this.#circuits.values()) if (circuit.isDefault) return circuit
+    return undefined
+  }
+
+  get #isStopping(): boolean {
+    return this.#state === 'stopping' || this.#state === 'stopped'
+  }
+
+  #isUsed(address: Ip): boolean {
+    for (const { telescope } of this.#circuits.values())
+      if (telescope.privateAddresses.includes(address)) return true
+    return false
+  }
+
+  #nodeOf(nodeId: string): ConsensusNode | undefined {
+    return this.#consensus?.nodes.find((node) => node.nodeId === nodeId)
+  }
+
+  #plane(operations: readonly (Effect<ClientEvent> & { kind: 'plane' })['operations'][number][]): void {
+    if (operations.length > 0) this.#effects.push({ kind: 'plane', operations })
+  }
+
+  #host(...operations: readonly HostOperation[]): void {
+    if (operations.length > 0) this.#effects.push({ kind: 'host', operations })
+  }
+
+  #event(event: ClientEvent): void {
+    this.#effects.push({ kind: 'event', event })
+  }
+}
+
+const uplink = (address: Ip): RouteSpec => ({ destination: host(address), via: 'uplink' })
+
+const ticketOf = (circuit: Circuit): { ticket?: number } =>
+  circuit.ticket === undefined ? {} : { ticket: circuit.ticket }

@@ -1,0 +1,15 @@
+import { isNodeId, type NodeId, nodeIdBytes, nodeIdFromBytes } from '#base/ids'
+import type { IkeId } from '#ikev2/events'
+
+/** ID_KEY_ID, RFC 7296 section 3.5: an opaque octet string; for us the 32 octets of the node id. */
+const ID_KEY_ID = 11
+
+/** How a node is called in IKE_AUTH. */
+export const nodeIdentity = (id: NodeId): IkeId => ({ type: ID_KEY_ID, data: nodeIdBytes(id) })
+
+/** The node an identity names, or undefined when it is not of our form. */
+export function nodeOfIdentity(id: IkeId): NodeId | undefined {
+  if (id.type !== ID_KEY_ID || id.data.length !== 32) return undefined
+  const nodeId = nodeIdFromBytes(id.data)
+  return isNodeId(nodeId) ? nodeId : undefined
+}

@@ -1,0 +1,535 @@
+/**
+ * An overlay node: long-term tunnels to every other node of the consensus, and the responder side of telescopes.
+ *
+ *   start      packet filter (nothing is forwarded)
+ *   consensus  our pool; policies and tunnels to the peers it lists, and away with those it no longer lists
+ *   IKE        a peer with a pinned key: its overlay SA. Nobody in particular: lend an address and bind it
+ *   stop       delete what can be deleted, then take everything down; the filter goes last
+ *
+ * Of two peers the one with the lower node id initiates, so that a pair has one tunnel.
+ */
+import type { ErrorCode } from '#base/errors'
+import type { IkeSaId, NodeId } from '#base/ids'
+import { contains, host, type Ip, type Prefix, rangeOf, samePrefix, type UdpPath, uint32ToIp } from '#base/ip'
+import type { Machine } from '#base/machine'
+import type { Rng } from '#base/rng'
+import { jittered } from '#base/rng'
+import { after, type Duration, earliest, type Instant, MINUTE, SECOND, TimerTable } from '#base/time'
+import type { CryptoProvider } from '#crypto/provider'
+import type { EspCipher } from '#crypto/suites'
+import type { Consensus, ConsensusNode, NodeRole } from '#directory/documents'
+import { IkeEngine } from '#ikev2/engine'
+import type {
+  ChildEstablished,
+  ChildSa,
+  IkeEvent,
+  IkeId,
+  IkeKeys,
+  ResponderPolicy,
+  TrafficSelector,
+} from '#ikev2/events'
+import { AddressPool } from '#nat/pool'
+import type { ExitPolicy, FilterContext } from '#nat/rules'
+import { nodeRules } from '#nat/rulesets'
+import { nodeIdentity, nodeOfIdentity } from '#overlay/identity'
+import type { Effect, HostOperation } from '#overlay/ports'
+import {
+  type Binding,
+  bind,
+  harden,
+  hardenRemove,
+  type OverlayLink,
+  overlayPolicies,
+  overlayPoliciesRemove,
+  overlaySas,
+  overlaySasRemove,
+  unbind,
+} from '#telescope/plan'
+import type { PlaneOperation } from '#telescope/plane'
+import { ReqIdAllocator } from '#telescope/reqids'
+
+export interface RouterOptions {
+  readonly nodeId: NodeId
+  readonly self: Ip
+  readonly port: number
+  readonly roles: readonly NodeRole[]
+  readonly exitPolicy: ExitPolicy
+  /** Ed25519 key of IKE_AUTH. */
+  readonly ikeKey: { readonly privateKey: Uint8Array; readonly publicKey: Uint8Array }
+  readonly ciphers: readonly EspCipher[]
+  readonly context: FilterContext
+  readonly crypto: CryptoProvider
+  readonly rng: Rng
+  readonly keyLog?: boolean
+}
+
+export type RouterInput =
+  | { readonly kind: 'start' }
+  | { readonly kind: 'datagram'; readonly path: UdpPath; readonly bytes: Uint8Array }
+  | { readonly kind: 'consensus'; readonly consensus: Consensus }
+  | { readonly kind: 'stop' }
+  | {
+      readonly kind: 'effect.failed'
+      readonly effect: Effect<RouterEvent>
+      readonly code: ErrorCode
+      readonly detail: string
+    }
+
+export type RouterEvent =
+  /** The consensus lists us (with this pool), or no longer does. */
+  | { readonly kind: 'listed'; readonly pool: Prefix | undefined }
+  | { readonly kind: 'overlay.up' | 'overlay.down'; readonly peer: ConsensusNode; readonly detail?: string }
+  /** Counts only: nothing about who or where. */
+  | { readonly kind: 'circuit.bound' | 'circuit.released' }
+  | { readonly kind: 'refused'; readonly counter: string; readonly detail: string }
+  | { readonly kind: 'keys'; readonly keys: IkeKeys }
+  | { readonly kind: 'stopped' }
+
+interface Peer {
+  readonly node: ConsensusNode
+  readonly link: OverlayLink
+  /** The IKE SA we use or negotiate. */
+  sa: IkeSaId | undefined
+  child: ChildSa | undefined
+}
+
+/** Anonymous clients vanish silently; longer than a client's own check, so that the client speaks first. */
+const CLIENT_LIVENESS: Duration = 2 * MINUTE
+const PEER_LIVENESS: Duration = 30 * SECOND
+const RETRY_FIRST: Duration = 500
+const RETRY_SPREAD: Duration = 300
+const RETRY_LATER: Duration = 5 * SECOND
+const STOP_PATIENCE: Duration = 1 * SECOND
+const STOP = 'stop'
+
+export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> {
+  readonly #options: RouterOptions
+  readonly #ike: IkeEngine
+  readonly #effects: Effect<RouterEvent>[] = []
+  readonly #peers = new Map<NodeId, Peer>()
+  readonly #bindings = new Map<IkeSaId, Binding>()
+  readonly #leases = new Map<IkeSaId, Ip>()
+  readonly #reqids = new ReqIdAllocator()
+  readonly #timers = new TimerTable<NodeId | typeof STOP>()
+  #consensus: Consensus | undefined
+  #pool: AddressPool | undefined
+  #poolPrefix: Prefix | undefined
+  #stopping = false
+  #stopped = false
+  #now = 0 as Instant
+
+  constructor(options: RouterOptions) {
+    this.#options = options
+    this.#ike = new IkeEngine({
+      crypto: options.crypto,
+      responder: this.#responder(),
+      ...(options.keyLog ? { keyLog: true } : {}),
+    })
+  }
+
+  handle(input: RouterInput, now: Instant): void {
+    this.#now = now
+    switch (input.kind) {
+      case 'start':
+        this.#host(this.#filter())
+        break
+      case 'datagram':
+        this.#ike.handle({ kind: 'datagram', path: input.path, bytes: input.bytes }, now)
+        break
+      case 'consensus':
+        if (!this.#stopping) this.#adopt(input.consensus)
+        break
+      case 'stop':
+        this.#stop()
+        break
+      case 'effect.failed':
+        this.#effectFailed(input.effect)
+        break
+    }
+    this.#drain()
+  }
+
+  tick(now: Instant): void {
+    this.#now = now
+    this.#ike.tick(now)
+    for (const timer of this.#timers.expired(now)) {
+      if (timer === STOP) this.#takeDown()
+      else this.#connect(timer)
+    }
+    this.#drain()
+  }
+
+  poll(): Effect<RouterEvent> | undefined {
+    return this.#effects.shift()
+  }
+
+  nextTimeout(): Instant | undefined {
+    return earliest(this.#ike.nextTimeout(), this.#timers.next())
+  }
+
+  get pool(): Prefix | undefined {
+    return this.#poolPrefix
+  }
+
+  get circuitCount(): number {
+    return this.#bindings.size
+  }
+
+  leases(): { readonly inUse: number; readonly free: number; readonly quarantined: number } {
+    return this.#pool?.usage(this.#now) ?? { inUse: 0, free: 0, quarantined: 0 }
+  }
+
+  overlay(): readonly { readonly peer: string; readonly address: Ip; readonly state: 'up' | 'connecting' }[] {
+    return [...this.#peers.values()].map(({ node, child }) => ({
+      peer: node.name,
+      address: node.address,
+      state: child === undefined ? 'connecting' : 'up',
+    }))
+  }
+
+  counters(): Record<string, number> {
+    return this.#ike.counters()
+  }
+
+  // -------------------------------------------------------------------------------------------- consensus
+
+  #adopt(consensus: Consensus): void {
+    const mine = consensus.nodes.find((node) => node.nodeId === this.#options.nodeId)
+    const moved =
+      this.#poolPrefix !== undefined && (mine === undefined || !samePrefix(mine.pool, this.#poolPrefix))
+    if (moved) this.#leave()
+    this.#consensus = consensus
+    if (mine === undefined) return this.#event({ kind: 'listed', pool: undefined })
+    if (this.#poolPrefix === undefined) this.#join(consensus, mine.pool)
+    for (const peer of [...this.#peers.values()]) {
+      const listed = consensus.nodes.find((node) => node.nodeId === peer.node.nodeId)
+      if (listed === undefined || !sameLink(listed, peer.node))
+        this.#removePeer(peer, 'no longer in the consensus')
+    }
+    for (const node of consensus.nodes) {
+      if (node.nodeId !== this.#options.nodeId && !this.#peers.has(node.nodeId)) this.#addPeer(node)
+    }
+  }
+
+  #join(consensus: Consensus, pool: Prefix): void {
+    this.#poolPrefix = pool
+    this.#pool = new AddressPool(pool, this.#options.rng)
+    // All private space leads into the plane's device: an answer without a policy dies there, in clear nowhere.
+    this.#host(this.#filter(), {
+      kind: 'route.add',
+      route: { destination: consensus.poolSpace, via: 'overlay' },
+    })
+    this.#plane(harden(pool, this.#isExit))
+    this.#event({ kind: 'listed', pool })
+  }
+
+  #leave(): void {
+    for (const peer of [...this.#peers.values()]) this.#removePeer(peer, 'our pool changed')
+    for (const sa of [...this.#bindings.keys()]) this.#abandon(sa)
+    if (this.#poolPrefix !== undefined && this.#consensus !== undefined) {
+      this.#plane(hardenRemove(this.#poolPrefix, this.#isExit))
+      this.#host({ kind: 'route.remove', route: { destination: this.#consensus.poolSpace, via: 'overlay' } })
+    }
+    this.#poolPrefix = undefined
+    this.#pool = undefined
+  }
+
+  // -------------------------------------------------------------------------------------------- overlay
+
+  #addPeer(node: ConsensusNode): void {
+    const link: OverlayLink = {
+      self: this.#options.self,
+      selfPool: this.#poolPrefix!,
+      peer: node.address,
+      peerPool: node.pool,
+      reqid: this.#reqids.allocate(),
+    }
+    this.#peers.set(node.nodeId, { node, link, sa: undefined, child: undefined })
+    this.#plane(overlayPolicies(link))
+    if (this.#initiatesTo(node.nodeId)) this.#connect(node.nodeId)
+  }
+
+  #removePeer(peer: Peer, detail: string): void {
+    this.#peers.delete(peer.node.nodeId)
+    this.#timers.clear(peer.node.nodeId)
+    for (const [sa, binding] of [...this.#bindings]) {
+      if (binding.via?.reqid === peer.link.reqid) this.#abandon(sa)
+    }
+    if (peer.child !== undefined) this.#plane(overlaySasRemove(peer.link, peer.child))
+    this.#plane(overlayPoliciesRemove(peer.link))
+    this.#reqids.release(peer.link.reqid)
+    if (peer.sa !== undefined) this.#ike.close(peer.sa, this.#now)
+    this.#event({ kind: 'overlay.down', peer: peer.node, detail })
+  }
+
+  #connect(nodeId: NodeId): void {
+    const peer = this.#peers.get(nodeId)
+    if (peer === undefined || peer.sa !== undefined || this.#stopping) return
+    const { self, port, ikeKey, ciphers } = this.#options
+    peer.sa = this.#ike.initiate(
+      {
+        path: {
+          local: { address: self, port },
+          remote: { address: peer.node.address, port: peer.node.port },
+        },
+        credential: { kind: 'ed25519', id: nodeIdentity(this.#options.nodeId), ...ikeKey },
+        peer: { id: nodeIdentity(nodeId), publicKey: peer.node.ikeKey },
+        requestAddress: false,
+        localSelectors: selectorsOf(peer.link.selfPool, self),
+        remoteSelectors: selectorsOf(peer.link.peerPool, peer.node.address),
+        espCiphers: ciphers,
+        liveness: PEER_LIVENESS,
+      },
+      this.#now,
+    )
+  }
+
+  #overlayUp(nodeId: NodeId, event: ChildEstablished): void {
+    const peer = this.#peers.get(nodeId)
+    if (peer === undefined || peer.link.peer !== event.path.remote.address)
+      return this.#ike.close(event.sa, this.#now)
+    const { sa, child } = peer
+    this.#plane(overlaySas(peer.link, event.child))
+    peer.sa = event.sa
+    peer.child = event.child
+    // The peer came anew (it restarted): the kernel prefers the newest SA of a reqid, the old one goes silently.
+    if (child !== undefined) this.#plane(overlaySasRemove(peer.link, child))
+    if (sa !== undefined && sa !== event.sa) this.#ike.abandon(sa)
+    this.#timers.clear(nodeId)
+    this.#event({ kind: 'overlay.up', peer: peer.node })
+  }
+
+  #overlayClosed(peer: Peer, detail: string): void {
+    if (peer.child !== undefined) this.#plane(overlaySasRemove(peer.link, peer.child))
+    const wasUp = peer.child !== undefined
+    peer.sa = undefined
+    peer.child = undefined
+    if (wasUp) this.#event({ kind: 'overlay.down', peer: peer.node, detail })
+    if (this.#stopping || !this.#initiatesTo(peer.node.nodeId)) return
+    const pause = wasUp ? RETRY_FIRST : RETRY_LATER
+    this.#timers.set(peer.node.nodeId, after(this.#now, jittered(this.#options.rng, pause, RETRY_SPREAD)))
+  }
+
+  #initiatesTo(peer: NodeId): boolean {
+    return this.#options.nodeId < peer
+  }
+
+  // -------------------------------------------------------------------------------------------- telescopes
+
+  #bind(event: ChildEstablished): void {
+    const client = event.path.remote.address
+    const via = this.#neighbourOf(client)
+    if (event.leased === undefined || (via === undefined && this.#isPrivate(client))) {
+      return this.#ike.close(event.sa, this.#now)
+    }
+    const binding: Binding = {
+      self: this.#options.self,
+      client,
+      leased: event.leased,
+      reqid: this.#reqids.allocate(),
+      child: event.child,
+      ...(via ? { via: via.link } : {}),
+    }
+    this.#bindings.set(event.sa, binding)
+    this.#plane(bind(binding))
+    this.#event({ kind: 'circuit.bound' })
+  }
+
+  #unbind(sa: IkeSaId): void {
+    const binding = this.#bindings.get(sa)
+    if (binding === undefined) return
+    this.#bindings.delete(sa)
+    this.#plane(unbind(binding))
+    this.#reqids.release(binding.reqid)
+    this.#event({ kind: 'circuit.released' })
+  }
+
+  #endLease(sa: IkeSaId): void {
+    if (this.#leases.delete(sa)) this.#pool?.release(sa, this.#now)
+  }
+
+  /** Forgets a client without a word. */
+  #abandon(sa: IkeSaId): void {
+    this.#unbind(sa)
+    this.#endLease(sa)
+    this.#ike.abandon(sa)
+  }
+
+  #isPrivate(address: Ip): boolean {
+    return this.#consensus !== undefined && contains(this.#consensus.poolSpace, address)
+  }
+
+  /** The node that lent an address: a private address is a backward route, so its pool names the neighbour. */
+  #neighbourOf(address: Ip): Peer | undefined {
+    for (const peer of this.#peers.values()) if (contains(peer.link.peerPool, address)) return peer
+    return undefined
+  }
+
+  // -------------------------------------------------------------------------------------------- IKE
+
+  #responder(): ResponderPolicy {
+    const { nodeId, ikeKey, ciphers, roles } = this.#options
+    return {
+      credential: { kind: 'ed25519', id: nodeIdentity(nodeId), ...ikeKey },
+      espCiphers: ciphers,
+      liveness: CLIENT_LIVENESS,
+      admitAnonymous: ({ remote }) => {
+        if (this.#stopping || this.#pool === undefined) return 'IPP_OVERLAY_NOT_LISTED'
+        if (!this.#isPrivate(remote.address))
+          return roles.includes('entry') ? undefined : 'IPP_OVERLAY_FOREIGN_SOURCE'
+        if (!roles.includes('middle') && !roles.includes('exit')) return 'IPP_OVERLAY_FOREIGN_SOURCE'
+        return this.#neighbourOf(remote.address)?.child === undefined
+          ? 'IPP_OVERLAY_FOREIGN_SOURCE'
+          : undefined
+      },
+      publicKeyOf: (id, { remote }) => {
+        const peer = this.#peerOf(id)
+        return peer?.node.address === remote.address ? peer.node.ikeKey : undefined
+      },
+      lease: (sa) => {
+        const address = this.#pool?.lease(sa, this.#now)
+        if (address !== undefined) this.#leases.set(sa, address)
+        return address
+      },
+      selectorsFor: (id, local, remote) => {
+        const peer = this.#peerOf(id)
+        if (peer === undefined) return undefined
+        const wanted = {
+          local: selectorsOf(peer.link.selfPool, peer.link.self),
+          remote: selectorsOf(peer.link.peerPool, peer.link.peer),
+        }
+        return covers(local, wanted.local) && covers(remote, wanted.remote) ? wanted : undefined
+      },
+    }
+  }
+
+  #peerOf(id: IkeId): Peer | undefined {
+    const nodeId = nodeOfIdentity(id)
+    return nodeId === undefined ? undefined : this.#peers.get(nodeId)
+  }
+
+  #drain(): void {
+    for (let output = this.#ike.poll(); output !== undefined; output = this.#ike.poll()) {
+      if (output.kind === 'transmit') this.#effects.push(output)
+      else this.#ikeEvent(output)
+    }
+  }
+
+  #ikeEvent(event: IkeEvent): void {
+    switch (event.kind) {
+      case 'keys':
+        return this.#event({ kind: 'keys', keys: event })
+      case 'refused':
+        return this.#event(event)
+      case 'exchange':
+      case 'ike.established':
+        return
+      case 'child.established': {
+        if (event.peer.kind === 'none') return this.#bind(event)
+        const nodeId = nodeOfIdentity(event.peer.id)
+        return nodeId === undefined ? this.#ike.close(event.sa, this.#now) : this.#overlayUp(nodeId, event)
+      }
+      case 'child.closed':
+        this.#unbind(event.sa)
+        // Neither an overlay tunnel nor a telescope layer is of use without its one Child SA.
+        return this.#ike.close(event.sa, this.#now)
+      case 'ike.closed': {
+        this.#unbind(event.sa)
+        this.#endLease(event.sa)
+        for (const peer of this.#peers.values()) {
+          if (peer.sa === event.sa) this.#overlayClosed(peer, event.detail)
+        }
+      }
+    }
+  }
+
+  /** What could not be installed must not stay half: the circuit concerned is dropped. */
+  #effectFailed(effect: Effect<RouterEvent>): void {
+    if (effect.kind !== 'plane') return
+    for (const operation of effect.operations) {
+      if (operation.kind !== 'sa.install') continue
+      for (const [sa, binding] of [...this.#bindings]) {
+        if (binding.reqid === operation.sa.reqid) this.#ike.close(sa, this.#now)
+      }
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------- stop
+
+  #stop(): void {
+    if (this.#stopping) return
+    this.#stopping = true
+    const open = [...this.#bindings.keys(), ...[...this.#peers.values()].flatMap((peer) => peer.sa ?? [])]
+    for (const sa of open) this.#ike.close(sa, this.#now)
+    this.#timers.set(STOP, open.length === 0 ? this.#now : after(this.#now, STOP_PATIENCE))
+  }
+
+  #takeDown(): void {
+    if (this.#stopped) return
+    this.#stopped = true
+    this.#leave()
+    this.#host({ kind: 'firewall.clear', owner: 'ippriv_node' })
+    this.#event({ kind: 'stopped' })
+  }
+
+  // -------------------------------------------------------------------------------------------- pieces
+
+  get #isExit(): boolean {
+    return this.#options.roles.includes('exit')
+  }
+
+  #filter(): HostOperation {
+    const { exitPolicy, roles, context } = this.#options
+    const listed = this.#poolPrefix && { pool: this.#poolPrefix }
+    return {
+      kind: 'firewall.set',
+      rules: nodeRules({ poolSpace: this.#consensus?.poolSpace, exitPolicy, roles, context, ...listed }),
+    }
+  }
+
+  #plane(operations: readonly PlaneOperation[]): void {
+    if (operations.length > 0) this.#effects.push({ kind: 'plane', operations })
+  }
+
+  #host(...operations: readonly HostOperation[]): void {
+    this.#effects.push({ kind: 'host', operations })
+  }
+
+  #event(event: RouterEvent): void {
+    this.#effects.push({ kind: 'event', event })
+  }
+}
+
+/** What an overlay tunnel carries for one end: its clients and itself. */
+function selectorsOf(pool: Prefix, self: Ip): TrafficSelector[] {
+  return [pool, host(self)].map((p) => {
+    const [first, last] = rangeOf(p)
+    return {
+      protocol: 0,
+      startPort: 0,
+      endPort: 65535,
+      startAddress: uint32ToIp(first),
+      endAddress: uint32ToIp(last),
+    }
+  })
+}
+
+/** Every wanted selector was proposed, to the letter. */
+function covers(proposed: readonly TrafficSelector[], wanted: readonly TrafficSelector[]): boolean {
+  return wanted.every((w) =>
+    proposed.some(
+      (p) =>
+        p.startAddress === w.startAddress &&
+        p.endAddress === w.endAddress &&
+        p.protocol === w.protocol &&
+        p.startPort === w.startPort &&
+        p.endPort === w.endPort,
+    ),
+  )
+}
+
+const sameLink = (a: ConsensusNode, b: ConsensusNode): boolean =>
+  a.address === b.address &&
+  a.port === b.port &&
+  samePrefix(a.pool, b.pool) &&
+  a.ikeKey.every((v, i) => v === b.ikeKey[i])

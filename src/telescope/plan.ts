@@ -1,0 +1,333 @@
+/**
+ * The planner: from what was negotiated to the ordered SA and policy operations, for every role and both data
+ * planes. Pure, so that `test/scenarios/` can show a whole telescope as text.
+ *
+ * The shape is that of the kernel notes:
+ *  - the client has ONE out policy per private address, with every layer's template, innermost first. One policy
+ *    per layer would send the inner ESP naked beside the telescope, for a transformed packet is not looked up
+ *    again;
+ *  - a node binds a private address to the telescope that may use it: forward only what came through exactly
+ *    (telescope SA, overlay SA), and send replies back through the same pair. That `out` policy is the backward
+ *    route;
+ *  - inbound SAs are installed before outbound ones, policies after SAs, and removed in the opposite order:
+ *    every instant in between drops.
+ */
+import type { ReqId } from '#base/ids'
+import { ANY, host, type Ip, type Prefix } from '#base/ip'
+import type { ChildSa } from '#ikev2/events'
+import {
+  type Direction,
+  MAX_TEMPLATES,
+  type PlaneOperation,
+  type PolicySpec,
+  PRIORITY,
+  REPLAY_WINDOW,
+  type SaSpec,
+  type Selector,
+  type Template,
+} from '#telescope/plane'
+
+/** One layer of a telescope as its client knows it. Layer 1 is the outermost. */
+export interface Layer {
+  /** Public address of the hop that ends this layer. */
+  readonly hop: Ip
+  /** Source of this layer's outer header: the client's own address, or the one the previous hop lent. */
+  readonly outerSource: Ip
+  /** The private address this hop lent. */
+  readonly leased: Ip
+  readonly reqid: ReqId
+  readonly child: ChildSa
+}
+
+const OUTER_PROTOCOLS = { icmp: 1, tcp: 6, udp: 17 } as const
+const IKE_PORTS = [500, 4500] as const
+
+// ---------------------------------------------------------------------------------------------- client
+
+/** What the client may say outside the telescope, and nothing else. `entry` is added once it is chosen. */
+export interface GuardPlan {
+  readonly self: Ip
+  readonly entries: readonly Ip[]
+  readonly directory?: { readonly address: Ip; readonly port: number }
+}
+
+/** First of all operations, and last to be undone: block everything, then except IKE and the consensus. */
+export function clientGuard(plan: GuardPlan): PlaneOperation[] {
+  return guardPolicies(plan).map(install)
+}
+
+export function clientGuardRemove(plan: GuardPlan): PlaneOperation[] {
+  return guardPolicies(plan).reverse().map(remove)
+}
+
+/** Adds the last of `layers` to a telescope that already has the others. */
+export function clientExtend(layers: readonly Layer[]): PlaneOperation[] {
+  const layer = layers.at(-1)!
+  return [
+    ...saPair(layer.outerSource, layer.hop, layer.reqid, layer.child),
+    ...layerPolicies(layers).map(install),
+  ]
+}
+
+/** Takes layers away from the inside until `keep` are left. */
+export function clientTruncate(layers: readonly Layer[], keep: number): PlaneOperation[] {
+  const operations: PlaneOperation[] = []
+  for (let n = layers.length; n > keep; n--) {
+    const layer = layers[n - 1]!
+    operations.push(...layerPolicies(layers.slice(0, n)).reverse().map(remove))
+    operations.push(...saPairRemove(layer.outerSource, layer.hop, layer.child))
+  }
+  return operations
+}
+
+function guardPolicies({ self, entries, directory }: GuardPlan): PolicySpec[] {
+  const policies: PolicySpec[] = (['in', 'out', 'fwd'] as const).map((direction) => ({
+    direction,
+    selector: { source: ANY, destination: ANY },
+    action: 'block',
+    priority: PRIORITY.guard,
+    templates: [],
+  }))
+  for (const entry of entries) policies.push(...ikeBypass(self, entry))
+  if (directory !== undefined) {
+    const tcp = OUTER_PROTOCOLS.tcp
+    policies.push(
+      bypass('out', {
+        source: host(self),
+        destination: host(directory.address),
+        protocol: tcp,
+        destinationPort: directory.port,
+      }),
+      bypass('in', {
+        source: host(directory.address),
+        destination: host(self),
+        protocol: tcp,
+        sourcePort: directory.port,
+      }),
+    )
+  }
+  // Path-MTU errors about the outer packets (ICMP type 3 code 4, RFC 1191) come from any router.
+  policies.push(
+    bypass('in', {
+      source: ANY,
+      destination: host(self),
+      protocol: OUTER_PROTOCOLS.icmp,
+      icmp: { type: 3, code: 4 },
+    }),
+  )
+  return policies
+}
+
+function layerPolicies(layers: readonly Layer[]): PolicySpec[] {
+  if (layers.length > MAX_TEMPLATES) throw new RangeError(`at most ${MAX_TEMPLATES} layers fit in one policy`)
+  const leased = host(layers.at(-1)!.leased)
+  const innermostFirst = layers.toReversed()
+  return [
+    protect(
+      'in',
+      { source: ANY, destination: leased },
+      PRIORITY.circuit,
+      innermostFirst.map((l) => ({ source: l.hop, destination: l.outerSource, reqid: l.reqid })),
+    ),
+    protect(
+      'out',
+      { source: leased, destination: ANY },
+      PRIORITY.circuit,
+      innermostFirst.map((l) => ({ source: l.outerSource, destination: l.hop, reqid: l.reqid })),
+    ),
+  ]
+}
+
+// ---------------------------------------------------------------------------------------------- node
+
+/** A long-term overlay tunnel, seen from one of its ends. */
+export interface OverlayLink {
+  readonly self: Ip
+  readonly selfPool: Prefix
+  readonly peer: Ip
+  readonly peerPool: Prefix
+  readonly reqid: ReqId
+}
+
+/** A circuit as one of its nodes knows it: whom it came from and which private address it was lent. */
+export interface Binding {
+  readonly self: Ip
+  /** Outer address of the client as seen here: its public one (entry), or the one the previous node lent. */
+  readonly client: Ip
+  readonly leased: Ip
+  readonly reqid: ReqId
+  readonly child: ChildSa
+  /** The overlay tunnel it came through; absent at the entry. */
+  readonly via?: OverlayLink
+}
+
+/** Policies of a link, before its first SA: until then they drop. The overlay's own IKE stays outside. */
+export function overlayPolicies(link: OverlayLink): PlaneOperation[] {
+  return linkPolicies(link).map(install)
+}
+
+export function overlayPoliciesRemove(link: OverlayLink): PlaneOperation[] {
+  return linkPolicies(link).reverse().map(remove)
+}
+
+export function overlaySas(link: OverlayLink, child: ChildSa): PlaneOperation[] {
+  return saPair(link.self, link.peer, link.reqid, child)
+}
+
+export function overlaySasRemove(link: OverlayLink, child: ChildSa): PlaneOperation[] {
+  return saPairRemove(link.self, link.peer, child)
+}
+
+/** Binds a private address to a telescope. */
+export function bind(binding: Binding): PlaneOperation[] {
+  return [
+    ...saPair(binding.self, binding.client, binding.reqid, binding.child),
+    ...bindingPolicies(binding).map(install),
+  ]
+}
+
+export function unbind(binding: Binding): PlaneOperation[] {
+  return [
+    ...bindingPolicies(binding).reverse().map(remove),
+    ...saPairRemove(binding.self, binding.client, binding.child),
+  ]
+}
+
+/** Clients are kept apart, and plaintext to or from the pool is refused unless this node is an exit. */
+export function harden(pool: Prefix, isExit: boolean): PlaneOperation[] {
+  return hardenPolicies(pool, isExit).map(install)
+}
+
+export function hardenRemove(pool: Prefix, isExit: boolean): PlaneOperation[] {
+  return hardenPolicies(pool, isExit).reverse().map(remove)
+}
+
+function linkPolicies({ self, selfPool, peer, peerPool, reqid }: OverlayLink): PolicySpec[] {
+  const outbound: Template[] = [{ source: self, destination: peer, reqid }]
+  const inbound: Template[] = [{ source: peer, destination: self, reqid }]
+  return [
+    ...ikeBypass(self, peer),
+    // Telescope packets of my clients to the peer, and my IKE answers to the peer's clients.
+    protect('out', { source: selfPool, destination: host(peer) }, PRIORITY.overlay, outbound),
+    protect('out', { source: host(self), destination: peerPool }, PRIORITY.overlay, outbound),
+    // Node to node: ICMP errors would otherwise cross the link in clear, quoting a private address.
+    protect('out', { source: host(self), destination: host(peer) }, PRIORITY.overlayNodeToNode, outbound),
+    // From the peer's pool only through the peer's tunnel: this is the per-neighbour source filter.
+    protect('fwd', { source: host(peer), destination: selfPool }, PRIORITY.overlay, inbound),
+    protect('in', { source: peerPool, destination: host(self) }, PRIORITY.overlay, inbound),
+    protect('in', { source: host(peer), destination: host(self) }, PRIORITY.overlayNodeToNode, inbound),
+  ]
+}
+
+function bindingPolicies({ self, client, leased, reqid, via }: Binding): PolicySpec[] {
+  const inbound: Template[] = [{ source: client, destination: self, reqid }]
+  const outbound: Template[] = [{ source: self, destination: client, reqid }]
+  if (via !== undefined) {
+    inbound.push({ source: via.peer, destination: self, reqid: via.reqid })
+    outbound.push({ source: self, destination: via.peer, reqid: via.reqid })
+  }
+  return [
+    protect('fwd', { source: host(leased), destination: ANY }, PRIORITY.circuit, inbound),
+    protect('out', { source: ANY, destination: host(leased) }, PRIORITY.circuit, outbound),
+  ]
+}
+
+function hardenPolicies(pool: Prefix, isExit: boolean): PolicySpec[] {
+  const block = (
+    direction: Direction,
+    source: Prefix,
+    destination: Prefix,
+    priority: number,
+  ): PolicySpec => ({
+    direction,
+    selector: { source, destination },
+    action: 'block',
+    priority,
+    templates: [],
+  })
+  const apart = block('fwd', pool, pool, PRIORITY.isolation)
+  if (isExit) return [apart]
+  return [apart, block('fwd', ANY, pool, PRIORITY.injection), block('out', pool, ANY, PRIORITY.injection)]
+}
+
+// ---------------------------------------------------------------------------------------------- pieces
+
+/** Inbound first: the peer may send as soon as it knows the SA, and we must not before we can hear the answer. */
+function saPair(self: Ip, peer: Ip, reqid: ReqId, child: ChildSa): PlaneOperation[] {
+  const common = { reqid, cipher: child.cipher, esn: child.esn, replayWindow: REPLAY_WINDOW }
+  const inbound: SaSpec = {
+    ...common,
+    flow: 'inbound',
+    source: peer,
+    destination: self,
+    spi: child.inboundSpi,
+    key: child.inboundKey,
+  }
+  const outbound: SaSpec = {
+    ...common,
+    flow: 'outbound',
+    source: self,
+    destination: peer,
+    spi: child.outboundSpi,
+    key: child.outboundKey,
+  }
+  return [
+    { kind: 'sa.install', sa: inbound },
+    { kind: 'sa.install', sa: outbound },
+  ]
+}
+
+function saPairRemove(self: Ip, peer: Ip, child: ChildSa): PlaneOperation[] {
+  return [
+    { kind: 'sa.remove', sa: { source: self, destination: peer, spi: child.outboundSpi } },
+    { kind: 'sa.remove', sa: { source: peer, destination: self, spi: child.inboundSpi } },
+  ]
+}
+
+function ikeBypass(self: Ip, peer: Ip): PolicySpec[] {
+  const protocol = OUTER_PROTOCOLS.udp
+  return IKE_PORTS.flatMap((port) => [
+    bypass('out', {
+      source: host(self),
+      destination: host(peer),
+      protocol,
+      sourcePort: port,
+      destinationPort: port,
+    }),
+    bypass('in', {
+      source: host(peer),
+      destination: host(self),
+      protocol,
+      sourcePort: port,
+      destinationPort: port,
+    }),
+  ])
+}
+
+const bypass = (direction: Direction, selector: Selector): PolicySpec => ({
+  direction,
+  selector,
+  action: 'bypass',
+  priority: PRIORITY.ikeBypass,
+  templates: [],
+})
+
+const protect = (
+  direction: Direction,
+  selector: Selector,
+  priority: number,
+  templates: readonly Template[],
+): PolicySpec => ({
+  direction,
+  selector,
+  action: 'protect',
+  priority,
+  templates,
+})
+
+const install = (policy: PolicySpec): PlaneOperation => ({ kind: 'policy.install', policy })
+const remove = (policy: PolicySpec): PlaneOperation => ({
+  kind: 'policy.remove',
+  direction: policy.direction,
+  selector: policy.selector,
+})

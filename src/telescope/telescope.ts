@@ -1,0 +1,116 @@
+/**
+ * One telescope: the hops wanted, the layers built, and what each took. It knows how to grow and shrink; why and
+ * when is decided above (`overlay/client.ts`).
+ *
+ *      hop:      1        2        3
+ *   state: planned > negotiating(n) > open > closing > closed
+ */
+import type { CircuitId, IkeSaId, ReqId } from '#base/ids'
+import { contains, type Ip, type Prefix, type UdpPath } from '#base/ip'
+import type { Duration, Instant } from '#base/time'
+import type { ChildEstablished } from '#ikev2/events'
+import { clientExtend, clientTruncate, type Layer } from '#telescope/plan'
+import type { PlaneOperation } from '#telescope/plane'
+import type { ReqIdAllocator } from '#telescope/reqids'
+
+/** What a telescope needs to know of a node. */
+export interface Hop {
+  readonly name: string
+  readonly nodeId: string
+  readonly address: Ip
+  readonly port: number
+  readonly pool: Prefix
+}
+
+export interface HopExchange {
+  readonly hop: number
+  readonly name: string
+  readonly duration: Duration
+  readonly transmissions: number
+}
+
+export type TelescopeState = 'building' | 'open' | 'closing' | 'closed'
+
+export class Telescope {
+  readonly id: CircuitId
+  readonly hops: readonly Hop[]
+  /** The client's own address: source of layer 1. */
+  readonly self: Ip
+  readonly started: Instant
+  readonly exchanges: HopExchange[] = []
+  state: TelescopeState = 'building'
+  opened: Instant | undefined
+  /** IKE suite of the hops, as the first one negotiated it. */
+  suite = ''
+  readonly #reqids: ReqIdAllocator
+  readonly #layers: Layer[] = []
+  /** The IKE SA of each hop, negotiating or established. */
+  readonly #sas: IkeSaId[] = []
+
+  constructor(id: CircuitId, hops: readonly Hop[], self: Ip, reqids: ReqIdAllocator, now: Instant) {
+    this.id = id
+    this.hops = hops
+    this.self = self
+    this.started = now
+    this.#reqids = reqids
+  }
+
+  get layers(): readonly Layer[] {
+    return this.#layers
+  }
+
+  get sas(): readonly IkeSaId[] {
+    return this.#sas
+  }
+
+  get privateAddresses(): readonly Ip[] {
+    return this.#layers.map((layer) => layer.leased)
+  }
+
+  get isComplete(): boolean {
+    return this.#layers.length === this.hops.length
+  }
+
+  /** The hop to negotiate next and the path its IKE takes: from the newest private address, so through the telescope. */
+  next(): { readonly hop: Hop; readonly path: UdpPath } | undefined {
+    const hop = this.hops[this.#layers.length]
+    if (hop === undefined) return undefined
+    const source = this.#layers.at(-1)?.leased ?? this.self
+    return {
+      hop,
+      path: { local: { address: source, port: 500 }, remote: { address: hop.address, port: hop.port } },
+    }
+  }
+
+  negotiating(sa: IkeSaId): void {
+    this.#sas.push(sa)
+  }
+
+  hopOf(sa: IkeSaId): number | undefined {
+    const index = this.#sas.indexOf(sa)
+    return index < 0 ? undefined : index + 1
+  }
+
+  /** An address is acceptable if the hop owns it and this telescope does not use it yet. */
+  accepts(leased: Ip): boolean {
+    const hop = this.hops[this.#layers.length]
+    return hop !== undefined && contains(hop.pool, leased) && !this.privateAddresses.includes(leased)
+  }
+
+  /** Grows by the layer just negotiated. */
+  extend({ child, leased }: ChildEstablished & { leased: Ip }): PlaneOperation[] {
+    const { hop, path } = this.next()!
+    const reqid: ReqId = this.#reqids.allocate()
+    this.#layers.push({ hop: hop.address, outerSource: path.local.address, leased, reqid, child })
+    return clientExtend(this.#layers)
+  }
+
+  /** Shrinks from the inside to `keep` layers; the addresses given up are to be removed from the host. */
+  truncate(keep: number): { readonly operations: PlaneOperation[]; readonly addresses: Ip[] } {
+    const operations = clientTruncate(this.#layers, keep)
+    const gone = this.#layers.splice(keep)
+    for (const layer of gone) this.#reqids.release(layer.reqid)
+    this.#sas.length = Math.min(this.#sas.length, keep)
+    return { operations, addresses: gone.map((layer) => layer.leased).reverse() }
+  }
+}
