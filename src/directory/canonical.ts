@@ -1,0 +1,163 @@
+/**
+ * The envelope of signed documents. Bytes are signed as they travel; nobody re-serialises to verify.
+ *
+ *     document  = body LF 1*( signature LF )
+ *     body      = one JSON object, canonical (below)
+ *     signature = {"key":"<64 hex digits>","signature":"<base64 of 64 octets>"}
+ *
+ * A signature is Ed25519 (RFC 8032) over `ippriv <kind> 1` LF body, without the LF behind the body: a
+ * descriptor can never pass for a consensus.
+ *
+ * Every octet is printable ASCII (a subset of UTF-8): no NUL, no control sequence, no look-alike letter reaches
+ * a log or a page. The body has one spelling per value: no white space outside strings, no escape that is not
+ * needed, no key twice. Two parsers that disagree about duplicate keys are an attack; here there is nothing to
+ * disagree about.
+ */
+import { concat, equalBytes, fromHex, toHex, utf8 } from '#base/bytes'
+import { failure, type Result, success } from '#base/result'
+import type { CryptoProvider, KeyPair } from '#crypto/provider'
+
+export type DocumentKind = 'descriptor' | 'consensus'
+
+export interface Signature {
+  /** Ed25519 public key, 32 octets. */
+  readonly key: Uint8Array
+  /** 64 octets. */
+  readonly value: Uint8Array
+}
+
+/** A document whose shape is right and whose signatures nobody has checked yet. */
+export interface Envelope {
+  readonly kind: DocumentKind
+  readonly body: string
+  /** Distinct keys. */
+  readonly signatures: readonly Signature[]
+}
+
+interface Limits {
+  readonly octets: number
+  readonly signatures: number
+}
+
+export const DOCUMENT_LIMITS: Readonly<Record<DocumentKind, Limits>> = {
+  // A descriptor speaks for one identity, so it has one signature.
+  descriptor: { octets: 8 * 1024, signatures: 1 },
+  // Room for several authorities with a threshold.
+  consensus: { octets: 16 * 1024 * 1024, signatures: 16 },
+}
+
+/** Serialises and signs. The caller sees to it that strings in `body` are printable ASCII. */
+export function sealDocument(
+  kind: DocumentKind,
+  body: object,
+  signers: readonly KeyPair[],
+  crypto: CryptoProvider,
+): Result<string> {
+  const line = JSON.stringify(body)
+  const message = signedBytes(kind, line)
+  let text = `${line}\n`
+  for (const signer of signers)
+    text += `${formatSignature({ key: signer.publicKey, value: crypto.ed25519Sign(signer.privateKey, message) })}\n`
+  if (text.length > DOCUMENT_LIMITS[kind].octets) return oversized(kind, text.length)
+  return success(text)
+}
+
+/**
+ * Takes a document apart. Length is checked first, then every octet, then the signature lines; the body is not
+ * parsed here, so that a caller can check a signature before it parses anything.
+ * Errors: IPP_DIR_OVERSIZED, IPP_DIR_MALFORMED.
+ */
+export function openDocument(kind: DocumentKind, document: Uint8Array): Result<Envelope> {
+  const limits = DOCUMENT_LIMITS[kind]
+  if (document.length > limits.octets) return oversized(kind, document.length)
+  for (let i = 0; i < document.length; i++) {
+    const octet = document[i]!
+    if (octet !== LF && (octet < 0x20 || octet > 0x7e))
+      return malformed(`${kind}: octet ${i} is not printable ASCII`)
+  }
+  const text = new TextDecoder().decode(document)
+  const bodyEnd = text.indexOf('\n')
+  if (bodyEnd < 1) return malformed(`${kind}: there is no line with a body`)
+  if (!text.endsWith('\n')) return malformed(`${kind}: the last line is not complete`)
+  const tail = text.slice(bodyEnd + 1)
+  if (tail.length !== Math.floor(tail.length / SIGNATURE_LINE) * SIGNATURE_LINE)
+    return malformed(`${kind}: a signature line has a wrong length`)
+  const count = tail.length / SIGNATURE_LINE
+  if (count < 1) return failure('IPP_DIR_BAD_SIGNATURE', `${kind}: there is no signature`)
+  if (count > limits.signatures)
+    return malformed(`${kind}: ${count} signatures, at most ${limits.signatures} are allowed`)
+  const signatures: Signature[] = []
+  const keys = new Set<string>()
+  for (let i = 0; i < count; i++) {
+    const signature = parseSignature(tail.slice(i * SIGNATURE_LINE, (i + 1) * SIGNATURE_LINE - 1))
+    if (signature === undefined) return malformed(`${kind}: signature ${i + 1} is not in the right form`)
+    keys.add(toHex(signature.key))
+    signatures.push(signature)
+  }
+  if (keys.size !== count) return malformed(`${kind}: one key signed twice`)
+  return success({ kind, body: text.slice(0, bodyEnd), signatures })
+}
+
+/** How many of the `trusted` keys have a valid signature on it. Signatures of other keys do not matter. */
+export function countSignatures(
+  envelope: Envelope,
+  trusted: readonly Uint8Array[],
+  crypto: CryptoProvider,
+): number {
+  const message = signedBytes(envelope.kind, envelope.body)
+  let valid = 0
+  for (const { key, value } of envelope.signatures)
+    if (trusted.some((k) => equalBytes(k, key)) && crypto.ed25519Verify(key, message, value)) valid++
+  return valid
+}
+
+/** Parses the body, and demands its one canonical spelling. Errors: IPP_DIR_MALFORMED. */
+export function parseBody(envelope: Envelope): Result<unknown> {
+  let value: unknown
+  try {
+    value = JSON.parse(envelope.body)
+  } catch {
+    // The engine's message quotes what a stranger sent: say less.
+    return malformed(`${envelope.kind}: the body is not JSON`)
+  }
+  if (!isCanonical(value, envelope.body))
+    return malformed(`${envelope.kind}: the body is not in canonical form`)
+  return success(value)
+}
+
+const LF = 0x0a
+const SIGNATURE = /^\{"key":"([0-9a-f]{64})","signature":"([A-Za-z0-9+/]{86}==)"\}$/
+/** `{"key":"` 64 `","signature":"` 88 `"}` LF */
+const SIGNATURE_LINE = 8 + 64 + 15 + 88 + 2 + 1
+
+const signedBytes = (kind: DocumentKind, body: string): Uint8Array =>
+  concat(utf8(`ippriv ${kind} 1\n`), utf8(body))
+
+const formatSignature = ({ key, value }: Signature): string =>
+  `{"key":"${toHex(key)}","signature":"${toBase64(value)}"}`
+
+function parseSignature(line: string): Signature | undefined {
+  const match = SIGNATURE.exec(line)
+  if (match === null) return undefined
+  const value = Uint8Array.from(atob(match[2]!), (c) => c.charCodeAt(0))
+  // The last digit carries four bits that decode to nothing: only zeroes may stand there.
+  return toBase64(value) === match[2] ? { key: fromHex(match[1]!), value } : undefined
+}
+
+/** JSON.stringify recurses: a document nested deeper than its stack can hold is not one of ours. */
+function isCanonical(value: unknown, body: string): boolean {
+  try {
+    return JSON.stringify(value) === body
+  } catch (error) {
+    if (error instanceof RangeError) return false
+    throw error
+  }
+}
+
+const toBase64 = (bytes: Uint8Array): string => btoa(String.fromCharCode(...bytes))
+const malformed = (where: string) => failure('IPP_DIR_MALFORMED', where)
+const oversized = (kind: DocumentKind, octets: number) =>
+  failure(
+    'IPP_DIR_OVERSIZED',
+    `${kind} of ${octets} octets, at most ${DOCUMENT_LIMITS[kind].octets} are allowed`,
+  )

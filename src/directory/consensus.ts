@@ -1,0 +1,231 @@
+/**
+ * The one document of the network. The only reader and writer of consensuses; pure.
+ *
+ *     {"version":1,"serial":7,"validAfter":1767225600,"freshUntil":1767229200,"validUntil":1767236400,
+ *      "poolSpace":"10.64.0.0/10","nodes":[{"pool":"10.64.0.0/20","descriptor":"<signed text>"},...]}
+ *
+ * A node stands in it with its own signed words, letter for letter, and the pool the directory assigned: the
+ * directory can leave a node out, but it cannot put words into a node's mouth.
+ */
+import { type Static, Type } from 'typebox'
+import { Compile } from 'typebox/compile'
+import { utf8 } from '#base/bytes'
+import { contains, formatPrefix, type Prefix, parsePrefix, rangeOf } from '#base/ip'
+import { failure, type Result, success, within } from '#base/result'
+import type { UnixTime } from '#base/time'
+import type { CryptoProvider, KeyPair } from '#crypto/provider'
+import { countSignatures, DOCUMENT_LIMITS, openDocument, parseBody, sealDocument } from '#directory/canonical'
+import { decodeDescriptor, type SignedDescriptor } from '#directory/descriptor'
+import type { Consensus, ConsensusNode } from '#directory/documents'
+import { Moment, PrefixText, schemaProblem } from '#directory/schemas'
+
+/**
+ * Seconds by which two honest clocks may differ. It is granted where a document is younger than the reader
+ * thinks possible; never at the end of its life, which is long enough already.
+ */
+export const CLOCK_TOLERANCE = 120
+
+/** A document is valid this many periods, and should be replaced after one. */
+export const VALID_PERIODS = 3
+
+/** A node that will be listed. */
+export interface ListedNode extends SignedDescriptor {
+  readonly pool: Prefix
+}
+
+export interface ConsensusDraft {
+  readonly serial: number
+  readonly validAfter: UnixTime
+  /** Seconds. */
+  readonly period: number
+  readonly poolSpace: Prefix
+  /** In any order. */
+  readonly nodes: readonly ListedNode[]
+}
+
+/** The unsigned body: the same draft gives the same letters, whatever the order of its nodes. */
+export function buildConsensus(draft: ConsensusDraft): Result<{ body: object; consensus: Consensus }> {
+  const listed = draft.nodes.toSorted((a, b) => (a.descriptor.nodeId < b.descriptor.nodeId ? -1 : 1))
+  const consensus: Consensus = {
+    validAfter: draft.validAfter,
+    freshUntil: (draft.validAfter + draft.period) as UnixTime,
+    validUntil: (draft.validAfter + VALID_PERIODS * draft.period) as UnixTime,
+    serial: draft.serial,
+    poolSpace: draft.poolSpace,
+    nodes: listed.map(({ descriptor, pool }) => ({ ...descriptor, pool })),
+  }
+  const sound = checkNodes(consensus)
+  if (!sound.ok) return sound
+  const body: Body = {
+    version: 1,
+    serial: consensus.serial,
+    validAfter: consensus.validAfter,
+    freshUntil: consensus.freshUntil,
+    validUntil: consensus.validUntil,
+    poolSpace: formatPrefix(consensus.poolSpace),
+    nodes: listed.map(({ pool, text }) => ({ pool: formatPrefix(pool), descriptor: text })),
+  }
+  if (!validator.Check(body)) return malformed(schemaProblem(validator, body))
+  return success({ body, consensus })
+}
+
+/** Builds and signs. Errors: IPP_DIR_POOL, IPP_DIR_CONFLICT, IPP_DIR_MALFORMED, IPP_DIR_OVERSIZED. */
+export function signConsensus(
+  draft: ConsensusDraft,
+  authorities: readonly KeyPair[],
+  crypto: CryptoProvider,
+): Result<{ text: string; consensus: Consensus }> {
+  const built = buildConsensus(draft)
+  if (!built.ok) return built
+  const sealed = sealDocument('consensus', built.value.body, authorities, crypto)
+  return sealed.ok ? success({ text: sealed.value, consensus: built.value.consensus }) : sealed
+}
+
+export interface ConsensusTrust {
+  /** Pinned Ed25519 keys. */
+  readonly authorities: readonly Uint8Array[]
+  /** How many of them must have signed; 1 unless said otherwise. */
+  readonly threshold?: number
+  readonly now: UnixTime
+  /** The highest serial seen so far: an older document is a replay. */
+  readonly lastSerial?: number
+}
+
+/**
+ * Verifies everything a client or node relies on, and reads. The signature is checked before a single brace is
+ * parsed. Errors: IPP_DIR_OVERSIZED, IPP_DIR_MALFORMED, IPP_DIR_BAD_SIGNATURE, IPP_DIR_EXPIRED,
+ * IPP_DIR_REPLAYED, IPP_DIR_IDENTITY, IPP_DIR_CONFLICT, IPP_DIR_POOL.
+ */
+export function verifyConsensus(
+  document: Uint8Array,
+  trust: ConsensusTrust,
+  crypto: CryptoProvider,
+): Result<Consensus> {
+  const envelope = openDocument('consensus', document)
+  if (!envelope.ok) return envelope
+  const threshold = trust.threshold ?? 1
+  const signed = countSignatures(envelope.value, trust.authorities, crypto)
+  if (signed < threshold)
+    return failure(
+      'IPP_DIR_BAD_SIGNATURE',
+      `consensus: ${signed} valid signatures of pinned keys, ${threshold} needed`,
+    )
+  const parsed = parseBody(envelope.value)
+  if (!parsed.ok) return parsed
+  const body = parsed.value
+  if (!validator.Check(body)) return malformed(schemaProblem(validator, body))
+  const dated = checkDates(body, trust)
+  if (!dated.ok) return dated
+  const poolSpace = parsePrefix(body.poolSpace)
+  if (poolSpace === undefined) return malformed('poolSpace: expected a prefix')
+  const nodes = readNodes(body.nodes, crypto)
+  if (!nodes.ok) return nodes
+  const consensus: Consensus = {
+    validAfter: body.validAfter as UnixTime,
+    freshUntil: body.freshUntil as UnixTime,
+    validUntil: body.validUntil as UnixTime,
+    serial: body.serial,
+    poolSpace,
+    nodes: nodes.value,
+  }
+  const sound = checkNodes(consensus)
+  return sound.ok ? success(consensus) : sound
+}
+
+/** Moments in texts for people. */
+export const formatMoment = (t: number): string => new Date(t * 1000).toISOString().replace('.000Z', 'Z')
+
+function checkDates(body: Body, { now, lastSerial }: ConsensusTrust): Result<undefined> {
+  const { validAfter, freshUntil, validUntil, serial } = body
+  if (!(validAfter < freshUntil && freshUntil <= validUntil))
+    return malformed('validAfter, freshUntil and validUntil are not in order')
+  if (now + CLOCK_TOLERANCE < validAfter)
+    return failure('IPP_DIR_EXPIRED', `consensus: valid only after ${formatMoment(validAfter)}`)
+  if (now >= validUntil)
+    return failure('IPP_DIR_EXPIRED', `consensus: valid only until ${formatMoment(validUntil)}`)
+  if (lastSerial !== undefined && serial < lastSerial)
+    return failure('IPP_DIR_REPLAYED', `consensus: serial ${serial}, but ${lastSerial} was seen before`)
+  return success(undefined)
+}
+
+function readNodes(entries: Body['nodes'], crypto: CryptoProvider): Result<ConsensusNode[]> {
+  const nodes: ConsensusNode[] = []
+  for (const [i, entry] of entries.entries()) {
+    const pool = parsePrefix(entry.pool)
+    if (pool === undefined) return malformed(`nodes[${i}]: pool: expected a prefix`)
+    const descriptor = decodeDescriptor(utf8(entry.descriptor), crypto)
+    if (!descriptor.ok) return within(`consensus: nodes[${i}]`, descriptor)
+    nodes.push({ ...descriptor.value, pool })
+  }
+  return success(nodes)
+}
+
+/**
+ * What must hold between the nodes of one document. The author proves it before signing, every reader again:
+ * a private address is a backward route, so two nodes that lent the same one would mix up their clients.
+ */
+function checkNodes({ nodes, poolSpace }: Consensus): Result<undefined> {
+  const names = new Set<string>()
+  const addresses = new Set<string>()
+  for (const [i, node] of nodes.entries()) {
+    const previous = nodes[i - 1]
+    if (previous !== undefined && previous.nodeId >= node.nodeId)
+      return malformed(`nodes[${i}]: not in ascending order of node ids, or listed twice`)
+    if (names.has(node.name))
+      return failure('IPP_DIR_CONFLICT', `consensus: two nodes are named ${node.name}`)
+    if (addresses.has(node.address))
+      return failure('IPP_DIR_CONFLICT', `consensus: two nodes have the address ${node.address}`)
+    names.add(node.name)
+    addresses.add(node.address)
+    if (node.pool.length < poolSpace.length || !contains(poolSpace, node.pool.address))
+      return failure(
+        'IPP_DIR_POOL',
+        `consensus: the pool of ${node.name} is outside ${formatPrefix(poolSpace)}`,
+      )
+    if (contains(poolSpace, node.address))
+      return failure(
+        'IPP_DIR_POOL',
+        `consensus: ${node.name} has an address inside ${formatPrefix(poolSpace)}`,
+      )
+  }
+  return checkDisjoint(nodes)
+}
+
+/** In order of their first addresses, overlapping pools are neighbours. */
+function checkDisjoint(nodes: readonly ConsensusNode[]): Result<undefined> {
+  const ranges = nodes
+    .map(({ name, pool }) => ({ name, range: rangeOf(pool) }))
+    .sort((a, b) => a.range[0] - b.range[0])
+  for (const [i, { name, range }] of ranges.entries()) {
+    const previous = ranges[i - 1]
+    if (previous !== undefined && previous.range[1] >= range[0])
+      return failure('IPP_DIR_POOL', `consensus: the pools of ${previous.name} and ${name} overlap`)
+  }
+  return success(undefined)
+}
+
+const Body = Type.Object(
+  {
+    version: Type.Literal(1),
+    serial: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
+    validAfter: Moment,
+    freshUntil: Moment,
+    validUntil: Moment,
+    poolSpace: PrefixText,
+    nodes: Type.Array(
+      Type.Object(
+        {
+          pool: PrefixText,
+          descriptor: Type.String({ minLength: 1, maxLength: DOCUMENT_LIMITS.descriptor.octets }),
+        },
+        { additionalProperties: false },
+      ),
+      { maxItems: 16_384 },
+    ),
+  },
+  { additionalProperties: false },
+)
+type Body = Static<typeof Body>
+const validator = Compile(Body)
+
+const malformed = (where: string) => failure('IPP_DIR_MALFORMED', `consensus: ${where}`)
