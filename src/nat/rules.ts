@@ -63,7 +63,7 @@ export type Verdict =
   | { readonly kind: 'reject'; readonly with: 'admin-prohibited' }
   /** Source NAT to the address of the outgoing device, with fully random ports. */
   | { readonly kind: 'masquerade' }
-  /** Clamp the TCP MSS option of SYN packets to this value. */
+  /** Clamp the TCP MSS option of SYN packets to this value; in a rule that matches protocol tcp. */
   | { readonly kind: 'clamp-mss'; readonly mss: number }
 
 /** Mark on sockets of the client daemon itself (SO_MARK): the only local sockets the guard lets out. */

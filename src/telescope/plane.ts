@@ -126,6 +126,5 @@ export const reqId = (index: number): ReqId => (REQID_BASE + index) as ReqId
 export const isOurReqId = (id: number): boolean => id >= REQID_BASE && id < REQID_BASE + REQID_COUNT
 
 /** The constants of every SA and route of ours (architecture section 3: the same for everyone). */
-export const INNER_MTU = 1280
-export const INNER_MSS = INNER_MTU - 40
+export { INNER_MSS, INNER_MTU } from '#base/mtu'
 export const REPLAY_WINDOW = 1024
