@@ -122,6 +122,11 @@ export const ERRORS = {
     'another node already holds this name or address',
     'choose another name, or correct the address',
   ],
+  IPP_DIR_RATE_LIMITED: ['too many requests from one address', 'wait a while, then try again'],
+  IPP_DIR_NO_RESOURCE: [
+    'the directory has no such resource',
+    'the resources are /v1/descriptor, /v1/consensus and /v1/health',
+  ],
   IPP_INTERNAL: ['a defect in ippriv', 'please report it with the log'],
 } as const satisfies Record<string, readonly [what: string, todo: string]>
 

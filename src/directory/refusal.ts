@@ -1,0 +1,44 @@
+/** How a refusal looks over HTTP. It repeats nothing that the stranger sent. */
+import type { FastifyError, FastifyReply } from 'fastify'
+import { ERRORS, type ErrorCode } from '#base/errors'
+import { type Failure, failure } from '#base/result'
+import { DOCUMENT_LIMITS } from '#directory/canonical'
+
+/** Answers `{"error":{"code","message"}}` with the status of the code. */
+export function refuse(
+  reply: FastifyReply,
+  failed: Failure,
+  status = STATUS[failed.code] ?? 500,
+): FastifyReply {
+  return reply
+    .code(status)
+    .header('cache-control', 'no-store')
+    .send({ error: { code: failed.code, message: `${ERRORS[failed.code][0]}: ${failed.where}` } })
+}
+
+/** Errors of the framework: the fault of the request (4xx), or ours. */
+export function translate(error: FastifyError): readonly [status: number, Failure] {
+  const status = error.statusCode ?? 500
+  if (status === 413)
+    return [
+      413,
+      failure('IPP_DIR_OVERSIZED', `a body of more than ${DOCUMENT_LIMITS.descriptor.octets} octets`),
+    ]
+  if (status === 415) return [415, failure('IPP_DIR_MALFORMED', 'expected a body of type text/plain')]
+  if (status >= 400 && status < 500) return [status, failure('IPP_DIR_MALFORMED', 'the request is not valid')]
+  return [500, failure('IPP_INTERNAL', 'the request could not be handled')]
+}
+
+const STATUS: Partial<Record<ErrorCode, number>> = {
+  IPP_DIR_MALFORMED: 400,
+  IPP_DIR_BAD_SIGNATURE: 403,
+  IPP_DIR_IDENTITY: 403,
+  IPP_DIR_NO_RESOURCE: 404,
+  IPP_DIR_REPLAYED: 409,
+  IPP_DIR_CONFLICT: 409,
+  IPP_DIR_OVERSIZED: 413,
+  IPP_DIR_EXPIRED: 422,
+  IPP_DIR_RATE_LIMITED: 429,
+  IPP_DIR_POOL: 503,
+  IPP_STATE_UNUSABLE: 503,
+}

@@ -1,0 +1,80 @@
+/**
+ * The HTTP face of the directory: a Fastify factory that does not listen. Transport needs no secrecy or
+ * integrity of its own, because every document is signed; it needs limits, because strangers speak to it.
+ */
+import Fastify, { type FastifyError, type FastifyInstance } from 'fastify'
+import { failure } from '#base/result'
+import { DOCUMENT_LIMITS } from '#directory/canonical'
+import { type RateLimit, RateLimiter } from '#directory/rate-limit'
+import { refuse, translate } from '#directory/refusal'
+import type { DirectoryClock, DirectoryLog, DirectoryRegistry } from '#directory/registry'
+import { consensusRoute } from '#directory/routes/consensus'
+import { descriptorRoute } from '#directory/routes/descriptor'
+import { healthRoute } from '#directory/routes/health'
+
+export interface DirectoryServerOptions {
+  readonly registry: DirectoryRegistry
+  readonly clock: DirectoryClock
+  readonly log: DirectoryLog
+  readonly limits?: Partial<RequestLimits>
+}
+
+/** Per source address. */
+export interface RequestLimits {
+  readonly uploads: RateLimit
+  readonly reads: RateLimit
+}
+
+/** A node uploads a few times in a period; a client reads once in one. Many may sit behind one NAT. */
+export const REQUEST_LIMITS: RequestLimits = {
+  uploads: { burst: 20, perSecond: 1 },
+  reads: { burst: 100, perSecond: 10 },
+}
+
+export function createDirectoryServer(options: DirectoryServerOptions): FastifyInstance {
+  const { registry, clock, log } = options
+  const app = Fastify({
+    bodyLimit: DOCUMENT_LIMITS.descriptor.octets,
+    // A connection that dawdles is closed: the whole request within this time.
+    requestTimeout: 15_000,
+    connectionTimeout: 30_000,
+    keepAliveTimeout: 10_000,
+    maxRequestsPerSocket: 1000,
+    forceCloseConnections: true,
+    trustProxy: false,
+    routerOptions: { maxParamLength: 100 },
+    http: { maxHeaderSize: 8 * 1024 },
+  })
+  app.server.maxConnections = 1024
+  // Only what a route names is parsed, and documents are never parsed by the framework.
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('text/plain', { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
+
+  const limits = { ...REQUEST_LIMITS, ...options.limits }
+  const uploads = new RateLimiter(limits.uploads)
+  const reads = new RateLimiter(limits.reads)
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-content-type-options', 'nosniff')
+    const limiter = request.method === 'POST' ? uploads : reads
+    if (limiter.admit(request.ip, clock.monotonic())) return
+    registry.counters.add('refused.IPP_DIR_RATE_LIMITED')
+    reply.header('retry-after', '10')
+    return refuse(reply, failure('IPP_DIR_RATE_LIMITED', `${request.method} requests`))
+  })
+  app.setNotFoundHandler((_request, reply) => {
+    registry.counters.add('refused.IPP_DIR_NO_RESOURCE')
+    return refuse(reply, failure('IPP_DIR_NO_RESOURCE', 'the path or method is unknown'))
+  })
+  app.setErrorHandler((error: FastifyError, _request, reply) => {
+    const [status, failed] = translate(error)
+    registry.counters.add(`refused.${failed.code}`)
+    if (failed.code === 'IPP_INTERNAL')
+      log.error({ error: error.message, stack: error.stack }, 'a request failed')
+    return refuse(reply, failed, status)
+  })
+
+  descriptorRoute(app, registry)
+  consensusRoute(app, registry)
+  healthRoute(app, registry, clock)
+  return app
+}
