@@ -3,6 +3,7 @@
 import { IpprivError } from '#base/errors'
 import type { Ip } from '#base/ip'
 import { isErrno, Netlink } from '#linux/netlink'
+import { NLM_F } from '#wire/netlink/message'
 import type { InterfaceAddress, Link } from '#wire/netlink/route'
 import {
   decodeAddress,
@@ -15,7 +16,6 @@ import {
   RT_SCOPE,
   RTM,
 } from '#wire/netlink/route'
-import { NLM_F } from '#wire/netlink/message'
 
 /** The device of that name, or undefined. */
 export async function findLink(netlink: Netlink, name: string): Promise<Link | undefined> {
@@ -51,7 +51,13 @@ export async function createDummy(netlink: Netlink, name: string, mtu: number): 
       name: `NEWLINK ${name} type dummy`,
       type: RTM.newLink,
       flags: NLM_F.create | NLM_F.excl,
-      payload: encodeLink(0, { name, mtu, kind: 'dummy', flags: IFF.up | IFF.noArp, flagMask: IFF.up | IFF.noArp }),
+      payload: encodeLink(0, {
+        name,
+        mtu,
+        kind: 'dummy',
+        flags: IFF.up | IFF.noArp,
+        flagMask: IFF.up | IFF.noArp,
+      }),
     })
   } catch (error) {
     if (isErrno(error, 'EOPNOTSUPP', 'ENOTSUP'))

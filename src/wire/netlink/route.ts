@@ -31,6 +31,8 @@ export const RTM = {
 } as const
 
 export const IFF = { up: 0x1, noArp: 0x80 } as const
+/** RTNH_F_ONLINK: the gateway is on the link, whatever the routes say. */
+const ON_LINK = 4
 /** Answer GETROUTE with the entry of the table, not with the cloned result. */
 export const RTM_F_FIB_MATCH = 0x2000
 export const RT_TABLE_MAIN = 254
@@ -152,6 +154,8 @@ export interface Route {
   /** Index of the outgoing device. Absent in multipath and blackhole routes. */
   readonly device?: number
   readonly gateway?: Ip
+  /** The gateway is reached on `device` even if no route says so. Only for NEWROUTE. */
+  readonly onLink?: boolean
   /** Preferred source address. */
   readonly source?: Ip
   /** Metric of the route: the lowest wins. 0 when absent. */
@@ -176,7 +180,14 @@ export function encodeRoute(route: Route): Uint8Array {
   if (route.table > 255) attributes.push(attributeU32(RTA.table, route.table))
   const { length } = route.destination
   return encodePayload(
-    routeHeader(length, route.table > 255 ? 0 : route.table, route.protocol, route.scope, route.type, 0),
+    routeHeader(
+      length,
+      route.table > 255 ? 0 : route.table,
+      route.protocol,
+      route.scope,
+      route.type,
+      route.onLink ? ON_LINK : 0,
+    ),
     attributes,
   )
 }

@@ -182,7 +182,8 @@ export function writeLimits(view: DataView, at: number, limits: XfrmLimits): voi
 
 export function readLimits(view: DataView, at: number): XfrmLimits {
   const limits = { ...NO_LIMITS } as { -readonly [K in keyof XfrmLimits]: bigint }
-  for (const [i, field] of LIMIT_FIELDS.entries()) limits[field] = view.getBigUint64(at + 8 * i, LITTLE_ENDIAN)
+  for (const [i, field] of LIMIT_FIELDS.entries())
+    limits[field] = view.getBigUint64(at + 8 * i, LITTLE_ENDIAN)
   return limits
 }
 

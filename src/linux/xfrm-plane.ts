@@ -1,0 +1,368 @@
+/**
+ * The data plane of the kernel: SAs and policies of Linux XFRM, by netlink. No packet passes through this
+ * process.
+ *
+ * Operations of one `apply` go to the kernel in as few sends as possible. To keep the promise "later ones are
+ * not tried", what the kernel did behind a refused operation of the same send is undone before `apply` throws;
+ * a removal, which cannot be undone, never shares a send with an installation before it.
+ */
+
+import { readFile } from 'node:fs/promises'
+import { errorLine, IpprivError } from '#base/errors'
+import { createDummy, deleteDummy } from '#linux/interfaces'
+import type { NetlinkError, NetlinkRequest } from '#linux/netlink'
+import { isErrno, Netlink } from '#linux/netlink'
+import {
+  policyInstallRequest,
+  policyName,
+  policyRemoveRequest,
+  policySpecOf,
+  saCountersOf,
+  saInstallRequest,
+  saKeyOf,
+  saName,
+  saRemoveRequest,
+} from '#linux/xfrm-messages'
+import { probeKernelEsp } from '#linux/xfrm-probe'
+import type { DataPlane, PlaneOperation, PolicySpec, SaCounters } from '#telescope/plane'
+import { INNER_MTU, isOurPriority, isOurReqId } from '#telescope/plane'
+import type { HashThreshold } from '#wire/netlink/xfrm'
+import { decodeSpdInfo, encodeHashThreshold, encodeInfoRequest, XFRM_MSG } from '#wire/netlink/xfrm'
+import { decodePolicy, encodePolicyDump } from '#wire/netlink/xfrm-policy'
+import type { XfrmSa } from '#wire/netlink/xfrm-sa'
+import { decodeSa, encodeSaDump } from '#wire/netlink/xfrm-sa'
+
+export interface XfrmPlaneOptions {
+  /** Name of the dummy device to create: it holds private addresses and private routes. */
+  readonly device: string
+  /**
+   * Keep the `block` policies a killed predecessor left until the first `apply` has succeeded, then remove
+   * those it did not install again: a restarted client is at no moment without its guard. Default: false.
+   */
+  readonly keepGuard?: boolean
+}
+
+/** The kernel hashes only policies between single hosts by default; ours are single host <-> anywhere. */
+const HASH_THRESHOLD: HashThreshold = { local: 0, remote: 32 }
+
+/** What is harmless to hear when something is removed. */
+const ABSENT = ['ESRCH', 'ENOENT'] as const
+
+/** One operation on its way into the kernel. The tables of the plane already say that it was done. */
+interface Step {
+  readonly request: NetlinkRequest
+  readonly tolerated: readonly string[]
+  readonly installs: boolean
+  /** Takes it out of the kernel again. */
+  readonly undo?: NetlinkRequest
+  /** Takes it out of the tables again. */
+  readonly revert: () => void
+}
+
+export class XfrmPlane implements DataPlane {
+  readonly kind = 'xfrm'
+  readonly device: string
+  readonly #keepGuard: boolean
+  #xfrm: Netlink | undefined
+  #route: Netlink | undefined
+  #thresholdBefore: HashThreshold | undefined
+  #turn: Promise<unknown> = Promise.resolve()
+  /** By `policyName` and `saName`. */
+  readonly #policies = new Map<string, PolicySpec>()
+  readonly #sas = new Set<string>()
+  /** Names of block policies that a predecessor left and nobody has claimed yet. */
+  readonly #inherited = new Set<string>()
+  #failed = false
+  #listener: ((error: Error) => void) | undefined
+
+  constructor(options: XfrmPlaneOptions) {
+    this.device = options.device
+    this.#keepGuard = options.keepGuard ?? false
+  }
+
+  async open(): Promise<void> {
+    const { ciphers, reason } = await probeKernelEsp()
+    if (!ciphers.includes('aes-256-gcm-16'))
+      throw new IpprivError('IPP_PLANE_UNAVAILABLE', `xfrm: ${reason ?? 'no AES-GCM'}`)
+    this.#xfrm = new Netlink('xfrm')
+    this.#xfrm.onFailure((error) => this.#fail(error))
+    this.#route = new Netlink('route')
+    try {
+      await this.#sweep(this.#keepGuard)
+      await this.#setHashThreshold()
+      await createDummy(this.#route, this.device, INNER_MTU)
+    } catch (error) {
+      this.#release()
+      throw error
+    }
+  }
+
+  apply(operations: readonly PlaneOperation[]): Promise<void> {
+    return this.#exclusive(async () => {
+      for (let at = 0; at < operations.length; ) at += await this.#applyRun(operations, at)
+      await this.#dropInherited()
+    })
+  }
+
+  counters(): Promise<readonly SaCounters[]> {
+    return this.#exclusive(async () => {
+      const sas = await this.#listSas()
+      const present = new Set(sas.map((sa) => saName(saKeyOf(sa))))
+      for (const name of this.#sas) {
+        // Nothing of ours expires: another program flushed the SAD.
+        if (!present.has(name)) this.#fail(new Error(`another program removed SAs of ours, as ${name}`))
+      }
+      return sas.map(saCountersOf)
+    })
+  }
+
+  async drops(): Promise<Readonly<Record<string, number>>> {
+    let text: string
+    try {
+      text = await readFile('/proc/net/xfrm_stat', 'utf8')
+    } catch (error) {
+      // The kernel was built without CONFIG_XFRM_STATISTICS: it does not count.
+      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return {}
+      throw error
+    }
+    const rows = text.trim().split('\n')
+    return Object.fromEntries(rows.map((row) => row.split(/\s+/)).map(([name, n]) => [name!, Number(n)]))
+  }
+
+  onFailure(listener: (error: Error) => void): void {
+    this.#listener = listener
+  }
+
+  async close(): Promise<void> {
+    await this.#exclusive(async () => {
+      if (!this.#xfrm || !this.#route) return
+      try {
+        await this.#sweep(false)
+        await this.#restoreHashThreshold()
+        await deleteDummy(this.#route, this.device)
+      } finally {
+        this.#release()
+      }
+    })
+  }
+
+  /** Sends the longest run of operations that may share a send. Answers how many they were. */
+  async #applyRun(operations: readonly PlaneOperation[], from: number): Promise<number> {
+    const steps: Step[] = []
+    try {
+      for (let at = from; at < operations.length; at++) {
+        const operation = operations[at]!
+        if (isRemoval(operation) && steps.some(({ installs }) => installs)) break
+        steps.push(this.#prepare(operation))
+      }
+    } catch (error) {
+      // An operation that cannot be expressed: those before it are still due, so the error comes after them.
+      await this.#perform(steps)
+      throw error
+    }
+    await this.#perform(steps)
+    return steps.length
+  }
+
+  #prepare(operation: PlaneOperation): Step {
+    switch (operation.kind) {
+      case 'sa.install': {
+        const { sa } = operation
+        const name = saName(sa)
+        const request = saInstallRequest(sa)
+        if (this.#sas.has(name)) throw new IpprivError('IPP_PLANE_OPERATION', `${request.name}: exists`)
+        this.#sas.add(name)
+        const revert = (): void => void this.#sas.delete(name)
+        return { request, tolerated: [], installs: true, undo: saRemoveRequest(sa), revert }
+      }
+      case 'sa.remove': {
+        const name = saName(operation.sa)
+        const had = this.#sas.delete(name)
+        const revert = (): void => void (had && this.#sas.add(name))
+        return { request: saRemoveRequest(operation.sa), tolerated: ABSENT, installs: false, revert }
+      }
+      case 'policy.install': {
+        const { policy } = operation
+        const { direction, selector } = policy
+        const name = policyName(direction, selector)
+        const before = this.#policies.get(name)
+        const request = policyInstallRequest(policy, before !== undefined)
+        this.#policies.set(name, policy)
+        this.#inherited.delete(name)
+        return {
+          request,
+          tolerated: [],
+          installs: true,
+          undo: before ? policyInstallRequest(before, true) : policyRemoveRequest(direction, selector),
+          revert: () => this.#restorePolicy(name, before),
+        }
+      }
+      case 'policy.remove': {
+        const { direction, selector } = operation
+        const name = policyName(direction, selector)
+        const before = this.#policies.get(name)
+        this.#policies.delete(name)
+        this.#inherited.delete(name)
+        const request = policyRemoveRequest(direction, selector)
+        return {
+          request,
+          tolerated: ABSENT,
+          installs: false,
+          revert: () => this.#restorePolicy(name, before),
+        }
+      }
+    }
+  }
+
+  async #perform(steps: readonly Step[]): Promise<void> {
+    if (steps.length === 0) return
+    let results: readonly (NetlinkError | undefined)[]
+    try {
+      results = await this.#kernel().batch(steps.map(({ request }) => request))
+    } catch (error) {
+      // The socket failed with the outcome unknown: put everything back to where it was.
+      for (const step of steps.toReversed()) step.revert()
+      await this.#undo(steps)
+      throw operationError(error)
+    } finally {
+      for (const { request } of steps) if (request.type === XFRM_MSG.newSa) request.payload.fill(0)
+    }
+    const refused = (i: number): boolean => !!results[i] && !steps[i]!.tolerated.includes(results[i].errno)
+    const at = steps.findIndex((_, i) => refused(i))
+    if (at < 0) return
+    for (const step of steps.slice(at).toReversed()) step.revert()
+    await this.#undo(steps.filter((_, i) => i > at && !results[i]))
+    throw operationError(results[at])
+  }
+
+  async #undo(steps: readonly Step[]): Promise<void> {
+    try {
+      await this.#remove(steps.toReversed().flatMap(({ undo }) => undo ?? []))
+    } catch (error) {
+      // The kernel holds something the tables do not: nobody may rely on them any more.
+      this.#fail(error instanceof Error ? error : new Error(String(error)))
+    }
+  }
+
+  /**
+   * Removes whatever is in our ranges. Blocks go last: while anything of ours is there, what it guards is
+   * guarded.
+   */
+  async #sweep(keepBlocks: boolean): Promise<void> {
+    const policies = await this.#listPolicies()
+    const blocks = policies.filter(({ action }) => action === 'block')
+    const others = policies.filter(({ action }) => action !== 'block')
+    const sas = await this.#listSas()
+    const removal = ({ direction, selector }: PolicySpec): NetlinkRequest =>
+      policyRemoveRequest(direction, selector)
+    await this.#remove([
+      ...others.map(removal),
+      ...sas.map((sa) => saRemoveRequest(saKeyOf(sa))),
+      ...(keepBlocks ? [] : blocks.map(removal)),
+    ])
+    this.#sas.clear()
+    this.#policies.clear()
+    this.#inherited.clear()
+    if (!keepBlocks) return
+    for (const policy of blocks) {
+      const name = policyName(policy.direction, policy.selector)
+      this.#policies.set(name, policy)
+      this.#inherited.add(name)
+    }
+  }
+
+  async #dropInherited(): Promise<void> {
+    if (this.#inherited.size === 0) return
+    const requests: NetlinkRequest[] = []
+    for (const name of this.#inherited) {
+      const policy = this.#policies.get(name)
+      if (policy) requests.push(policyRemoveRequest(policy.direction, policy.selector))
+      this.#policies.delete(name)
+    }
+    this.#inherited.clear()
+    await this.#remove(requests)
+  }
+
+  async #remove(requests: readonly NetlinkRequest[]): Promise<void> {
+    const errors = await this.#kernel().batch(requests)
+    const refused = errors.find((error) => error && !isErrno(error, ...ABSENT))
+    if (refused) throw refused
+  }
+
+  async #listSas(): Promise<readonly XfrmSa[]> {
+    const request = { name: 'GETSA', type: XFRM_MSG.getSa, payload: encodeSaDump() }
+    const sas: XfrmSa[] = []
+    for (const { type, payload } of await this.#kernel().dump(request)) {
+      const sa = type === XFRM_MSG.newSa ? decodeSa(payload) : undefined
+      if (sa && isOurReqId(sa.reqid)) sas.push(sa)
+      // The kernel shows the keys to whoever may ask; they are not wanted here.
+      payload.fill(0)
+    }
+    return sas
+  }
+
+  async #listPolicies(): Promise<readonly PolicySpec[]> {
+    const request = { name: 'GETPOLICY', type: XFRM_MSG.getPolicy, payload: encodePolicyDump() }
+    const policies: PolicySpec[] = []
+    for (const { type, payload } of await this.#kernel().dump(request)) {
+      const policy = type === XFRM_MSG.newPolicy ? decodePolicy(payload) : undefined
+      const spec = policy && isOurPriority(policy.priority) ? policySpecOf(policy) : undefined
+      if (spec) policies.push(spec)
+    }
+    return policies
+  }
+
+  async #setHashThreshold(): Promise<void> {
+    const request = { name: 'GETSPDINFO', type: XFRM_MSG.getSpdInfo, payload: encodeInfoRequest() }
+    this.#thresholdBefore = decodeSpdInfo((await this.#kernel().get(request)).payload)?.hashThreshold
+    await this.#kernel().request(hashThresholdRequest(HASH_THRESHOLD))
+  }
+
+  async #restoreHashThreshold(): Promise<void> {
+    const before = this.#thresholdBefore
+    if (before) await this.#kernel().request(hashThresholdRequest(before))
+  }
+
+  #restorePolicy(name: string, before: PolicySpec | undefined): void {
+    if (before) this.#policies.set(name, before)
+    else this.#policies.delete(name)
+  }
+
+  #kernel(): Netlink {
+    if (!this.#xfrm) throw new IpprivError('IPP_PLANE_OPERATION', 'the plane is not open')
+    return this.#xfrm
+  }
+
+  #fail(cause: Error): void {
+    if (this.#failed) return
+    this.#failed = true
+    this.#listener?.(new IpprivError('IPP_PLANE_DEAD', `xfrm: ${cause.message}`, { cause }))
+  }
+
+  #release(): void {
+    this.#xfrm?.close()
+    this.#route?.close()
+    this.#xfrm = undefined
+    this.#route = undefined
+  }
+
+  #exclusive<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(work)
+    this.#turn = turn.catch(() => undefined)
+    return turn
+  }
+}
+
+const isRemoval = ({ kind }: PlaneOperation): boolean => kind === 'sa.remove' || kind === 'policy.remove'
+
+const hashThresholdRequest = (threshold: HashThreshold): NetlinkRequest => ({
+  name: `hash threshold ${threshold.local} ${threshold.remote}`,
+  type: XFRM_MSG.newSpdInfo,
+  payload: encodeHashThreshold(threshold),
+})
+
+function operationError(error: unknown): IpprivError {
+  if (error instanceof IpprivError && error.code === 'IPP_HOST_PRIVILEGE') return error
+  const where = error instanceof IpprivError ? error.where : errorLine(error)
+  return new IpprivError('IPP_PLANE_OPERATION', where, { cause: error })
+}
