@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
 import { IpprivError } from '#base/errors'
 
@@ -21,7 +21,7 @@ export class Commands {
   async run(argv: readonly string[], options: RunOptions = {}): Promise<CommandResult> {
     const { check = true, timeoutMs = 60_000 } = options
     const began = performance.now()
-    const child = this.#spawn(argv, ['pipe', 'pipe', 'pipe'])
+    const child = this.#spawn(argv, ['pipe', 'pipe', 'pipe'], options.always)
     const stdout: Buffer[] = []
     const stderr: Buffer[] = []
     child.stdout?.on('data', (chunk: Buffer) => stdout.push(chunk))
@@ -74,7 +74,13 @@ export class Commands {
     await Promise.all([...this.#background].map((background) => background.stop(graceMs)))
   }
 
-  #spawn(argv: readonly string[], stdio: Parameters<typeof spawn>[2]['stdio'] & object): ChildProcess {
+  /** Lets this process end while the programs go on (--keep). */
+  release(): void {
+    for (const background of this.#background) background.release()
+  }
+
+  #spawn(argv: readonly string[], stdio: StdioOptions, always = false): ChildProcess {
+    if (this.#signal.aborted && !always) throw new IpprivError('IPP_HOST_TOOL', `${argv[0]}: interrupted`)
     const [program, ...rest] = argv
     return spawn(program!, rest, {
       stdio,
@@ -135,7 +141,6 @@ export class Background {
     return await this.ended.finally(() => clearTimeout(timer))
   }
 
-  /** Lets the demo end while this goes on (--keep). */
   release(): void {
     this.#child.unref()
   }

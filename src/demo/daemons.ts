@@ -88,7 +88,7 @@ export async function prepareDaemons(
       ...common(directory.name),
     },
   ])
-  files.push(['client', { ...traffic('client'), circuit: { hops: options.hops, cipher: options.cipher } }])
+  files.push(['client', { ...traffic('client'), circuit: { hops: options.hops, cipher: options.cipher, sameNetwork: true } }])
   await Promise.all(files.map(([name, config]) => writeFile(configOf(options.out, name), stringify(config))))
   await Promise.all(
     [...nodesOf(topology), hostOf(topology, 'client')].map(({ name }) =>

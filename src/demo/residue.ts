@@ -3,7 +3,7 @@ import { type Host, inNamespace } from '#demo/topology'
 
 /**
  * What a host holds that a daemon could leave behind: SAs, policies, devices, addresses, routes, rules,
- * packet-filter rules (nftables and iptables), one line each. Taken before the daemons and after.
+ * packet-filter rules (nftables and iptables), the kernel settings of forwarding, one line each. Taken before the daemons and after.
  */
 export async function inventory(commands: Commands, host: Host): Promise<ReadonlySet<string>> {
   const { stdout } = await commands.run(inNamespace(host.namespace, 'sh', '-s'), { input: SCRIPT })
@@ -38,5 +38,6 @@ ip rule | sed 's/^/rule: /'
 nft list ruleset | sed '/^[[:space:]]*$/d; s/packets [0-9]* bytes [0-9]*//; s/^/nft: /'
 iptables-legacy-save | grep -E '^-A|^:[^ ]+ -' | sed 's/^/iptables: /'
 ip6tables-legacy-save | grep -E '^-A|^:[^ ]+ -' | sed 's/^/ip6tables: /'
+grep -rH . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf | sed 's/^/sysctl: /'
 exit 0
 `

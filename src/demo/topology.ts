@@ -77,7 +77,7 @@ export async function raise(commands: Commands, topology: Topology): Promise<voi
   await configure(commands, topology.router, true, routerBatch)
   await Promise.all(
     topology.hosts.map((h) =>
-      configure(commands, h.namespace, h.role === 'node', [
+      configure(commands, h.namespace, false, [
         `addr add ${h.address}/24 dev eth0`,
         cableUp('eth0'),
         `route add default via ${h.gateway}`,
@@ -175,7 +175,7 @@ async function endProcesses(commands: Commands, namespace: string): Promise<void
 }
 
 /**
- * One shell for all of a namespace. Segmentation offload is switched off (one segment per packet), so that
+ * One shell for all of a namespace. Nodes do not forward yet: their daemons see to that. Segmentation offload is switched off (one segment per packet), so that
  * captures hold the packets a real cable would carry; IPv6 is off, so that nothing is sent unasked.
  */
 async function configure(
