@@ -37,6 +37,8 @@ export interface DirectoryClientOptions {
 export interface Fetched {
   readonly kind: 'new' | 'unchanged'
   readonly consensus: Consensus
+  /** The document is good and in use, but it could not be kept on disk: IPP_STATE_UNUSABLE. */
+  readonly unkept?: Failure
 }
 
 export interface Published {
@@ -89,8 +91,7 @@ export class DirectoryClient {
   /**
    * Asks for the document. After a failure `current` is what it was before, and the failure says how long that
    * may still be used. Calls at the same time share one request.
-   * Errors: IPP_DIR_UNREACHABLE, IPP_DIR_RATE_LIMITED, those of `verifyConsensus`; IPP_STATE_UNUSABLE when the
-   * document is good, and current now, but could not be kept.
+   * Errors: IPP_DIR_UNREACHABLE, IPP_DIR_RATE_LIMITED, those of `verifyConsensus`.
    */
   async fetchConsensus(): Promise<Result<Fetched>> {
     this.#fetching ??= this.#fetch().finally(() => {
@@ -129,7 +130,7 @@ export class DirectoryClient {
     if (!verified.ok) return within(this.#base, verified)
     this.#held = { consensus: verified.value, tag }
     const kept = await this.#keep(body)
-    return kept.ok ? success({ kind: 'new', consensus: verified.value }) : kept
+    return success({ kind: 'new', consensus: verified.value, ...(kept.ok ? {} : { unkept: kept }) })
   }
 
   /**
@@ -207,7 +208,6 @@ export class DirectoryClient {
   }
 
   #explained(failed: Failure): Failure {
-    if (failed.code === 'IPP_STATE_UNUSABLE') return failed
     const { current } = this
     const rest =
       current === undefined

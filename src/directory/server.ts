@@ -2,7 +2,7 @@
  * The HTTP face of the directory: a Fastify factory that does not listen. Transport needs no secrecy or
  * integrity of its own, because every document is signed; it needs limits, because strangers speak to it.
  */
-import Fastify, { type FastifyError, type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply } from 'fastify'
 import { failure } from '#base/result'
 import { DOCUMENT_LIMITS } from '#directory/canonical'
 import { type RateLimit, RateLimiter } from '#directory/rate-limit'
@@ -33,6 +33,13 @@ export const REQUEST_LIMITS: RequestLimits = {
 
 export function createDirectoryServer(options: DirectoryServerOptions): FastifyInstance {
   const { registry, clock, log } = options
+  const answerError = (error: FastifyError, reply: FastifyReply): FastifyReply => {
+    const [status, failed] = translate(error)
+    registry.counters.add(`refused.${failed.code}`)
+    if (failed.code === 'IPP_INTERNAL')
+      log.error({ error: error.message, stack: error.stack }, 'a request failed')
+    return refuse(reply, failed, status)
+  }
   const app = Fastify({
     bodyLimit: DOCUMENT_LIMITS.descriptor.octets,
     // A connection that dawdles is closed: the whole request within this time.
@@ -43,6 +50,8 @@ export function createDirectoryServer(options: DirectoryServerOptions): FastifyI
     forceCloseConnections: true,
     trustProxy: false,
     routerOptions: { maxParamLength: 100 },
+    // URLs that the router cannot read.
+    frameworkErrors: (error, _request, reply) => void answerError(error, reply),
     http: { maxHeaderSize: 8 * 1024 },
   })
   app.server.maxConnections = 1024
@@ -65,13 +74,7 @@ export function createDirectoryServer(options: DirectoryServerOptions): FastifyI
     registry.counters.add('refused.IPP_DIR_NO_RESOURCE')
     return refuse(reply, failure('IPP_DIR_NO_RESOURCE', 'the path or method is unknown'))
   })
-  app.setErrorHandler((error: FastifyError, _request, reply) => {
-    const [status, failed] = translate(error)
-    registry.counters.add(`refused.${failed.code}`)
-    if (failed.code === 'IPP_INTERNAL')
-      log.error({ error: error.message, stack: error.stack }, 'a request failed')
-    return refuse(reply, failed, status)
-  })
+  app.setErrorHandler((error: FastifyError, _request, reply) => answerError(error, reply))
 
   descriptorRoute(app, registry)
   consensusRoute(app, registry)
