@@ -1,0 +1,235 @@
+/** Reads a configuration file: YAML, schema, then what only makes sense together. Gives values, not text. */
+import { readFile } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
+import { LineCounter, parseDocument } from 'yaml'
+import { fromHex } from '#base/bytes'
+import { IpprivError } from '#base/errors'
+import { type Ip, ip, type Prefix, prefix } from '#base/ip'
+import { parseDirectoryUrl } from '#config/formats'
+import { type ConfigFile, type ConfigKind, schemaOf } from '#config/schema'
+import { formatProblem, locate, type Problem, validate } from '#config/validate'
+import type { EspCipher } from '#crypto/suites'
+import type { NodeRole } from '#directory/documents'
+import { exitAllowsAnything, exitPolicyOf, parseExitPolicy } from '#nat/exit-policy'
+import type { ExitPolicy } from '#nat/rules'
+
+export interface NodeConfig extends DaemonConfig {
+  readonly kind: 'node'
+  readonly name: string
+  readonly address: Ip
+  readonly roles: readonly NodeRole[]
+  /** Directory of identity.pem and ike.pem. */
+  readonly keys: string
+  readonly plane: PlaneChoice
+  readonly directory: TrustedDirectory
+  /** Empty unless this is an exit. */
+  readonly exitPolicy: ExitPolicy
+  /** Directory of the key log; undefined: none is written. */
+  readonly keylog: string | undefined
+}
+
+export interface ClientConfig extends DaemonConfig {
+  readonly kind: 'client'
+  readonly address: Ip | undefined
+  readonly plane: PlaneChoice
+  readonly directory: TrustedDirectory
+  readonly circuit: {
+    readonly hops: number
+    readonly cipher: EspCipher
+    /** Names, entry first; undefined: chosen afresh for every circuit. */
+    readonly path: readonly string[] | undefined
+    readonly sameNetwork: boolean
+  }
+  readonly keylog: string | undefined
+}
+
+export interface DirectoryConfig extends DaemonConfig {
+  readonly kind: 'directory'
+  readonly listen: { readonly address: Ip; readonly port: number }
+  /** Directory of authority.pem. */
+  readonly keys: string
+  readonly poolSpace: Prefix
+  readonly poolLength: number
+  /** Seconds. */
+  readonly period: number
+}
+
+interface DaemonConfig {
+  /** Absolute path of the file this came from. */
+  readonly file: string
+  /** Absolute paths. */
+  readonly state: string
+  readonly control: string
+  readonly log: LogConfig
+}
+
+export interface LogConfig {
+  readonly level: 'debug' | 'info' | 'warn' | 'error'
+  readonly format: 'json' | 'text'
+}
+
+export type PlaneChoice = 'auto' | 'xfrm' | 'userspace'
+
+export interface TrustedDirectory {
+  /** `http://address:port`, without a slash at the end. */
+  readonly url: string
+  readonly address: Ip
+  readonly port: number
+  /** Ed25519 public key, 32 octets. */
+  readonly key: Uint8Array
+}
+
+export interface Configs {
+  readonly node: NodeConfig
+  readonly client: ClientConfig
+  readonly directory: DirectoryConfig
+}
+
+/**
+ * Paths in the file are relative to the directory of the file.
+ * @throws IpprivError IPP_CONFIG_UNREADABLE, IPP_CONFIG_SYNTAX, IPP_CONFIG_INVALID; the last two name
+ * file:line:column for every problem.
+ */
+export async function loadConfig<K extends ConfigKind>(kind: K, file: string): Promise<Configs[K]> {
+  let text: string
+  try {
+    text = await readFile(file, 'utf8')
+  } catch (cause) {
+    throw new IpprivError('IPP_CONFIG_UNREADABLE', `${file}: ${(cause as Error).message}`, { cause })
+  }
+  return parseConfig(kind, text, file)
+}
+
+/** As `loadConfig`, from text. `file` is for messages and relative paths. */
+export function parseConfig<K extends ConfigKind>(kind: K, text: string, file: string): Configs[K] {
+  const lines = new LineCounter()
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true })
+  const [syntax] = document.errors
+  if (syntax !== undefined) {
+    const { line, col } = lines.linePos(syntax.pos[0])
+    throw new IpprivError('IPP_CONFIG_SYNTAX', `${file}:${line}:${col}: ${syntax.message.split('\n')[0]}`)
+  }
+  const problems = validate(document.contents, schemaOf(kind), lines)
+  if (problems.length === 0) {
+    const at: Locator = (path, expected, found) => ({
+      ...locate(document.contents, path, lines),
+      key: keyText(path),
+      expected,
+      found,
+    })
+    const value = document.toJS() as ConfigFile<K>
+    problems.push(...(TOGETHER[kind] as (value: ConfigFile<K>, at: Locator) => Problem[])(value, at))
+    if (problems.length === 0)
+      return (COMPLETE[kind] as (value: ConfigFile<K>, file: string) => Configs[K])(value, resolve(file))
+  }
+  const shown = problems.slice(0, MOST_PROBLEMS).map((problem) => `${file}:${formatProblem(problem)}`)
+  const rest = problems.length - shown.length
+  throw new IpprivError('IPP_CONFIG_INVALID', `${shown.join('; ')}${rest > 0 ? `; and ${rest} more` : ''}`)
+}
+
+const MOST_PROBLEMS = 5
+
+type Locator = (path: readonly (string | number)[], expected: string, found: string) => Problem
+
+const keyText = (path: readonly (string | number)[]): string =>
+  path.reduce<string>(
+    (text, step) => (typeof step === 'number' ? `${text}[${step}]` : text === '' ? step : `${text}.${step}`),
+    '',
+  )
+
+/** Problems between values that are acceptable each by itself. */
+const TOGETHER: { readonly [K in ConfigKind]: (value: ConfigFile<K>, at: Locator) => Problem[] } = {
+  node(value, at) {
+    if (!value.roles.includes('exit'))
+      return value.exit === undefined ? [] : [at(['exit'], 'no exit policy without the role exit', 'one')]
+    return exitAllowsAnything(nodeExitPolicy(value))
+      ? []
+      : [at(['exit', 'policy'], 'a rule that accepts something, or no role exit', 'none')]
+  },
+  client(value, at) {
+    const { hops, path } = value.circuit ?? {}
+    return hops === undefined || path === undefined || path.length === hops
+      ? []
+      : [at(['circuit', 'path'], `as many names as hops (${hops})`, `${path.length}`)]
+  },
+  directory(value, at) {
+    const space = prefix(value.poolSpace ?? DEFAULT_POOL_SPACE)
+    const length = value.poolLength ?? DEFAULT_POOL_LENGTH
+    if (length >= space.length) return []
+    const key = value.poolLength === undefined ? 'poolSpace' : 'poolLength'
+    return [at([key], `a poolLength of at least the length of poolSpace (${space.length})`, `${length}`)]
+  },
+}
+
+const DEFAULT_POOL_SPACE = '10.64.0.0/10'
+const DEFAULT_POOL_LENGTH = 20
+const DEFAULT_PERIOD = 3600
+const DEFAULT_HOPS = 3
+const DEFAULT_CIPHER: EspCipher = 'aes-256-gcm-16'
+
+const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: string) => Configs[K] } = {
+  node: (value, file) => ({
+    kind: 'node',
+    ...common('node', value, file),
+    name: value.name,
+    address: ip(value.address),
+    roles: value.roles,
+    keys: keysOf(value, file),
+    plane: value.plane ?? 'auto',
+    directory: directoryOf(value.directory),
+    exitPolicy: value.roles.includes('exit') ? nodeExitPolicy(value) : [],
+    keylog: value.debug?.keylog === undefined ? undefined : absolute(value.debug.keylog, file),
+  }),
+  client: (value, file) => ({
+    kind: 'client',
+    ...common('client', value, file),
+    address: value.address === undefined ? undefined : ip(value.address),
+    plane: value.plane ?? 'auto',
+    directory: directoryOf(value.directory),
+    circuit: {
+      hops: value.circuit?.path?.length ?? value.circuit?.hops ?? DEFAULT_HOPS,
+      cipher: value.circuit?.cipher ?? DEFAULT_CIPHER,
+      path: value.circuit?.path,
+      sameNetwork: value.circuit?.sameNetwork ?? false,
+    },
+    keylog: value.debug?.keylog === undefined ? undefined : absolute(value.debug.keylog, file),
+  }),
+  directory: (value, file) => ({
+    kind: 'directory',
+    ...common('directory', value, file),
+    listen: { address: ip(value.listen.address), port: value.listen.port },
+    keys: keysOf(value, file),
+    poolSpace: prefix(value.poolSpace ?? DEFAULT_POOL_SPACE),
+    poolLength: value.poolLength ?? DEFAULT_POOL_LENGTH,
+    period: value.period ?? DEFAULT_PERIOD,
+  }),
+}
+
+function common(
+  kind: ConfigKind,
+  value: { state: string; control?: string; log?: Partial<LogConfig> },
+  file: string,
+): DaemonConfig {
+  return {
+    file,
+    state: absolute(value.state, file),
+    control: absolute(value.control ?? `/run/ippriv/${kind}.sock`, file),
+    log: { level: value.log?.level ?? 'info', format: value.log?.format ?? 'json' },
+  }
+}
+
+const keysOf = (value: { state: string; keys?: string }, file: string): string =>
+  absolute(value.keys ?? join(value.state, 'keys'), file)
+
+const absolute = (path: string, file: string): string => resolve(dirname(file), path)
+
+function directoryOf(value: { url: string; key: string }): TrustedDirectory {
+  const url = parseDirectoryUrl(value.url)!
+  return { url: url.base, address: ip(url.address), port: url.port, key: fromHex(value.key) }
+}
+
+function nodeExitPolicy(value: ConfigFile<'node'>): ExitPolicy {
+  const lines = value.exit?.policy
+  const own = lines === undefined ? undefined : parseExitPolicy(lines)
+  return exitPolicyOf(own?.ok ? own.value : undefined, value.exit?.protect ?? true)
+}

@@ -1,0 +1,242 @@
+/**
+ * The configuration files, in one place: the types of the loader, the JSON Schema, and docs/config.md all come
+ * from here. `expected` completes the sentence "expected ..."; `format` names a check of `formats.ts`.
+ */
+import { type Static, Type } from 'typebox'
+import type { Schema } from '#config/validate'
+
+const text = (expected: string, options: Record<string, unknown> = {}) =>
+  Type.String({ expected, ...options })
+
+const path = (description: string, options: Record<string, unknown> = {}) =>
+  text('a path', { description, minLength: 1, ...options })
+
+const integer = (minimum: number, maximum: number, options: Record<string, unknown>) =>
+  Type.Integer({ minimum, maximum, expected: `an integer ${minimum}..${maximum}`, ...options })
+
+/** One of a few words. TypeBox's own enum forgets which. */
+const choice = <const T extends readonly string[]>(values: T, options: Record<string, unknown>) =>
+  Type.Unsafe<T[number]>({
+    type: 'string',
+    enum: [...values],
+    expected: `one of ${values.join(', ')}`,
+    ...options,
+  })
+
+const section = <P extends Record<string, Type.TSchema>>(
+  properties: P,
+  options: Record<string, unknown> = {},
+) => Type.Object(properties, { additionalProperties: false, expected: 'a mapping of keys', ...options })
+
+const address = (description: string) =>
+  text('an IPv4 address such as 198.18.10.1', { description, format: 'ipv4' })
+
+const NAME_PATTERN = '^[a-z0-9][a-z0-9-]{0,18}$'
+const nodeName = (description: string) =>
+  text('a name of 1..19 characters a-z, 0-9 and -', { description, pattern: NAME_PATTERN })
+
+const Log = section(
+  {
+    level: Type.Optional(
+      choice(['debug', 'info', 'warn', 'error'], {
+        description:
+          'How much is written. From `info` up no client address, path, destination or key is ever written; `debug` may show them.',
+        default: 'info',
+      }),
+    ),
+    format: Type.Optional(
+      choice(['json', 'text'], {
+        description: 'One JSON object per line, or lines for people.',
+        default: 'json',
+      }),
+    ),
+  },
+  { description: 'What is written to stderr.' },
+)
+
+const Debug = section(
+  {
+    keylog: Type.Optional(
+      path(
+        'Directory to which the keys of every SA are appended, for Wireshark. **Whoever reads it can read the traffic.** The daemon warns at start.',
+      ),
+    ),
+  },
+  { description: 'Dangerous aids for tests.' },
+)
+
+const Plane = choice(['auto', 'xfrm', 'userspace'], {
+  description:
+    'Data plane: the kernel (`xfrm`), our own workers (`userspace`), or the kernel where it can do ESP (`auto`).',
+  default: 'auto',
+})
+
+const DirectoryReference = section(
+  {
+    url: text('a URL such as http://198.18.50.1:9030 with an IPv4 address and a port', {
+      description:
+        'Where it listens. An address, not a name: looking one up would tell a resolver. Documents are signed, so plain HTTP does.',
+      format: 'directory-url',
+    }),
+    key: text('64 hex digits, as `ippriv keygen directory` prints them', {
+      description: 'Its public key. A consensus that it did not sign is refused.',
+      pattern: '^[0-9a-fA-F]{64}$',
+    }),
+  },
+  { description: 'The directory this daemon trusts.' },
+)
+
+const state = (kind: string) =>
+  path('Directory for what must survive a restart; created when missing.', {
+    examples: [`/var/lib/ippriv/${kind}`],
+  })
+const keys = path('Directory of the key files. Default: `keys` inside `state`.')
+const control = (kind: string) =>
+  path('Unix socket on which `ippriv status` and `ippriv circuits` reach the daemon.', {
+    default: `/run/ippriv/${kind}.sock`,
+  })
+
+export const NodeSchema = section(
+  {
+    name: nodeName('How people call this node; unique in the network.'),
+    address: address('Public IPv4 address, configured on this host. Other nodes and clients reach it there.'),
+    roles: Type.Array(choice(['entry', 'middle', 'exit'], { description: '' }), {
+      expected: 'a list of roles: entry, middle, exit',
+      description: 'What clients may use this node for.',
+      minItems: 1,
+      uniqueItems: true,
+    }),
+    keys: Type.Optional(keys),
+    state: state('node'),
+    control: Type.Optional(control('node')),
+    plane: Type.Optional(Plane),
+    directory: DirectoryReference,
+    exit: Type.Optional(
+      section(
+        {
+          policy: Type.Optional(
+            Type.Array(
+              text('an exit rule such as "accept 0.0.0.0/0 tcp 80-443" or "reject 192.0.2.0/24"', {
+                description: '',
+                format: 'exit-rule',
+              }),
+              {
+                expected: 'a list of exit rules',
+                description:
+                  'Rules `accept|reject PREFIX [tcp|udp|icmp [PORT[-PORT]]]`; the first match decides and what nothing matches is refused. Without rules everything but the protected destinations is accepted.',
+                maxItems: 64,
+              },
+            ),
+          ),
+          protect: Type.Optional(
+            Type.Boolean({
+              expected: 'true or false',
+              description:
+                'Put the protections in front of the rules: private, loopback, link-local, carrier-grade NAT, multicast and reserved destinations, and tcp port 25, are refused whatever the rules say.',
+              default: true,
+            }),
+          ),
+        },
+        { description: 'Which destinations an exit connects to. Only with the role `exit`.' },
+      ),
+    ),
+    log: Type.Optional(Log),
+    debug: Type.Optional(Debug),
+  },
+  { description: 'An overlay node: `ippriv node --config FILE`.' },
+)
+
+export const ClientSchema = section(
+  {
+    address: Type.Optional(
+      address('Source address toward the entry. Default: the one the kernel chooses for that route.'),
+    ),
+    state: state('client'),
+    control: Type.Optional(control('client')),
+    plane: Type.Optional(Plane),
+    directory: DirectoryReference,
+    circuit: Type.Optional(
+      section(
+        {
+          hops: Type.Optional(
+            integer(1, 5, {
+              description: 'Length of circuits. Fewer than 3 let one node know both ends.',
+              default: 3,
+            }),
+          ),
+          cipher: Type.Optional(
+            choice(['aes-256-gcm-16', 'aes-128-gcm-16', 'chacha20-poly1305'], {
+              description: 'ESP cipher of every layer. Others than the default set this client apart.',
+              default: 'aes-256-gcm-16',
+            }),
+          ),
+          path: Type.Optional(
+            Type.Array(nodeName(''), {
+              expected: 'a list of 1..5 node names',
+              description: 'Always these nodes, entry first. For tests: a fixed path is no anonymity.',
+              minItems: 1,
+              maxItems: 5,
+              uniqueItems: true,
+            }),
+          ),
+          sameNetwork: Type.Optional(
+            Type.Boolean({
+              expected: 'true or false',
+              description:
+                'Allow two nodes of one /16 in a circuit. For laboratories: one operator often holds a whole /16.',
+              default: false,
+            }),
+          ),
+        },
+        { description: 'The circuit that carries everything by default.' },
+      ),
+    ),
+    log: Type.Optional(Log),
+    debug: Type.Optional(Debug),
+  },
+  { description: 'The client: `ippriv client --config FILE`.' },
+)
+
+export const DirectorySchema = section(
+  {
+    listen: section(
+      {
+        address: address('IPv4 address to listen on; 0.0.0.0 for all.'),
+        port: integer(1, 65535, { description: 'TCP port.' }),
+      },
+      { description: 'Where nodes and clients reach it.' },
+    ),
+    keys: Type.Optional(keys),
+    state: state('directory'),
+    control: Type.Optional(control('directory')),
+    poolSpace: Type.Optional(
+      text('an IPv4 prefix such as 10.64.0.0/10', {
+        description: 'All private addresses of the network. Cannot be changed while nodes are listed.',
+        format: 'ipv4-prefix',
+        default: '10.64.0.0/10',
+      }),
+    ),
+    poolLength: Type.Optional(
+      integer(8, 29, {
+        description: 'Prefix length of the pool each node gets: 20 is room for 4,093 circuits.',
+        default: 20,
+      }),
+    ),
+    period: Type.Optional(
+      integer(1, 604_800, {
+        description: 'Seconds for which a consensus is fresh. It is valid for three periods.',
+        default: 3600,
+      }),
+    ),
+    log: Type.Optional(Log),
+  },
+  { description: 'A directory server: `ippriv directory --config FILE`.' },
+)
+
+export const SCHEMAS = { node: NodeSchema, client: ClientSchema, directory: DirectorySchema } as const
+
+export type ConfigKind = keyof typeof SCHEMAS
+/** As plain JSON Schema, for the validator and the documentation. */
+export const schemaOf = (kind: ConfigKind): Schema => SCHEMAS[kind] as unknown as Schema
+/** The file as written, checked but not yet completed with defaults. */
+export type ConfigFile<K extends ConfigKind> = Static<(typeof SCHEMAS)[K]>

@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict'
+import { createHash, createPublicKey, generateKeyPairSync, sign, verify } from 'node:crypto'
+import { chmod, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import type { IpprivError } from '#base/errors'
+import { createAuthorityKey, createNodeKeys, readAuthorityKey, readKeyFile, readNodeKeys } from '#config/keys'
+
+let directory = ''
+before(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'ippriv-keys-'))
+})
+after(() => rm(directory, { recursive: true }))
+
+const code = (expected: string, where: RegExp) => (error: IpprivError) => {
+  assert.equal(error.code, expected)
+  assert.match(error.where, where)
+  return true
+}
+
+test('node keys: written once, read back the same, only by their owner', async () => {
+  const keys = join(directory, 'a', 'node')
+  const made = await createNodeKeys(keys)
+  assert.deepEqual(await readNodeKeys(keys), made)
+  assert.equal(made.nodeId, createHash('sha256').update(made.identity.publicKey).digest('hex'))
+  assert.notDeepEqual(made.identity.seed, made.ike.seed)
+  for (const name of ['identity.pem', 'ike.pem'])
+    assert.equal((await stat(join(keys, name))).mode & 0o777, 0o600, name)
+  await assert.rejects(createNodeKeys(keys), code('IPP_KEY_UNREADABLE', /identity\.pem exists already/))
+  assert.deepEqual(await readNodeKeys(keys), made)
+})
+
+test('the seed and the public key are those of the file', async () => {
+  const keys = join(directory, 'authority')
+  const made = await createAuthorityKey(keys)
+  const pem = await readFile(join(keys, 'authority.pem'), 'utf8')
+  assert.match(pem, /^-----BEGIN PRIVATE KEY-----/)
+  const signature = sign(null, Buffer.from('words'), pem)
+  const x = Buffer.from(made.publicKey).toString('base64url')
+  const publicKey = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x }, format: 'jwk' })
+  assert.ok(verify(null, Buffer.from('words'), publicKey, signature))
+  assert.equal(made.seed.length, 32)
+  assert.deepEqual(await readAuthorityKey(keys), made)
+})
+
+test('a key that others may read is refused', async () => {
+  const keys = join(directory, 'open')
+  await createAuthorityKey(keys)
+  for (const mode of [0o640, 0o604, 0o666]) {
+    await chmod(join(keys, 'authority.pem'), mode)
+    await assert.rejects(readAuthorityKey(keys), code('IPP_KEY_UNREADABLE', /lets others read it/))
+  }
+})
+
+test('no key, no PEM, no Ed25519', async () => {
+  await assert.rejects(
+    readKeyFile(join(directory, 'absent.pem')),
+    code('IPP_KEY_UNREADABLE', /absent\.pem: ENOENT/),
+  )
+  const file = join(directory, 'bad.pem')
+  await writeFile(file, 'hello', { mode: 0o600 })
+  await assert.rejects(readKeyFile(file), code('IPP_KEY_INVALID', /no PKCS#8 PEM private key/))
+  const { privateKey } = generateKeyPairSync('x25519')
+  await writeFile(file, privateKey.export({ format: 'pem', type: 'pkcs8' }))
+  await assert.rejects(readKeyFile(file), code('IPP_KEY_INVALID', /expected an Ed25519 key, found x25519/))
+})
