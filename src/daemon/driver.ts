@@ -115,7 +115,9 @@ export class Driver<Input extends { readonly kind: string }, Event> {
   }
 
   async #plane(operations: readonly PlaneOperation[]): Promise<void> {
-    const installed = operations.flatMap((operation) => (operation.kind === 'sa.install' ? [operation.sa] : []))
+    const installed = operations.flatMap((operation) =>
+      operation.kind === 'sa.install' ? [operation.sa] : [],
+    )
     try {
       for (const sa of installed) this.#ports.onSa?.(sa)
       await this.#ports.plane.apply(operations)

@@ -12,8 +12,7 @@ import type { ErrorCode } from '#base/errors'
 import type { IkeSaId, NodeId } from '#base/ids'
 import { contains, host, type Ip, type Prefix, rangeOf, samePrefix, type UdpPath, uint32ToIp } from '#base/ip'
 import type { Machine } from '#base/machine'
-import type { Rng } from '#base/rng'
-import { jittered } from '#base/rng'
+import { jittered, type Rng } from '#base/rng'
 import { after, type Duration, earliest, type Instant, MINUTE, SECOND, TimerTable } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
 import type { EspCipher } from '#crypto/suites'
@@ -176,7 +175,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   }
 
   leases(): { readonly inUse: number; readonly free: number; readonly quarantined: number } {
-    return this.#pool?.usage(this.#now) ?? { inUse: 0, free: 0, quarantined: 0 }
+    return this.#pool?.counts(this.#now) ?? { inUse: 0, free: 0, quarantined: 0 }
   }
 
   overlay(): readonly { readonly peer: string; readonly address: Ip; readonly state: 'up' | 'connecting' }[] {
@@ -201,14 +200,15 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     this.#consensus = consensus
     if (mine === undefined) return this.#event({ kind: 'listed', pool: undefined })
     if (this.#poolPrefix === undefined) this.#join(consensus, mine.pool)
-    for (const peer of [...this.#peers.values()]) {
+    const stale = [...this.#peers.values()].filter((peer) => {
       const listed = consensus.nodes.find((node) => node.nodeId === peer.node.nodeId)
-      if (listed === undefined || !sameLink(listed, peer.node))
-        this.#removePeer(peer, 'no longer in the consensus')
-    }
-    for (const node of consensus.nodes) {
-      if (node.nodeId !== this.#options.nodeId && !this.#peers.has(node.nodeId)) this.#addPeer(node)
-    }
+      return listed === undefined || !sameLink(listed, peer.node)
+    })
+    for (const peer of stale) this.#removePeer(peer, 'no longer in the consensus')
+    const fresh = consensus.nodes.filter((n) => n.nodeId !== this.#options.nodeId && !this.#peers.has(n.nodeId))
+    for (const node of fresh) this.#addPeer(node)
+    // Clients are forwarded to the nodes of the current consensus only.
+    if (stale.length + fresh.length > 0) this.#host(this.#filter())
   }
 
   #join(consensus: Consensus, pool: Prefix): void {
@@ -480,10 +480,11 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
 
   #filter(): HostOperation {
     const { exitPolicy, roles, context } = this.#options
-    const listed = this.#poolPrefix && { pool: this.#poolPrefix }
+    const neighbours = [...this.#peers.values()].map((peer) => peer.node.address)
+    const poolSpace = this.#consensus?.poolSpace
     return {
       kind: 'firewall.set',
-      rules: nodeRules({ poolSpace: this.#consensus?.poolSpace, exitPolicy, roles, context, ...listed }),
+      rules: nodeRules({ poolSpace, pool: this.#poolPrefix, neighbours, exitPolicy, roles, context }),
     }
   }
 

@@ -168,6 +168,6 @@ const policies = (operations: readonly PlaneOperation[]): PolicySpec[] =>
 function compare(name: string, lines: readonly string[]): void {
   const file = new URL(`../scenarios/${name}.txt`, import.meta.url)
   const text = `${lines.join('\n')}`
-  if (process.env['REWRITE']) writeFileSync(file, text)
+  if (process.env.REWRITE) writeFileSync(file, text)
   assert.equal(text, readFileSync(file, 'utf8'))
 }

@@ -1,0 +1,24 @@
+import type { Command } from 'commander'
+
+const ROLES = {
+  node: 'run an overlay node: tunnels to the other nodes, entry, middle or exit of circuits',
+  client: 'run the client: everything this host sends goes through a circuit or nowhere',
+  directory: 'run a directory server: collects descriptors, publishes the signed consensus',
+} as const
+
+/** `ippriv node|client|directory`: the daemons, in the foreground. */
+export function registerDaemons(program: Command): void {
+  for (const [role, description] of Object.entries(ROLES)) {
+    program
+      .command(role)
+      .description(description)
+      .requiredOption('-c, --config <file>', 'configuration (YAML; docs/config.md)')
+      .option('--check', 'check the configuration and the keys, then exit')
+      .addHelpText('after', '\nSIGTERM or SIGINT ends it cleanly; it leaves nothing of its own behind.')
+      .action(async (options: { config: string; check?: boolean }) => {
+        if (role === 'node') await (await import('#daemon/node')).runNode(options)
+        else if (role === 'client') await (await import('#daemon/client')).runClient(options)
+        else await (await import('#daemon/directory')).runDirectory(options)
+      })
+  }
+}

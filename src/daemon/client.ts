@@ -1,0 +1,163 @@
+/** `ippriv client`: the guard and the circuits of this host. */
+
+import { ERRORS, type ErrorCode, IpprivError } from '#base/errors'
+import type { CircuitId } from '#base/ids'
+import { loadConfig } from '#config/load'
+import type { EspCipher } from '#crypto/suites'
+import { Runtime } from '#daemon/runtime'
+import { requireLocalAddress } from '#linux/interfaces'
+import { sourceTowards } from '#linux/source'
+import { clientSysctls } from '#linux/sysctl'
+import { type ClientEvent, type ClientInput, OverlayClient } from '#overlay/client'
+import type { Telescope } from '#telescope/telescope'
+
+/** What every client offers, in this order, unless its user insists on one cipher. */
+const CIPHERS: readonly EspCipher[] = ['aes-256-gcm-16', 'chacha20-poly1305']
+
+interface Waiting {
+  resolve(circuit: Telescope): void
+  reject(error: Error): void
+}
+
+export async function runClient(options: { config: string; check?: boolean }): Promise<void> {
+  const config = await loadConfig('client', options.config)
+  if (options.check) return
+  const runtime = new Runtime('client', config)
+  await runtime.run(async () => {
+    const { directory, circuit } = config
+    if (config.address !== undefined) await requireLocalAddress(config.address)
+    const self = config.address ?? (await sourceTowards(directory.address))
+    const { plane, context } = await runtime.openPlane(config.plane, self)
+    await runtime.setSysctls(clientSysctls(plane.device))
+    const client = new OverlayClient({
+      self,
+      directory: { address: directory.address, port: directory.port },
+      context,
+      hops: circuit.hops,
+      ciphers: circuit.cipher === CIPHERS[0] ? CIPHERS : [circuit.cipher],
+      sameNetwork: circuit.sameNetwork,
+      crypto: runtime.crypto,
+      rng: runtime.rng,
+      keyLog: config.keylog !== undefined,
+      ...(circuit.path ? { path: circuit.path } : {}),
+    })
+    let lastError: string | null = null
+    let nextTicket = 1
+    const waiting = new Map<number, Waiting>()
+    const driver = runtime.drive<ClientInput, ClientEvent>(client, (event) => {
+      if (event.kind === 'circuit.failed') lastError = lineOf(event.code, event.detail)
+      report(runtime, event)
+      if (event.kind === 'circuit.open') take(waiting, event.ticket)?.resolve(event.circuit)
+      if (event.kind === 'circuit.failed')
+        take(waiting, event.ticket)?.reject(new IpprivError(event.code, event.detail))
+    })
+    driver.input({ kind: 'start' })
+    await driver.idle()
+    await runtime.followDirectory(directory, {
+      onConsensus: (consensus) => driver.input({ kind: 'consensus', consensus }),
+      onTrouble: (line) => {
+        lastError = line
+      },
+    })
+    await runtime.serve({
+      status: async () => ({
+        role: 'client',
+        pid: process.pid,
+        plane: plane.kind,
+        state: client.state,
+        lastError: client.state === 'ready' ? null : lastError,
+        consensus: client.consensus
+          ? {
+              serial: client.consensus.serial,
+              nodes: client.consensus.nodes.length,
+              validUntil: client.consensus.validUntil,
+            }
+          : null,
+        circuits: client.circuits.map(describe),
+        counters: { ...client.counters(), ...(await plane.drops()) },
+        sas: await plane.counters(),
+      }),
+      'circuits.list': async () => ({ circuits: client.circuits.map(describe) }),
+      'circuits.build': async (params) => {
+        const ticket = nextTicket++
+        const opened = new Promise<Telescope>((resolve, reject) => waiting.set(ticket, { resolve, reject }))
+        const { path, hops } = buildParameters(params)
+        driver.input({ kind: 'build', ticket, ...(path ? { path } : {}), ...(hops ? { hops } : {}) })
+        return describe({ telescope: await opened, isDefault: false })
+      },
+      'circuits.close': async (params) => {
+        const id = params['id'] as CircuitId
+        if (!client.circuits.some(({ telescope }) => telescope.id === id))
+          throw new IpprivError('IPP_CIRCUIT_UNKNOWN', String(params['id']))
+        driver.input({ kind: 'close', circuit: id })
+        await driver.idle()
+        return {}
+      },
+    })
+    return driver
+  })
+}
+
+function buildParameters(params: Record<string, unknown>): { path?: string[]; hops?: number } {
+  const { path, hops } = params
+  if (path !== undefined && !(Array.isArray(path) && path.every((name) => typeof name === 'string')))
+    throw new IpprivError('IPP_CONFIG_INVALID', 'path: expected a list of node names')
+  if (hops !== undefined && !Number.isInteger(hops))
+    throw new IpprivError('IPP_CONFIG_INVALID', 'hops: expected a number')
+  return { ...(path ? { path } : {}), ...(hops ? { hops: hops as number } : {}) }
+}
+
+function take(waiting: Map<number, Waiting>, ticket: number | undefined): Waiting | undefined {
+  if (ticket === undefined) return undefined
+  const found = waiting.get(ticket)
+  waiting.delete(ticket)
+  return found
+}
+
+const lineOf = (code: ErrorCode, detail: string): string =>
+  `${ERRORS[code][0]}: ${detail} (${ERRORS[code][1]}) [${code}]`
+
+/** Shown to the user of this very client only, over a socket with mode 0600. */
+function describe({ telescope, isDefault }: { telescope: Telescope; isDefault: boolean }): object {
+  return {
+    id: telescope.id,
+    state: telescope.state,
+    default: isDefault,
+    path: telescope.hops.map((hop) => hop.name),
+    nodes: telescope.hops.map(({ name, nodeId, address }) => ({ name, nodeId, address })),
+    privateAddresses: telescope.privateAddresses,
+    cipher: telescope.layers.at(-1)?.child.cipher ?? null,
+    suite: telescope.suite,
+    buildMs: telescope.opened === undefined ? null : rounded(telescope.opened - telescope.started),
+    exchanges: telescope.exchanges.map(({ hop, name, duration, transmissions }) => ({
+      hop,
+      node: telescope.hops[hop - 1]!.name,
+      name,
+      ms: rounded(duration),
+      transmissions,
+    })),
+  }
+}
+
+const rounded = (ms: number): number => Math.round(ms * 100) / 100
+
+/** Levels are promises: no path and no address at info or above. */
+function report(runtime: Runtime, event: ClientEvent): void {
+  const { log } = runtime
+  switch (event.kind) {
+    case 'circuit.open':
+      log.info({ circuit: event.circuit.id, hops: event.circuit.hops.length }, 'circuit is open')
+      return log.debug({ path: event.circuit.hops.map((hop) => hop.name) }, 'path')
+    case 'circuit.failed':
+      log.warn({ code: event.code, circuit: event.circuit?.id }, ERRORS[event.code][0])
+      return log.debug({ detail: event.detail }, 'failure')
+    case 'circuit.closed':
+      return log.info({ circuit: event.circuit.id }, 'circuit is closed')
+    case 'refused':
+      return log.debug({ counter: event.counter }, 'refused')
+    case 'keys':
+      return runtime.logIkeKeys(event.keys)
+    case 'stopped':
+      return runtime.stopped()
+  }
+}

@@ -1,0 +1,79 @@
+/**
+ * Keeps a daemon's view of the network current: publishes our descriptor (nodes), fetches the consensus, and
+ * says so. Young networks change by the second, old ones by the hour, so the pace slows down with age.
+ */
+import { type Failure, toError } from '#base/result'
+import { jittered, type Rng } from '#base/rng'
+import { type Duration, MINUTE, SECOND } from '#base/time'
+import type { DirectoryClient } from '#directory/client'
+import type { Consensus } from '#directory/documents'
+
+export interface DirectorySyncOptions {
+  readonly client: DirectoryClient
+  readonly rng: Rng
+  /** A fresh signed descriptor, for nodes. */
+  readonly descriptor?: () => string
+  onConsensus(consensus: Consensus): void
+  /** Said once per outage, and once when it ends. */
+  onTrouble(line: string): void
+  onRecovered(): void
+}
+
+/** For the first half minute ask every second, then rarely. */
+const YOUNG: Duration = 30 * SECOND
+const PACE_YOUNG: Duration = 1 * SECOND
+const PACE_OLD: Duration = 1 * MINUTE
+const PUBLISH_EVERY: Duration = 30 * MINUTE
+
+export class DirectorySync {
+  readonly #options: DirectorySyncOptions
+  readonly #started = performance.now()
+  #published = Number.NEGATIVE_INFINITY
+  #timer: NodeJS.Timeout | undefined
+  #troubled = false
+  #ended = false
+
+  constructor(options: DirectorySyncOptions) {
+    this.#options = options
+  }
+
+  start(): void {
+    void this.#turn()
+  }
+
+  end(): void {
+    this.#ended = true
+    clearTimeout(this.#timer)
+  }
+
+  async #turn(): Promise<void> {
+    const failed = (await this.#publish()) ?? (await this.#fetch())
+    if (this.#ended) return
+    if (failed === undefined && this.#troubled) this.#options.onRecovered()
+    if (failed !== undefined && !this.#troubled) this.#options.onTrouble(toError(failed).line)
+    this.#troubled = failed !== undefined
+    this.#timer = setTimeout(() => void this.#turn(), this.#pace())
+  }
+
+  async #publish(): Promise<Failure | undefined> {
+    const { client, descriptor } = this.#options
+    if (descriptor === undefined || performance.now() - this.#published < PUBLISH_EVERY) return undefined
+    const answer = await client.publish(descriptor())
+    if (!answer.ok) return answer
+    this.#published = performance.now()
+    return undefined
+  }
+
+  async #fetch(): Promise<Failure | undefined> {
+    const answer = await this.#options.client.fetchConsensus()
+    if (this.#ended) return undefined
+    if (!answer.ok) return answer
+    if (answer.value.kind === 'new') this.#options.onConsensus(answer.value.consensus)
+    return undefined
+  }
+
+  #pace(): Duration {
+    const pace = this.#troubled || performance.now() - this.#started < YOUNG ? PACE_YOUNG : PACE_OLD
+    return jittered(this.#options.rng, pace, pace / 5)
+  }
+}

@@ -1,0 +1,103 @@
+/** `ippriv node`: an overlay router on a real host. */
+import { unwrap } from '#base/result'
+import { unixTime } from '#base/time'
+import { type NodeKeys, readNodeKeys } from '#config/keys'
+import { loadConfig, type NodeConfig } from '#config/load'
+import { Runtime } from '#daemon/runtime'
+import { encodeDescriptor } from '#directory/descriptor'
+import { requireLocalAddress } from '#linux/interfaces'
+import { nodeSysctls } from '#linux/sysctl'
+import { OverlayRouter, type RouterEvent, type RouterInput } from '#overlay/router'
+import packageJson from '../../package.json' with { type: 'json' }
+
+/** IKE, RFC 7296 section 2. */
+const IKE_PORT = 500
+
+export async function runNode(options: { config: string; check?: boolean }): Promise<void> {
+  const config = await loadConfig('node', options.config)
+  const keys = await readNodeKeys(config.keys)
+  if (options.check) return
+  const runtime = new Runtime('node', config)
+  await runtime.run(async () => {
+    await requireLocalAddress(config.address)
+    const { plane, context } = await runtime.openPlane(config.plane, config.address)
+    await runtime.setSysctls(nodeSysctls(plane.device))
+    const router = new OverlayRouter({
+      nodeId: keys.nodeId,
+      self: config.address,
+      port: IKE_PORT,
+      roles: config.roles,
+      exitPolicy: config.exitPolicy,
+      ikeKey: { privateKey: keys.ike.seed, publicKey: keys.ike.publicKey },
+      ciphers: ['aes-256-gcm-16', 'chacha20-poly1305', 'aes-128-gcm-16'],
+      context,
+      crypto: runtime.crypto,
+      rng: runtime.rng,
+      keyLog: config.keylog !== undefined,
+    })
+    const driver = runtime.drive<RouterInput, RouterEvent>(router, (event) => report(runtime, event))
+    runtime.sockets.listen({ address: config.address, port: IKE_PORT })
+    driver.input({ kind: 'start' })
+    await driver.idle()
+    await runtime.followDirectory(config.directory, {
+      descriptor: () => descriptorOf(runtime, config, keys),
+      onConsensus: (consensus) => driver.input({ kind: 'consensus', consensus }),
+    })
+    await runtime.serve({
+      status: async () => ({
+        role: 'node',
+        pid: process.pid,
+        name: config.name,
+        nodeId: keys.nodeId,
+        plane: plane.kind,
+        pool: router.pool === undefined ? null : `${router.pool.address}/${router.pool.length}`,
+        listed: router.pool !== undefined,
+        leases: router.leases(),
+        overlay: router.overlay(),
+        circuits: router.circuitCount,
+        counters: { ...router.counters(), ...(await plane.drops()) },
+        sas: await plane.counters(),
+      }),
+    })
+    return driver
+  })
+}
+
+function descriptorOf(runtime: Runtime, config: NodeConfig, keys: NodeKeys): string {
+  const identity = { privateKey: keys.identity.seed, publicKey: keys.identity.publicKey }
+  const fields = {
+    ikeKey: keys.ike.publicKey,
+    name: config.name,
+    address: config.address,
+    port: IKE_PORT,
+    roles: config.roles,
+    exitPolicy: config.exitPolicy,
+    published: unixTime(Date.now() / 1000),
+    software: `ippriv ${packageJson.version}`,
+  }
+  return unwrap(encodeDescriptor(fields, identity, runtime.crypto)).text
+}
+
+/** Levels are promises: nothing here at info or above says who a client is or where it goes. */
+function report(runtime: Runtime, event: RouterEvent): void {
+  const { log } = runtime
+  switch (event.kind) {
+    case 'listed':
+      if (event.pool === undefined) log.warn('the consensus does not list this node')
+      else log.info({ pool: `${event.pool.address}/${event.pool.length}` }, 'listed in the consensus')
+      return
+    case 'overlay.up':
+      return log.info({ peer: event.peer.name }, 'overlay tunnel is up')
+    case 'overlay.down':
+      return log.info({ peer: event.peer.name, detail: event.detail }, 'overlay tunnel is down')
+    case 'circuit.bound':
+    case 'circuit.released':
+      return log.debug(event.kind)
+    case 'refused':
+      return log.debug({ counter: event.counter }, 'refused')
+    case 'keys':
+      return runtime.logIkeKeys(event.keys)
+    case 'stopped':
+      return runtime.stopped()
+  }
+}

@@ -1,0 +1,241 @@
+/**
+ * What every daemon shares: log, plane, host, sockets, control socket, signals, and the order in which all that
+ * comes up and goes down. Whatever was opened is closed in the opposite order, also when the start fails half-way.
+ *
+ * A daemon that dies of a defect exits at once and lowers nothing: a client's guard must outlive it.
+ */
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Agent } from 'undici'
+import { errorLine, IpprivError } from '#base/errors'
+import type { Ip } from '#base/ip'
+import type { Machine } from '#base/machine'
+import type { Rng } from '#base/rng'
+import { unixTime } from '#base/time'
+import type { ClientConfig, DirectoryConfig, NodeConfig, PlaneChoice, TrustedDirectory } from '#config/load'
+import { nodeCrypto } from '#crypto/node'
+import type { CryptoProvider } from '#crypto/provider'
+import { DirectorySync } from '#daemon/directory-sync'
+import { Driver } from '#daemon/driver'
+import { DirectoryClient } from '#directory/client'
+import type { Consensus } from '#directory/documents'
+import type { IkeKeys } from '#ikev2/events'
+import { type ControlHandlers, serveControl } from '#linux/control'
+import { chooseFirewall } from '#linux/firewall'
+import { LinuxHost } from '#linux/host'
+import { notifySupervisor } from '#linux/notify'
+import { markedConnector, UdpSockets } from '#linux/sockets'
+import { SysctlKeeper, type Sysctls } from '#linux/sysctl'
+import { UserPlane } from '#linux/user-plane'
+import { XfrmPlane } from '#linux/xfrm-plane'
+import { probeKernelEsp } from '#linux/xfrm-probe'
+import type { FilterContext } from '#nat/rules'
+import { KeyLog } from '#observe/keylog'
+import { createLog, type Log } from '#observe/log'
+import type { Effect } from '#overlay/ports'
+import type { DataPlane } from '#telescope/plane'
+
+type Config = NodeConfig | ClientConfig | DirectoryConfig
+/** A driver whose machine can be asked to stop. */
+interface Stoppable {
+  input(input: { readonly kind: 'stop' }): void
+}
+type Closer = () => Promise<unknown> | unknown
+
+/** One daemon per network namespace, so one device name is enough. */
+const DEVICE = 'ippriv0'
+/** A stop that takes longer than this goes on without the peers' answers. */
+const STOP_PATIENCE = 5000
+
+export class Runtime {
+  readonly log: Log
+  readonly crypto: CryptoProvider = nodeCrypto
+  readonly rng: Rng = { bytes: (length) => nodeCrypto.random(length) }
+  readonly sockets = new UdpSockets()
+  readonly #role: Config['kind']
+  readonly #config: Config
+  readonly #closers: Closer[] = []
+  #plane: DataPlane | undefined
+  #host: LinuxHost | undefined
+  #keyLog: KeyLog | undefined
+  #stopped = Promise.withResolvers<void>()
+
+  constructor(role: Config['kind'], config: Config) {
+    this.#role = role
+    this.#config = config
+    this.log = createLog(config.log)
+  }
+
+  /**
+   * Brings the daemon up by `compose`, keeps it up until SIGTERM or SIGINT, takes it down.
+   * @throws IpprivError when it cannot come up; nothing is left behind then.
+   */
+  async run(compose: () => Promise<Stoppable | undefined>): Promise<void> {
+    const signalled = Promise.withResolvers<string>()
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => signalled.resolve(signal))
+    process.on('uncaughtException', (error) => this.#die(error))
+    try {
+      await this.#prepareState()
+      const driver = await compose()
+      this.log.info({ role: this.#role }, 'up')
+      await notifySupervisor('READY=1')
+      this.log.info({ signal: await signalled.promise }, 'stopping')
+      await notifySupervisor('STOPPING=1')
+      if (driver !== undefined) await this.#stop(driver)
+    } finally {
+      await this.#close()
+    }
+    this.log.info({ role: this.#role }, 'down')
+  }
+
+  onClose(closer: Closer): void {
+    this.#closers.push(closer)
+  }
+
+  /** Called on the machine's `stopped` event. */
+  stopped(): void {
+    this.#stopped.resolve()
+  }
+
+  /** Chooses and opens the data plane and the packet filter. @throws IpprivError IPP_PLANE_*, IPP_HOST_* */
+  async openPlane(choice: PlaneChoice, address: Ip): Promise<{ plane: DataPlane; context: FilterContext }> {
+    const isClient = this.#role === 'client'
+    const kind = choice === 'auto' ? await this.#askKernel() : choice
+    const plane =
+      kind === 'xfrm' ? new XfrmPlane({ device: DEVICE, keepGuard: isClient }) : new UserPlane(DEVICE)
+    const context: FilterContext = { plane: plane.kind, device: plane.device, address }
+    const backend = await chooseFirewall(context)
+    await plane.open()
+    this.onClose(() => plane.close())
+    plane.onFailure((error) => this.#die(error))
+    const owner = isClient ? 'ippriv_client' : 'ippriv_node'
+    const host = new LinuxHost({ firewall: { backend, owner, keepUntilSet: isClient } })
+    await host.open(plane.device)
+    this.onClose(() => host.close())
+    this.onClose(() => this.sockets.close())
+    this.#plane = plane
+    this.#host = host
+    this.#openKeyLog()
+    this.log.info({ plane: plane.kind, firewall: backend.name }, 'data plane is up')
+    return { plane, context }
+  }
+
+  async setSysctls(sysctls: Sysctls): Promise<void> {
+    const keeper = new SysctlKeeper(this.#config.state)
+    await keeper.open()
+    this.onClose(() => keeper.close())
+    await keeper.set(sysctls)
+  }
+
+  /** Connects a machine with the plane, the host and the sockets. Needs `openPlane`. */
+  drive<Input extends { readonly kind: string }, Event>(
+    machine: Machine<Input, Effect<Event>>,
+    onEvent: (event: Event) => void,
+  ): Driver<Input, Event> {
+    const driver = new Driver<Input, Event>(machine as never, {
+      plane: this.#plane!,
+      host: this.#host!,
+      sockets: this.sockets,
+      onEvent,
+      onSa: (sa) => this.#keyLog?.esp(sa),
+      onError: (line) => this.log.error(line),
+    })
+    this.sockets.onDatagram((path, bytes) => driver.input({ kind: 'datagram', path, bytes } as never))
+    this.sockets.onFailure((error) => this.log.debug({ code: error.code }, 'datagram not sent'))
+    this.onClose(() => driver.end())
+    return driver
+  }
+
+  async followDirectory(
+    directory: TrustedDirectory,
+    hooks: {
+      descriptor?: () => string
+      onConsensus: (consensus: Consensus) => void
+      onTrouble?: (line: string) => void
+    },
+  ): Promise<void> {
+    const dispatcher = new Agent({ connect: markedConnector() as never })
+    const client = new DirectoryClient({
+      url: directory.url,
+      authorities: [directory.key],
+      crypto: this.crypto,
+      unixTime: () => unixTime(Date.now() / 1000),
+      dispatcher,
+      cacheFile: join(this.#config.state, 'consensus'),
+    })
+    const kept = await client.restore()
+    if (!kept.ok) this.log.info({ code: kept.code }, 'the kept consensus is of no use')
+    else if (kept.value !== undefined) hooks.onConsensus(kept.value)
+    const sync = new DirectorySync({
+      client,
+      rng: this.rng,
+      ...(hooks.descriptor ? { descriptor: hooks.descriptor } : {}),
+      onConsensus: (consensus) => {
+        this.log.info({ serial: consensus.serial, nodes: consensus.nodes.length }, 'new consensus')
+        hooks.onConsensus(consensus)
+      },
+      onTrouble: (line) => {
+        this.log.warn(line)
+        hooks.onTrouble?.(line)
+      },
+      onRecovered: () => this.log.info('the directory answers again'),
+    })
+    this.onClose(() => {
+      sync.end()
+      return dispatcher.destroy()
+    })
+    sync.start()
+  }
+
+  async serve(handlers: ControlHandlers): Promise<void> {
+    const server = await serveControl(this.#config.control, handlers)
+    this.onClose(() => server.close())
+  }
+
+  logIkeKeys(keys: IkeKeys): void {
+    this.#keyLog?.ike(keys)
+  }
+
+  async #askKernel(): Promise<'xfrm' | 'userspace'> {
+    const { ciphers } = await probeKernelEsp()
+    return ciphers.includes('aes-256-gcm-16') ? 'xfrm' : 'userspace'
+  }
+
+  async #prepareState(): Promise<void> {
+    try {
+      await mkdir(this.#config.state, { recursive: true, mode: 0o700 })
+    } catch (cause) {
+      throw new IpprivError('IPP_STATE_UNUSABLE', (cause as Error).message, { cause })
+    }
+  }
+
+  #openKeyLog(): void {
+    const directory = 'keylog' in this.#config ? this.#config.keylog : undefined
+    if (directory === undefined) return
+    this.log.warn('writing session keys to a key log: whoever reads it reads all traffic')
+    this.#keyLog = new KeyLog(directory)
+  }
+
+  async #stop(driver: Stoppable): Promise<void> {
+    driver.input({ kind: 'stop' })
+    const patience = Promise.withResolvers<void>()
+    const timer = setTimeout(patience.resolve, STOP_PATIENCE)
+    await Promise.race([this.#stopped.promise, patience.promise])
+    clearTimeout(timer)
+  }
+
+  async #close(): Promise<void> {
+    for (const closer of this.#closers.splice(0).reverse()) {
+      try {
+        await closer()
+      } catch (error) {
+        this.log.error(`while stopping: ${errorLine(error)}`)
+      }
+    }
+  }
+
+  #die(error: Error): never {
+    this.log.fatal(errorLine(error))
+    process.exit(1)
+  }
+}

@@ -1,0 +1,33 @@
+/**
+ * The program. Commands load what they need when they run, so that `--help` is instant and a daemon does not
+ * carry the demo.
+ */
+import { Command, CommanderError } from 'commander'
+import { registerCircuits } from '#cli/circuits'
+import { registerDaemons } from '#cli/daemons'
+import { registerDemo } from '#cli/demo'
+import { registerDoctor } from '#cli/doctor'
+import { registerKeygen } from '#cli/keygen'
+import { EXIT, fail } from '#cli/output'
+import { registerStatus } from '#cli/status'
+import packageJson from '../package.json' with { type: 'json' }
+
+const program = new Command('ippriv')
+  .description('IPpriv anonymization overlay: nodes, clients, directories')
+  .version(packageJson.version)
+  .showHelpAfterError('(--help says what is accepted)')
+  .exitOverride()
+
+registerKeygen(program)
+registerDaemons(program)
+registerStatus(program)
+registerCircuits(program)
+registerDoctor(program)
+registerDemo(program)
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage
+  else fail(error)
+}
