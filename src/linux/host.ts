@@ -8,7 +8,7 @@
 
 import { IpprivError } from '#base/errors'
 import type { Ip, Prefix } from '#base/ip'
-import { contains, formatPrefix } from '#base/ip'
+import { contains, formatPrefix, ip } from '#base/ip'
 import { addAddress, findLink, listAddresses, removeAddress } from '#linux/interfaces'
 import { isErrno, Netlink } from '#linux/netlink'
 import type { RuleSet } from '#nat/rules'
@@ -26,6 +26,13 @@ import {
   RTM,
   RTPROT_IPPRIV,
 } from '#wire/netlink/route'
+
+/**
+ * Stays on the plane's device: when the last address of a device goes, the kernel drops every route through
+ * it, and what they kept inside would follow the host's own routes. It is the "IPv4 dummy address" of RFC 7600,
+ * the same for everyone; no policy matches it, so what takes it as its source goes nowhere.
+ */
+const ANCHOR = ip('192.0.0.8')
 
 /** A packet-filter front end: one transaction per call. */
 export interface FirewallBackend {
@@ -51,6 +58,8 @@ export class LinuxHost implements HostNetwork {
   readonly #firewall: LinuxHostOptions['firewall']
   #netlink: Netlink | undefined
   #device = ''
+  /** Index of the device that has the anchor. */
+  #anchored: number | undefined
   /** By destination, as text. */
   readonly #routes = new Map<string, Route>()
 
@@ -103,8 +112,8 @@ export class LinuxHost implements HostNetwork {
   }
 
   /**
-   * The kernel drops the routes that prefer a source address together with the address, and what they kept
-   * inside would then follow the host's own routes. So they lose their preference first.
+   * The kernel drops the routes that prefer a source address together with the address. So they lose their
+   * preference first.
    */
   async #removeAddress(address: Ip): Promise<void> {
     for (const [key, route] of this.#routes) {
@@ -220,6 +229,7 @@ export class LinuxHost implements HostNetwork {
     for (const route of await this.#listRoutes())
       if (route.protocol === RTPROT_IPPRIV) await this.#deleteRoute(route)
     this.#routes.clear()
+    this.#anchored = undefined
     const netlink = this.#socket()
     const link = await findLink(netlink, this.#device)
     if (!link) return
@@ -231,7 +241,7 @@ export class LinuxHost implements HostNetwork {
   #checkPrivilege(): Promise<void> {
     return this.#deleteRoute({
       // RFC 5737: no route of anybody's leads exactly there with our protocol number.
-      destination: { address: '192.0.2.1' as Ip, length: 32 },
+      destination: { address: ip('192.0.2.1'), length: 32 },
       table: RT_TABLE_MAIN,
       protocol: RTPROT_IPPRIV,
       scope: RT_SCOPE.link,
@@ -243,6 +253,10 @@ export class LinuxHost implements HostNetwork {
   async #link(): Promise<Link> {
     const link = await findLink(this.#socket(), this.#device)
     if (!link) throw new IpprivError('IPP_HOST_NETLINK', `there is no device ${this.#device}`)
+    if (this.#anchored !== link.index) {
+      await addAddress(this.#socket(), link, ANCHOR)
+      this.#anchored = link.index
+    }
     return link
   }
 

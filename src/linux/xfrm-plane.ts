@@ -9,6 +9,7 @@
 
 import { readFile } from 'node:fs/promises'
 import { errorLine, IpprivError } from '#base/errors'
+import { SPI_MIN } from '#base/ids'
 import { createDummy, deleteDummy } from '#linux/interfaces'
 import type { NetlinkError, NetlinkRequest } from '#linux/netlink'
 import { isErrno, Netlink } from '#linux/netlink'
@@ -294,7 +295,8 @@ export class XfrmPlane implements DataPlane {
     const sas: XfrmSa[] = []
     for (const { type, payload } of await this.#kernel().dump(request)) {
       const sa = type === XFRM_MSG.newSa ? decodeSa(payload) : undefined
-      if (sa && isOurReqId(sa.reqid)) sas.push(sa)
+      // Without an SPI it is the kernel's own note that an SA was asked for; it fades by itself.
+      if (sa && isOurReqId(sa.reqid) && sa.spi >= SPI_MIN) sas.push(sa)
       // The kernel shows the keys to whoever may ask; they are not wanted here.
       payload.fill(0)
     }

@@ -137,7 +137,7 @@ export function encodeSa(sa: XfrmSa): Uint8Array {
 export function decodeSa(payload: Uint8Array): XfrmSa | undefined {
   if (payload.length < SA_INFO_LENGTH) return undefined
   const view = viewOf(payload)
-  const selector = readSelector(view, 0)
+  const selector = readSelector(view, 0, true)
   const attributes = decodeAttributes(payload, SA_INFO_LENGTH)
   if (!selector || !attributes || view.getUint16(212, LITTLE_ENDIAN) !== AF_INET) return undefined
   const aead = decodeAead(attributes.get(XFRMA.aead))

@@ -138,10 +138,12 @@ export function writeSelector(view: DataView, at: number, selector: XfrmSelector
   view.setUint32(at + 52, selector.user, LITTLE_ENDIAN)
 }
 
-export function readSelector(view: DataView, at: number): XfrmSelector | undefined {
+/** @param orUnspecified whether family 0 passes too: so the kernel shows SAs that are only begun */
+export function readSelector(view: DataView, at: number, orUnspecified = false): XfrmSelector | undefined {
   const lengths = [view.getUint8(at + 42), view.getUint8(at + 43)] as const
-  if (view.getUint16(at + 40, LITTLE_ENDIAN) !== AF_INET || lengths[0] > 32 || lengths[1] > 32)
-    return undefined
+  const family = view.getUint16(at + 40, LITTLE_ENDIAN)
+  if (family !== AF_INET && !(orUnspecified && family === 0)) return undefined
+  if (lengths[0] > 32 || lengths[1] > 32) return undefined
   return {
     destination: { address: readIp(view, at), length: lengths[0] },
     source: { address: readIp(view, at + 16), length: lengths[1] },
