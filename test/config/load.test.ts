@@ -156,7 +156,7 @@ test('an error names file, line and column, what was expected and what was found
       /f\.yaml:6:17: exit\.policy: expected a rule that accepts something/,
     ],
     ['node', NODE.replace('http://', 'https://'), /f\.yaml:5:19: directory\.url: expected a URL such as/],
-    ['node', NODE.replace(KEY, KEY.slice(2)), /f\.yaml:5:52: directory\.key: expected 64 hex digits/],
+    ['node', NODE.replace(KEY, KEY.slice(2)), /f\.yaml:5:51: directory\.key: expected 64 hex digits/],
     [
       'client',
       `${CLIENT}circuit: { hops: 6 }`,
