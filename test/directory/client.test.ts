@@ -342,7 +342,9 @@ test('daemon: a 10 MB body over the wire is refused while it comes', () =>
       }
       socket.end()
       await closed
-      assert.match(answer, /^HTTP\/1.1 413 .*IPP_DIR_OVERSIZED/s)
+      // Our writes after the refusal may provoke a reset that overtakes the answer: then it is only counted.
+      if (answer !== '') assert.match(answer, /^HTTP\/1.1 413 .*IPP_DIR_OVERSIZED/s)
+      value(await clientOf(directory.port).fetchConsensus())
       assert.equal(directory.status().counters['refused.IPP_DIR_OVERSIZED'], 1)
     } finally {
       await directory.close()
