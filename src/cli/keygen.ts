@@ -1,0 +1,42 @@
+import type { Command } from 'commander'
+import { toHex } from '#base/bytes'
+import { columns, print, printJson } from '#cli/output'
+
+interface KeygenOptions {
+  readonly dir: string
+  readonly json?: boolean
+}
+
+/** `ippriv keygen node|directory`: makes key files; never overwrites one. */
+export function registerKeygen(program: Command): void {
+  const keygen = program.command('keygen').description('make the keys of a node or a directory')
+  keygen
+    .command('node')
+    .description('write identity.pem and ike.pem, print the node id and both public keys')
+    .requiredOption('--dir <directory>', 'where the key files go; created when missing')
+    .option('--json', 'print JSON')
+    .action(async ({ dir, json }: KeygenOptions) => {
+      const { createNodeKeys } = await import('#config/keys')
+      const keys = await createNodeKeys(dir)
+      const shown = {
+        nodeId: keys.nodeId,
+        identityKey: toHex(keys.identity.publicKey),
+        ikeKey: toHex(keys.ike.publicKey),
+      }
+      show(shown, json)
+    })
+  keygen
+    .command('directory')
+    .description('write authority.pem, print the public key that nodes and clients must be configured with')
+    .requiredOption('--dir <directory>', 'where the key file goes; created when missing')
+    .option('--json', 'print JSON')
+    .action(async ({ dir, json }: KeygenOptions) => {
+      const { createAuthorityKey } = await import('#config/keys')
+      show({ publicKey: toHex((await createAuthorityKey(dir)).publicKey) }, json)
+    })
+}
+
+function show(values: Readonly<Record<string, string>>, json: boolean | undefined): void {
+  if (json) printJson(values)
+  else print(...columns(Object.entries(values)))
+}

@@ -1,0 +1,69 @@
+/** What every command prints and how it ends. Results go to stdout, everything else to stderr. */
+import { styleText } from 'node:util'
+import { errorLine, IpprivError } from '#base/errors'
+
+/** Exit codes of all commands. */
+export const EXIT = { ok: 0, failed: 1, usage: 2 } as const
+
+/** Tells the one line of an error and sets the exit code: 2 for what is wrong with the configuration, else 1. */
+export function fail(error: unknown): void {
+  process.stderr.write(`${paint('red', 'ippriv:', process.stderr)} ${errorLine(error)}\n`)
+  process.exitCode = isUsage(error) ? EXIT.usage : EXIT.failed
+}
+
+const isUsage = (error: unknown): boolean =>
+  error instanceof IpprivError && (error.code.startsWith('IPP_CONFIG_') || error.code.startsWith('IPP_KEY_'))
+
+export function printJson(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`)
+}
+
+export function print(...lines: readonly string[]): void {
+  process.stdout.write(lines.map((line) => `${line}\n`).join(''))
+}
+
+/** A line about what is going on, for the person who waits. */
+export function progress(text: string): void {
+  process.stderr.write(`${text}\n`)
+}
+
+export type Colour = 'red' | 'green' | 'yellow' | 'cyan' | 'bold' | 'dim'
+
+/** Coloured where the stream is a terminal that wants it (NO_COLOR, FORCE_COLOR and so on are heeded). */
+export function paint(colour: Colour, text: string, stream: NodeJS.WriteStream = process.stdout): string {
+  return styleText(colour, text, { stream })
+}
+
+/**
+ * Rows as aligned columns, two spaces apart, no trailing blanks; `header` is dimmed. Cells may carry colours.
+ * Plain text, so that `awk` and `grep` can read it.
+ */
+export function columns(rows: readonly (readonly string[])[], header?: readonly string[]): string[] {
+  const all = header === undefined ? rows : [header, ...rows]
+  const widths: number[] = []
+  for (const row of all)
+    for (const [index, cell] of row.entries())
+      widths[index] = Math.max(widths[index] ?? 0, visibleLength(cell))
+  return all.map((row, number) => {
+    const line = row
+      .map((cell, index) =>
+        index === row.length - 1 ? cell : cell + ' '.repeat(widths[index]! - visibleLength(cell)),
+      )
+      .join('  ')
+      .trimEnd()
+    return number === 0 && header !== undefined ? paint('dim', line) : line
+  })
+}
+
+/** `12.3 MiB`, `940 B`. */
+export function bytesText(count: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
+  let value = count
+  let unit = 0
+  for (; value >= 1024 && unit < units.length - 1; unit++) value /= 1024
+  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`
+}
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: SGR sequences begin with ESC
+const SGR = /\u001b\[[0-9;]*m/g
+const visibleLength = (text: string): number => text.replace(SGR, '').length

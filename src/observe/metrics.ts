@@ -1,0 +1,80 @@
+/**
+ * The counters of a daemon in the text format that Prometheus scrapes (text/plain; version=0.0.4). What a daemon
+ * counts is in its status; nothing here counts. No label names a client, a circuit or an SPI: a series per circuit
+ * would be a log of who was there.
+ */
+export interface StatusOfDaemon {
+  readonly role: string
+  /** Name -> how often. */
+  readonly counters?: Readonly<Record<string, number>>
+  readonly leases?: { readonly inUse: number; readonly free: number; readonly quarantined: number }
+  /** How many (node) or which ones (client). */
+  readonly circuits?: number | readonly unknown[]
+  readonly overlay?: readonly { readonly state: string }[]
+  readonly consensus?: { readonly serial: number; readonly nodes: number } | null
+  readonly sas?: readonly { readonly packets: number; readonly bytes: number }[]
+}
+
+/** Samples of one status; every line ends in a line feed. */
+export function renderMetrics(status: StatusOfDaemon): string {
+  const lines: string[] = []
+  const family = (
+    name: string,
+    type: 'counter' | 'gauge',
+    help: string,
+    samples: readonly (readonly [labels: Readonly<Record<string, string>>, value: number])[],
+  ) => {
+    if (samples.length === 0) return
+    lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`)
+    for (const [labels, value] of samples)
+      lines.push(`${name}${labelText({ role: status.role, ...labels })} ${value}`)
+  }
+  const { counters, leases, circuits, overlay, consensus, sas } = status
+  family(
+    'ippriv_events_total',
+    'counter',
+    'What the daemon refused, ignored or counted, by name.',
+    Object.entries(counters ?? {}).map(([event, value]) => [{ event }, value]),
+  )
+  family(
+    'ippriv_leases',
+    'gauge',
+    'Private addresses of the own pool, by state.',
+    Object.entries(leases ?? {}).map(([state, value]) => [{ state }, value]),
+  )
+  if (circuits !== undefined)
+    family('ippriv_circuits', 'gauge', 'Circuits that exist.', [
+      [{}, typeof circuits === 'number' ? circuits : circuits.length],
+    ])
+  family(
+    'ippriv_overlay_tunnels',
+    'gauge',
+    'Overlay tunnels, by state.',
+    [...countBy(overlay ?? [], (t) => t.state)].map(([state, value]) => [{ state }, value]),
+  )
+  if (consensus)
+    family('ippriv_consensus_nodes', 'gauge', 'Nodes in the consensus in use.', [[{}, consensus.nodes]])
+  if (sas !== undefined) {
+    family('ippriv_sas', 'gauge', 'ESP SAs in the data plane.', [[{}, sas.length]])
+    family('ippriv_sa_bytes', 'gauge', 'Octets through the SAs that exist now.', [
+      [{}, sum(sas.map((sa) => sa.bytes))],
+    ])
+    family('ippriv_sa_packets', 'gauge', 'Packets through the SAs that exist now.', [
+      [{}, sum(sas.map((sa) => sa.packets))],
+    ])
+  }
+  return lines.map((line) => `${line}\n`).join('')
+}
+
+const labelText = (labels: Readonly<Record<string, string>>): string =>
+  `{${Object.entries(labels)
+    .map(([name, value]) => `${name}="${value.replace(/[\\"\n]/g, (c) => (c === '\n' ? '\\n' : `\\${c}`))}"`)
+    .join(',')}}`
+
+function countBy<T>(items: readonly T[], key: (item: T) => string): Map<string, number> {
+  const counts = new Map<string, number>()
+  for (const item of items) counts.set(key(item), (counts.get(key(item)) ?? 0) + 1)
+  return counts
+}
+
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0)
