@@ -37,7 +37,7 @@ export async function startCaptures(
   const captures = specs.map((spec) => {
     const file = join(directory, `${spec.name}.pcap`)
     const log = join(directory, `${spec.name}.tcpdump.log`)
-    const tcpdump = ['tcpdump', '--immediate-mode', '-U', '-s', '0', '-B', '8192', '-Z', 'root', '-nn']
+    const tcpdump = ['tcpdump', '--immediate-mode', '-U', '-s', SNAPSHOT, '-B', BUFFER, '-Z', 'root', '-nn']
     const filter = spec.filter === undefined ? [] : [spec.filter]
     const argv = inNamespace(spec.namespace, ...tcpdump, '-i', spec.device, '-w', file, ...filter)
     return { name: spec.name, file, log, process: commands.start(argv, log) }
@@ -61,6 +61,14 @@ export function totalsOf(log: string): CaptureTotals {
     dropped: count(/^(\d+) packets? dropped by kernel/m),
   }
 }
+
+/**
+ * Octets kept of a packet: all of any that a cable of 1500 carries. In immediate mode the kernel's ring has
+ * one slot of this size per packet, so more would mean fewer slots and lost packets.
+ */
+const SNAPSHOT = '1600'
+/** KiB of the ring: some 5,000 packets. */
+const BUFFER = '8192'
 
 /** A packet reaches the file within this time of being sent (immediate mode, one switch of processes). */
 const SETTLE_MS = 300

@@ -50,7 +50,7 @@ export class Commands {
     if (check && code !== 0)
       throw new IpprivError(
         'IPP_HOST_TOOL',
-        `${argv.join(' ')}: ${lastLine(result.stderr) || lastLine(result.stdout) || `exit code ${code}`}`,
+        `${argv.join(' ')}: ${oneLine(result.stderr) || oneLine(result.stdout) || `exit code ${code}`}`,
       )
     return result
   }
@@ -183,6 +183,14 @@ export class GaveUp extends Error {
     this.reason = reason
   }
 }
+
+/** What a program had to say, as one line of at most 300 characters. */
+const oneLine = (text: string): string =>
+  text
+    .trim()
+    .split(/\s*\n\s*/)
+    .join('; ')
+    .slice(0, 300)
 
 export const lastLine = (text: string): string => text.trim().split('\n').at(-1)?.trim() ?? ''
 

@@ -1,11 +1,11 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
-import { connect } from 'node:net'
 import { join, resolve } from 'node:path'
 import { stringify } from 'yaml'
 import { IpprivError } from '#base/errors'
 import type { EspCipher } from '#crypto/suites'
 import { type Background, type Commands, GaveUp, until } from '#demo/command'
 import { type Host, hostOf, inNamespace, nodesOf, runDirectory, type Topology } from '#demo/topology'
+import { controlRequest } from '#linux/control'
 import type { PlaneKind } from '#telescope/plane'
 
 /** The production programs in their namespaces, with the files an operator would write for them. */
@@ -88,7 +88,10 @@ export async function prepareDaemons(
       ...common(directory.name),
     },
   ])
-  files.push(['client', { ...traffic('client'), circuit: { hops: options.hops, cipher: options.cipher, sameNetwork: true } }])
+  files.push([
+    'client',
+    { ...traffic('client'), circuit: { hops: options.hops, cipher: options.cipher, sameNetwork: true } },
+  ])
   await Promise.all(files.map(([name, config]) => writeFile(configOf(options.out, name), stringify(config))))
   await Promise.all(
     [...nodesOf(topology), hostOf(topology, 'client')].map(({ name }) =>
@@ -122,7 +125,8 @@ export async function ready<Status>(
   })
 }
 
-export const statusOf = <Status>(daemon: Daemon): Promise<Status> => ask<Status>(daemon.socket, 'status', {})
+export const statusOf = async <Status>(daemon: Daemon): Promise<Status> =>
+  (await controlRequest(daemon.socket, 'status', {}, CONTROL_TIMEOUT_MS)) as Status
 
 export const clientReady = (status: ClientStatus): string | undefined =>
   status.state === 'ready' && defaultCircuit(status) !== undefined
@@ -187,35 +191,7 @@ export interface DirectoryStatus {
   readonly serial: number
 }
 
-/** One request on a control socket (one JSON object per line). @throws IpprivError IPP_CONTROL_UNREACHABLE. */
-function ask<Result>(socket: string, method: string, params: object): Promise<Result> {
-  return new Promise((resolve, reject) => {
-    const unreachable = (why: string) =>
-      reject(new IpprivError('IPP_CONTROL_UNREACHABLE', `${socket}: ${why}`))
-    let text = ''
-    const connection = connect(socket, () => connection.write(`${JSON.stringify({ method, params })}\n`))
-    connection
-      .setEncoding('utf8')
-      .setTimeout(CONTROL_TIMEOUT_MS, () => connection.destroy(new Error('silent')))
-    connection.on('data', (chunk: string) => {
-      text += chunk
-      const end = text.indexOf('\n')
-      if (end < 0) return
-      connection.destroy()
-      const answer = JSON.parse(text.slice(0, end)) as Answer<Result>
-      if (answer.ok) resolve(answer.result)
-      else unreachable(answer.error.message)
-    })
-    connection.once('error', (error) => unreachable(error.message))
-    connection.once('close', () => unreachable('closed without an answer'))
-  })
-}
-
-type Answer<Result> =
-  | { readonly ok: true; readonly result: Result }
-  | { readonly ok: false; readonly error: { readonly code: string; readonly message: string } }
-
-const CONTROL_TIMEOUT_MS = 10_000
+const CONTROL_TIMEOUT_MS = 30_000
 
 /** Why a daemon ended: the last line of its log that is not a log record, or else the last record's text. */
 async function obituary(daemon: Daemon): Promise<IpprivError> {
