@@ -23,7 +23,10 @@ export async function checkNft(rules: RuleSet, context: FilterContext): Promise<
 }
 
 /** nft opens /dev/stdin by name, which fails for the socket that Node.js gives a child; a pipe works. */
-async function runNft(command: string, commands: { readonly nftables: readonly Expression[] }): Promise<void> {
+async function runNft(
+  command: string,
+  commands: { readonly nftables: readonly Expression[] },
+): Promise<void> {
   await runTool('sh', ['-c', `cat | ${command}`], JSON.stringify(commands))
 }
 
