@@ -1,0 +1,335 @@
+/**
+ * All IKE SAs of a host, in both roles, as one machine without I/O: datagrams in, datagrams and events out.
+ *
+ * Theory of operation. The engine finds the IKE SA of a datagram by our own SPI in its header and hands it over
+ * (`sa.ts`). What belongs to no IKE SA is either an IKE_SA_INIT request, which a responder answers under the limits
+ * below, or it is counted and dropped without an answer: an unprotected error from us would tell a stranger what
+ * is here, and an unprotected error from them proves nothing.
+ *
+ * Under load (RFC 7296 section 2.6, RFC 8019): from `cookieAt` half-open IKE SAs on, a request must return a cookie,
+ * which costs no state; at `halfOpen` requests are dropped until some complete or expire.
+ */
+import { toHex } from '#base/bytes'
+import { type IkeSaId, SPI_MIN, type Spi } from '#base/ids'
+import type { UdpPath } from '#base/ip'
+import type { Machine } from '#base/machine'
+import { type Rng, uniform } from '#base/rng'
+import { type Instant, TimerTable } from '#base/time'
+import type { CryptoProvider } from '#crypto/provider'
+import { CookieJar } from '#ikev2/cookies'
+import type { IkeInput, IkeOutput, InitiateRequest, ResponderPolicy } from '#ikev2/events'
+import { answerInit, readInitRequest } from '#ikev2/exchange/init'
+import { asFault, protocolFault } from '#ikev2/fault'
+import { encodeClear } from '#ikev2/message/encrypted'
+import {
+  decodeHeader,
+  HEADER_LENGTH,
+  isZeroSpi,
+  type ReceivedHeader,
+  SPI_LENGTH,
+} from '#ikev2/message/header'
+import { decodePayloads, type NotifyPayload, notify, type Payload } from '#ikev2/message/payload'
+import { checkContents } from '#ikev2/message/registry'
+import { EXCHANGE, NOTIFY } from '#ikev2/numbers'
+import { IkeSa, type SaContext } from '#ikev2/sa'
+
+export interface IkeEngineOptions {
+  readonly crypto: CryptoProvider
+  /** Absent: requests of strangers are refused; this host only initiates. */
+  readonly responder?: ResponderPolicy
+  /** Emit `keys` events. For debugging alone: whoever has them reads everything. */
+  readonly keyLog?: boolean
+  readonly limits?: Partial<IkeLimits>
+}
+
+export interface IkeLimits {
+  /** IKE SAs altogether; new peers are refused beyond. */
+  readonly sas: number
+  /** IKE SAs that answered IKE_SA_INIT and wait for IKE_AUTH. */
+  readonly halfOpen: number
+  /** Half-open IKE SAs from which on cookies are demanded. */
+  readonly cookieAt: number
+  /** IKE SAs that are over and repeat their last answer; beyond, the oldest is forgotten early. */
+  readonly lingering: number
+}
+
+const DEFAULT_LIMITS: IkeLimits = { sas: 20_000, halfOpen: 1_000, cookieAt: 32, lingering: 1_000 }
+
+export class IkeEngine implements Machine<IkeInput, IkeOutput> {
+  readonly #crypto: CryptoProvider
+  readonly #rng: Rng
+  readonly #responder: ResponderPolicy | undefined
+  readonly #limits: IkeLimits
+  readonly #context: SaContext
+  readonly #cookies: CookieJar
+  /** By our own SPI, as hex. */
+  readonly #bySpi = new Map<string, Entry>()
+  readonly #byId = new Map<IkeSaId, Entry>()
+  /** By source and digest of the IKE_SA_INIT request: a repeated one is not a new peer. */
+  readonly #byInit = new Map<string, Entry>()
+  readonly #halfOpen = new Set<Entry>()
+  /** In the order in which they ended. */
+  readonly #lingering = new Set<Entry>()
+  readonly #timers = new TimerTable<Entry>()
+  readonly #inboundSpis = new Set<Spi>()
+  readonly #counters = new Map<string, number>()
+  #outputs: IkeOutput[] = []
+  #polled = 0
+  #lastId = 0
+
+  constructor(options: IkeEngineOptions) {
+    const { crypto } = options
+    this.#crypto = crypto
+    this.#rng = { bytes: (length) => crypto.random(length) }
+    this.#responder = options.responder
+    this.#limits = { ...DEFAULT_LIMITS, ...options.limits }
+    this.#cookies = new CookieJar(crypto)
+    this.#context = {
+      crypto,
+      rng: this.#rng,
+      keyLog: options.keyLog ?? false,
+      emit: (output) => this.#emit(output),
+      refuse: (counter, detail) => this.#refuse(counter, detail),
+      allocateSpi: () => this.#allocateSpi(),
+      releaseSpi: (spi) => this.#inboundSpis.delete(spi),
+    }
+  }
+
+  /** Begins an IKE SA with its first Child SA. It ends in exactly one `ike.closed`. */
+  initiate(request: InitiateRequest, now: Instant): IkeSaId {
+    const spi = this.#freshIkeSpi()
+    const sa = IkeSa.initiate(this.#context, this.#nextId(), spi, request, now)
+    this.#add({ sa, spi: toHex(spi) })
+    return sa.id
+  }
+
+  /** Sends DELETE; `ike.closed` follows when it is answered, or without an answer a little later. Idempotent. */
+  close(id: IkeSaId, now: Instant): void {
+    this.#on(id, (sa) => sa.close(now))
+  }
+
+  /** Sends DELETE for one Child SA; `child.closed` follows. */
+  closeChild(id: IkeSaId, inboundSpi: Spi, now: Instant): void {
+    this.#on(id, (sa) => sa.closeChild(inboundSpi, now))
+  }
+
+  /** Drops an IKE SA without sending anything: its path is gone. */
+  abandon(id: IkeSaId): void {
+    this.#on(id, (sa) => sa.abandon())
+  }
+
+  /** ESP of this IKE SA's peer arrived: it lives, and the liveness check waits. */
+  heard(id: IkeSaId, now: Instant): void {
+    this.#on(id, (sa) => sa.heard(now))
+  }
+
+  handle(input: IkeInput, now: Instant): void {
+    this.#count('datagrams')
+    try {
+      this.#receive(input.path, input.bytes, now)
+    } catch (error) {
+      const fault = asFault(error)
+      this.#refuse(fault.counter, fault.message)
+    }
+  }
+
+  tick(now: Instant): void {
+    for (const entry of this.#timers.expired(now)) {
+      entry.sa.tick(now)
+      this.#settle(entry)
+    }
+  }
+
+  poll(): IkeOutput | undefined {
+    if (this.#polled === this.#outputs.length) {
+      this.#outputs = []
+      this.#polled = 0
+      return undefined
+    }
+    return this.#outputs[this.#polled++]
+  }
+
+  nextTimeout(): Instant | undefined {
+    return this.#timers.next()
+  }
+
+  /** Everything refused since the start, by name, and how many IKE SAs there are now. */
+  counters(): Record<string, number> {
+    return {
+      ...Object.fromEntries([...this.#counters].sort()),
+      'sas.all': this.#bySpi.size,
+      'sas.half-open': this.#halfOpen.size,
+      'sas.lingering': this.#lingering.size,
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------- demultiplexing
+
+  #receive(path: UdpPath, datagram: Uint8Array, now: Instant): void {
+    const header = decodeHeader(datagram)
+    if (header.majorVersion !== 2) throw protocolFault('version', `IKE version ${header.majorVersion}`)
+    if (isZeroSpi(header.spiInitiator)) throw protocolFault('zero-spi', 'the initiator has no SPI')
+    const isInit = header.exchange === EXCHANGE.number.IKE_SA_INIT
+    if (isInit && !header.response) return this.#receiveInit(header, path, datagram, now)
+
+    const own = header.fromInitiator ? header.spiResponder : header.spiInitiator
+    const entry = this.#bySpi.get(toHex(own))
+    // A message of ours that comes back says it is from our role: no SA of ours is its receiver.
+    if (entry === undefined || entry.sa.role !== (header.fromInitiator ? 'responder' : 'initiator'))
+      return this.#refuse('unknown-spi', `${EXCHANGE.nameOf(header.exchange)} for no IKE SA of ours`)
+    const mismatch = entry.sa.mismatch(header, path)
+    if (mismatch !== undefined)
+      return this.#refuse(mismatch, `${EXCHANGE.nameOf(header.exchange)} that is not from the peer`)
+    entry.sa.receive(header, datagram, now)
+    this.#settle(entry)
+  }
+
+  #receiveInit(header: ReceivedHeader, path: UdpPath, datagram: Uint8Array, now: Instant): void {
+    if (this.#responder === undefined) return this.#refuse('not-a-responder', 'IKE_SA_INIT request')
+    if (!header.fromInitiator || !isZeroSpi(header.spiResponder) || header.messageId !== 0)
+      throw protocolFault('bad-init', 'IKE_SA_INIT that begins nothing')
+    const initKey = `${path.remote.address} ${path.remote.port} ${toHex(this.#crypto.hash('sha256', datagram))}`
+    const known = this.#byInit.get(initKey)
+    if (known !== undefined) return known.sa.repeatInit()
+
+    const payloads = decodePayloads(header.firstPayload, datagram.subarray(HEADER_LENGTH), 'IKE_SA_INIT')
+    try {
+      checkContents(header.exchange, false, payloads)
+      if (!this.#admit(header, path, payloads, now)) return
+      const spi = this.#freshIkeSpi()
+      const { spiInitiator } = header
+      const request = { path, spiInitiator: spiInitiator.slice(), spiResponder: spi, datagram }
+      const answer = answerInit(this.#crypto, payloads)
+      const sa = IkeSa.respond(this.#context, this.#nextId(), this.#responder, request, answer, now)
+      this.#add({ sa, spi: toHex(spi), initKey })
+    } catch (error) {
+      const fault = asFault(error)
+      // Only these have a place before there are keys; anything else would be noise for whoever asks.
+      const { notify: why } = fault
+      if (why !== undefined && ANSWERED_IN_CLEAR.has(why.type))
+        this.#answerInClear(header, path, notify(why.type, why.data))
+      throw fault
+    }
+  }
+
+  /** May this peer cost us state? If a cookie is missing, it is asked for. */
+  #admit(header: ReceivedHeader, path: UdpPath, payloads: readonly Payload[], now: Instant): boolean {
+    const { nonce, cookie } = readInitRequest(payloads)
+    const { halfOpen, cookieAt, sas } = this.#limits
+    if (this.#halfOpen.size >= cookieAt) {
+      const { spiInitiator } = header
+      const { address } = path.remote
+      if (cookie === undefined || !this.#cookies.verify(cookie, nonce, spiInitiator, address, now)) {
+        this.#refuse('cookie-demanded', 'IKE_SA_INIT under load without a good cookie')
+        const fresh = this.#cookies.bake(nonce, spiInitiator, address, now)
+        this.#answerInClear(header, path, notify(NOTIFY.number.COOKIE, fresh))
+        return false
+      }
+    }
+    if (this.#halfOpen.size >= halfOpen || this.#bySpi.size >= sas) {
+      this.#refuse('limit', 'IKE_SA_INIT while the limit of IKE SAs is reached')
+      return false
+    }
+    return true
+  }
+
+  #answerInClear(header: ReceivedHeader, path: UdpPath, payload: NotifyPayload): void {
+    const { spiInitiator, exchange, messageId } = header
+    const spiResponder = new Uint8Array(SPI_LENGTH)
+    const answer = { spiInitiator, spiResponder, exchange, messageId, fromInitiator: false, response: true }
+    this.#emit({ kind: 'transmit', path, bytes: encodeClear(answer, [payload]) })
+  }
+
+  // -------------------------------------------------------------------------------------------- bookkeeping
+
+  #add(entry: Entry): void {
+    this.#bySpi.set(entry.spi, entry)
+    this.#byId.set(entry.sa.id, entry)
+    if (entry.initKey !== undefined) this.#byInit.set(entry.initKey, entry)
+    this.#settle(entry)
+  }
+
+  /** Follows an IKE SA after anything happened to it: which list it is in, and when it wants to be woken. */
+  #settle(entry: Entry): void {
+    const { state } = entry.sa
+    if (state === 'half-open') this.#halfOpen.add(entry)
+    else this.#halfOpen.delete(entry)
+    if (state === 'lingering') this.#linger(entry)
+    if (state === 'gone') return this.#remove(entry)
+    const at = entry.sa.nextTimeout()
+    if (at === undefined) this.#timers.clear(entry)
+    else this.#timers.set(entry, at)
+  }
+
+  #linger(entry: Entry): void {
+    this.#byId.delete(entry.sa.id)
+    this.#lingering.add(entry)
+    if (this.#lingering.size <= this.#limits.lingering) return
+    const [oldest] = this.#lingering
+    oldest!.sa.abandon()
+    this.#remove(oldest!)
+  }
+
+  #remove(entry: Entry): void {
+    this.#bySpi.delete(entry.spi)
+    this.#byId.delete(entry.sa.id)
+    if (entry.initKey !== undefined) this.#byInit.delete(entry.initKey)
+    this.#halfOpen.delete(entry)
+    this.#lingering.delete(entry)
+    this.#timers.clear(entry)
+  }
+
+  /** An id that is unknown, or no longer means anything, is no error: events and calls cross. */
+  #on(id: IkeSaId, action: (sa: IkeSa) => void): void {
+    const entry = this.#byId.get(id)
+    if (entry === undefined) return
+    action(entry.sa)
+    this.#settle(entry)
+  }
+
+  #nextId(): IkeSaId {
+    return ++this.#lastId as IkeSaId
+  }
+
+  #freshIkeSpi(): Uint8Array {
+    for (;;) {
+      const spi = this.#crypto.random(SPI_LENGTH)
+      if (!isZeroSpi(spi) && !this.#bySpi.has(toHex(spi))) return spi
+    }
+  }
+
+  /** From the full range: a narrower one would be a fingerprint of this implementation. */
+  #allocateSpi(): Spi {
+    for (;;) {
+      const spi = (SPI_MIN + uniform(this.#rng, 2 ** 32 - SPI_MIN)) as Spi
+      if (this.#inboundSpis.has(spi)) continue
+      this.#inboundSpis.add(spi)
+      return spi
+    }
+  }
+
+  #emit(output: IkeOutput): void {
+    this.#outputs.push(output)
+  }
+
+  #refuse(counter: string, detail: string): void {
+    this.#count(counter)
+    this.#emit({ kind: 'refused', counter, detail })
+  }
+
+  #count(counter: string): void {
+    this.#counters.set(counter, (this.#counters.get(counter) ?? 0) + 1)
+  }
+}
+
+interface Entry {
+  readonly sa: IkeSa
+  readonly spi: string
+  readonly initKey?: string
+}
+
+const ANSWERED_IN_CLEAR: ReadonlySet<number> = new Set([
+  NOTIFY.number.UNSUPPORTED_CRITICAL_PAYLOAD,
+  NOTIFY.number.NO_PROPOSAL_CHOSEN,
+  NOTIFY.number.INVALID_KE_PAYLOAD,
+])

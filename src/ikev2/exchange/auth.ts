@@ -1,0 +1,127 @@
+/**
+ * IKE_AUTH (RFC 7296 section 1.2): both proofs, and the first Child SA with the address it is for.
+ *
+ *     initiator                                    responder
+ *     IDi IDr AUTH [CP] SA TSi TSr     --->
+ *                                      <---        IDr AUTH [CP] SA TSi TSr
+ *                                      <---        or IDr AUTH N(why there is no Child SA)
+ *                                      <---        or N(AUTHENTICATION_FAILED)
+ *
+ * One payload order and nothing optional: no CERTREQ, no INITIAL_CONTACT, no MOBIKE.
+ */
+import type { IkeSaId, Spi } from '#base/ids'
+import type { UdpPath } from '#base/ip'
+import type { CryptoProvider } from '#crypto/provider'
+import type { ExpectedPeer, LocalCredential, PeerIdentity, ResponderPolicy } from '#ikev2/events'
+import {
+  answerChild,
+  type ChildOffer,
+  type ChildTerms,
+  childRequest,
+  readChildAnswer,
+} from '#ikev2/exchange/child'
+import { authFailed, faultOfNotify, PeerFault } from '#ikev2/fault'
+import { notify, type Payload } from '#ikev2/message/payload'
+import { errorNotify, find, need } from '#ikev2/message/registry'
+import { AUTH_METHOD } from '#ikev2/numbers'
+import { type AuthContext, identityOf, prove, sameId, verifyNull, verifySignature } from '#ikev2/proof'
+
+/** @throws PeerFault when the responder cannot verify our credential. */
+export function authRequest(
+  crypto: CryptoProvider,
+  context: AuthContext,
+  credential: LocalCredential,
+  peer: ExpectedPeer,
+  child: ChildOffer,
+): Payload[] {
+  return [
+    { kind: 'IDi', id: identityOf(credential) },
+    { kind: 'IDr', id: peer.id },
+    prove(crypto, context, 'initiator', credential),
+    ...childRequest(child),
+  ]
+}
+
+/**
+ * @throws PeerFault `IPP_IKE_AUTH_FAILED` when the responder is not who it must be; with any other code it is,
+ * and there is no Child SA.
+ */
+export function readAuthAnswer(
+  crypto: CryptoProvider,
+  context: AuthContext,
+  peer: ExpectedPeer,
+  child: ChildOffer,
+  payloads: readonly Payload[],
+): { readonly peer: PeerIdentity; readonly terms: ChildTerms } {
+  const auth = find(payloads, 'AUTH')
+  const error = errorNotify(payloads)
+  if (auth === undefined)
+    throw error === undefined ? authFailed('the answer has no AUTH') : faultOfNotify(error.type)
+  if (!sameId(need(payloads, 'IDr').id, peer.id))
+    throw authFailed('the peer has another identity than asked for')
+  verifySignature(crypto, context, 'responder', peer.id, peer.publicKey, auth)
+  return {
+    peer: { kind: 'key', id: peer.id, publicKey: peer.publicKey },
+    terms: readChildAnswer(child, payloads),
+  }
+}
+
+export type AuthAnswer =
+  | {
+      readonly kind: 'established'
+      readonly peer: PeerIdentity
+      readonly terms: ChildTerms
+      readonly payloads: Payload[]
+    }
+  /** The peer is authenticated and gets no Child SA: the answer proves us and says why. */
+  | { readonly kind: 'refused'; readonly fault: PeerFault; readonly payloads: Payload[] }
+
+/** @throws PeerFault when the peer is not authenticated: the answer is its notify alone. */
+export function answerAuth(
+  crypto: CryptoProvider,
+  context: AuthContext,
+  policy: ResponderPolicy,
+  request: { readonly sa: IkeSaId; readonly path: UdpPath; readonly inboundSpi: Spi },
+  payloads: readonly Payload[],
+): AuthAnswer {
+  const wanted = find(payloads, 'IDr')
+  if (wanted !== undefined && !sameId(wanted.id, policy.credential.id))
+    throw authFailed('the peer asks for another identity than ours')
+  const peer = authenticate(crypto, context, policy, request.path, payloads)
+  const proof: Payload[] = [
+    { kind: 'IDr', id: policy.credential.id },
+    prove(crypto, context, 'responder', policy.credential),
+  ]
+  try {
+    const answer = answerChild(policy, { ...request, peer }, request.inboundSpi, payloads)
+    return { kind: 'established', peer, terms: answer.terms, payloads: [...proof, ...answer.payloads] }
+  } catch (fault) {
+    // RFC 7296 section 1.2: without a Child SA the answer still authenticates the responder.
+    if (!(fault instanceof PeerFault) || fault.notify === undefined) throw fault
+    const { type, data } = fault.notify
+    return { kind: 'refused', fault, payloads: [...proof, notify(type, data)] }
+  }
+}
+
+/** Who the initiator is. Every reason not to believe it looks the same on the wire. */
+function authenticate(
+  crypto: CryptoProvider,
+  context: AuthContext,
+  policy: ResponderPolicy,
+  path: UdpPath,
+  payloads: readonly Payload[],
+): PeerIdentity {
+  const { id } = need(payloads, 'IDi')
+  const auth = find(payloads, 'AUTH')
+  if (auth === undefined) throw authFailed('the peer wants EAP')
+  if (auth.method === AUTH_METHOD.number.NULL) {
+    verifyNull(context, 'initiator', id, auth)
+    const refusal = policy.admitAnonymous(path)
+    if (refusal !== undefined) throw authFailed(`nobody is admitted from there (${refusal})`)
+    return { kind: 'none' }
+  }
+  const publicKey = policy.publicKeyOf(id, path)
+  if (publicKey === undefined) throw authFailed('a stranger')
+  verifySignature(crypto, context, 'initiator', id, publicKey, auth)
+  return { kind: 'key', id: { type: id.type, data: id.data.slice() }, publicKey }
+}

@@ -1,0 +1,185 @@
+/**
+ * IKE_SA_INIT (RFC 7296 section 1.2): algorithms, nonces and a key exchange, in the clear.
+ *
+ *     initiator                                      responder
+ *     [N(COOKIE)] SA KE Nonce N(HASH_ALG)    --->
+ *                                            <---    SA KE Nonce N(HASH_ALG)
+ *                                            <---    or N(COOKIE), N(INVALID_KE_PAYLOAD), N(NO_PROPOSAL_CHOSEN)
+ *
+ * No NAT detection: its hashes betray addresses (RFC 7296 section 2.23 makes it optional). No vendor ID.
+ */
+import { wipe } from '#base/bytes'
+import type { CryptoProvider, KeyPair } from '#crypto/provider'
+import { faultOfNotify, malformed, PeerFault, protocolFault } from '#ikev2/fault'
+import { notify, type Payload, type Proposal } from '#ikev2/message/payload'
+import { errorNotify, need, notifies } from '#ikev2/message/registry'
+import { HASH_ALGORITHM, NOTIFY } from '#ikev2/numbers'
+import { acceptIke, chooseIke, IKE_GROUPS, type IkeSuite, ikeProposals } from '#ikev2/proposal'
+import { Reader, Writer } from '#wire/cursor'
+
+/** What an initiator sent, until it is answered. */
+export interface InitOffer {
+  readonly proposals: readonly Proposal[]
+  readonly group: number
+  readonly keyPair: KeyPair
+  readonly nonce: Uint8Array
+  readonly cookie?: Uint8Array
+}
+
+/** What both sides know after the exchange. `sharedSecret` is the receiver's to wipe. */
+export interface InitResult {
+  readonly suite: IkeSuite
+  readonly ni: Uint8Array
+  readonly nr: Uint8Array
+  readonly sharedSecret: Uint8Array
+  /** The peer verifies Ed25519: it announced hash "identity" (RFC 8420 section 3). */
+  readonly peerTakesEd25519: boolean
+}
+
+export type InitAnswer =
+  | { readonly kind: 'accepted'; readonly result: InitResult }
+  /** Try again with this cookie before everything else. */
+  | { readonly kind: 'cookie'; readonly cookie: Uint8Array }
+  /** Try again with this key exchange method. */
+  | { readonly kind: 'group'; readonly group: number }
+
+export function initOffer(crypto: CryptoProvider, group: number = IKE_GROUPS[0]!): InitOffer {
+  return {
+    proposals: ikeProposals(),
+    group,
+    keyPair: crypto.x25519Generate(),
+    nonce: crypto.random(NONCE_LENGTH),
+  }
+}
+
+export function initRequest(offer: InitOffer): Payload[] {
+  const cookie = offer.cookie === undefined ? [] : [notify(NOTIFY.number.COOKIE, offer.cookie)]
+  return [
+    ...cookie,
+    { kind: 'SA', proposals: offer.proposals },
+    { kind: 'KE', group: offer.group, data: offer.keyPair.publicKey },
+    { kind: 'Nonce', data: offer.nonce },
+    hashAlgorithms(),
+  ]
+}
+
+/** @throws PeerFault when the answer is no use. It is unprotected, so that is a hint and no verdict. */
+export function readInitAnswer(
+  crypto: CryptoProvider,
+  offer: InitOffer,
+  payloads: readonly Payload[],
+): InitAnswer {
+  const cookie = notifies(payloads, NOTIFY.number.COOKIE)[0]
+  if (cookie !== undefined) return { kind: 'cookie', cookie: checkCookie(cookie.data) }
+  const wrongGroup = notifies(payloads, NOTIFY.number.INVALID_KE_PAYLOAD)[0]
+  if (wrongGroup !== undefined) return { kind: 'group', group: checkGroup(offer, wrongGroup.data) }
+  const error = errorNotify(payloads)
+  if (error !== undefined) throw faultOfNotify(error.type)
+
+  const suite = acceptIke(offer.proposals, need(payloads, 'SA').proposals)
+  const ke = need(payloads, 'KE')
+  if (suite.group !== offer.group || ke.group !== offer.group)
+    throw protocolFault('bad-ke', 'the key exchange is not of the group asked for')
+  const nr = checkNonce(need(payloads, 'Nonce').data)
+  return {
+    kind: 'accepted',
+    result: {
+      suite,
+      ni: offer.nonce,
+      nr,
+      sharedSecret: agree(crypto, offer.keyPair, ke.data),
+      peerTakesEd25519: announcesIdentity(payloads),
+    },
+  }
+}
+
+/** What a responder needs to know before it spends anything. */
+export function readInitRequest(payloads: readonly Payload[]): {
+  readonly nonce: Uint8Array
+  readonly cookie?: Uint8Array
+} {
+  const nonce = checkNonce(need(payloads, 'Nonce').data)
+  // RFC 7296 section 2.6: the cookie is the first payload; anywhere else it is none.
+  const [first] = payloads
+  return first?.kind === 'Notify' && first.type === NOTIFY.number.COOKIE
+    ? { nonce, cookie: first.data }
+    : { nonce }
+}
+
+/** @throws PeerFault NO_PROPOSAL_CHOSEN or INVALID_KE_PAYLOAD; nothing was kept then. */
+export function answerInit(
+  crypto: CryptoProvider,
+  payloads: readonly Payload[],
+): { readonly result: InitResult; readonly payloads: Payload[] } {
+  const { suite, proposal } = chooseIke(need(payloads, 'SA').proposals)
+  const ke = need(payloads, 'KE')
+  if (ke.group !== suite.group) throw invalidKe(suite.group)
+  const ni = checkNonce(need(payloads, 'Nonce').data).slice()
+  const keyPair = crypto.x25519Generate()
+  const sharedSecret = agree(crypto, keyPair, ke.data)
+  const nr = crypto.random(NONCE_LENGTH)
+  return {
+    result: { suite, ni, nr, sharedSecret, peerTakesEd25519: announcesIdentity(payloads) },
+    payloads: [
+      { kind: 'SA', proposals: [proposal] },
+      { kind: 'KE', group: suite.group, data: keyPair.publicKey },
+      { kind: 'Nonce', data: nr },
+      hashAlgorithms(),
+    ],
+  }
+}
+
+/** RFC 7296 section 2.10: at least half the key size of the PRF; everybody uses 32 octets. */
+const NONCE_LENGTH = 32
+/** RFC 7296 section 3.9. */
+const NONCE_MIN = 16
+const NONCE_MAX = 256
+/** RFC 7296 section 2.6. */
+const COOKIE_MAX = 64
+
+function checkNonce(nonce: Uint8Array): Uint8Array {
+  if (nonce.length < NONCE_MIN || nonce.length > NONCE_MAX)
+    throw malformed(`a nonce of ${nonce.length} octets`)
+  return nonce
+}
+
+function checkCookie(cookie: Uint8Array): Uint8Array {
+  if (cookie.length === 0 || cookie.length > COOKIE_MAX)
+    throw malformed(`a cookie of ${cookie.length} octets`)
+  return cookie.slice()
+}
+
+/** The group an INVALID_KE_PAYLOAD asks for: one that we offered, and not the one we already tried. */
+function checkGroup(offer: InitOffer, data: Uint8Array): number {
+  const group = data.length === 2 ? new Reader(data).u16() : undefined
+  if (group === undefined || group === offer.group || !IKE_GROUPS.includes(group))
+    throw faultOfNotify(NOTIFY.number.INVALID_KE_PAYLOAD)
+  return group
+}
+
+/** Runs the key exchange and forgets the private key. */
+function agree(crypto: CryptoProvider, keyPair: KeyPair, peer: Uint8Array): Uint8Array {
+  const secret = crypto.x25519Agree(keyPair.privateKey, peer)
+  // RFC 7748 section 6.1: wrong length, or a point of small order.
+  if (secret === undefined) throw protocolFault('bad-ke', 'the key exchange value is not acceptable')
+  wipe(keyPair.privateKey)
+  return secret
+}
+
+const invalidKe = (group: number): PeerFault =>
+  new PeerFault('IPP_IKE_NO_PROPOSAL', 'invalid-ke', 'the KE payload is of another group than the proposal', {
+    type: NOTIFY.number.INVALID_KE_PAYLOAD,
+    data: new Writer(2).u16(group).finish(),
+  })
+
+/** RFC 7427 section 4. Ed25519 hashes by itself: "identity" is all we sign with and verify. */
+const hashAlgorithms = (): Payload =>
+  notify(NOTIFY.number.SIGNATURE_HASH_ALGORITHMS, new Writer(2).u16(HASH_ALGORITHM.number.IDENTITY).finish())
+
+function announcesIdentity(payloads: readonly Payload[]): boolean {
+  return notifies(payloads, NOTIFY.number.SIGNATURE_HASH_ALGORITHMS).some(({ data }) => {
+    const reader = new Reader(data)
+    while (reader.remaining >= 2) if (reader.u16() === HASH_ALGORITHM.number.IDENTITY) return true
+    return false
+  })
+}

@@ -1,0 +1,214 @@
+/**
+ * Proposals: what we offer, what we choose, and whether a choice is one we offered (RFC 7296 sections 2.7, 3.3).
+ *
+ * The profile is one for everybody (architecture section 4): a client that offers something of its own could be
+ * told from the others.
+ */
+import type { HashName } from '#crypto/provider'
+import { ESP_CIPHERS, type EspCipher } from '#crypto/suites'
+import { noProposal } from '#ikev2/fault'
+import type { Proposal, Transform, TransformAttribute } from '#ikev2/message/payload'
+import { GROUP, KEY_LENGTH_ATTRIBUTE, PRF, PROTOCOL, SEQUENCE_NUMBERS, TRANSFORM } from '#ikev2/numbers'
+
+/** The algorithms of one IKE SA. */
+export interface IkeSuite {
+  readonly cipher: EspCipher
+  readonly prf: HashName
+  /** Octets of PRF output, and so of SK_d and SK_p. */
+  readonly prfLength: number
+  readonly group: number
+}
+
+/** The algorithms of one Child SA. */
+export interface EspSuite {
+  readonly cipher: EspCipher
+  readonly esn: boolean
+}
+
+/** Key exchange methods in order of preference: the first is the one an initiator guesses. */
+export const IKE_GROUPS: readonly number[] = [GROUP.number.X25519]
+
+const IKE_CIPHERS: readonly EspCipher[] = ['aes-256-gcm-16', 'chacha20-poly1305']
+
+/** The first is what we offer; a peer may offer the others. */
+const PRFS = [
+  { id: PRF.number.HMAC_SHA2_256, hash: 'sha256', length: 32 },
+  { id: PRF.number.HMAC_SHA2_384, hash: 'sha384', length: 48 },
+  { id: PRF.number.HMAC_SHA2_512, hash: 'sha512', length: 64 },
+] as const
+
+/** What an initiator offers for the IKE SA. */
+export function ikeProposals(): Proposal[] {
+  const transforms = [
+    ...IKE_CIPHERS.map(cipherTransform),
+    transform(TRANSFORM.number.PRF, PRFS[0].id),
+    ...IKE_GROUPS.map((id) => transform(TRANSFORM.number.KE, id)),
+  ]
+  return [{ number: 1, protocol: PROTOCOL.number.IKE, spi: new Uint8Array(0), transforms }]
+}
+
+/** What an initiator offers for a Child SA: extended sequence numbers first. In IKE_AUTH there is no KE. */
+export function espProposals(ciphers: readonly EspCipher[], spi: Uint8Array): Proposal[] {
+  const transforms = [
+    ...ciphers.map(cipherTransform),
+    transform(TRANSFORM.number.SN, SEQUENCE_NUMBERS.number.EXTENDED),
+    transform(TRANSFORM.number.SN, SEQUENCE_NUMBERS.number.SHORT),
+  ]
+  return [{ number: 1, protocol: PROTOCOL.number.ESP, spi, transforms }]
+}
+
+export interface Choice<Suite> {
+  readonly suite: Suite
+  /** The one proposal that goes into the answer, still with the offer's SPI. */
+  readonly proposal: Proposal
+}
+
+/** A responder's choice for the IKE SA. @throws PeerFault NO_PROPOSAL_CHOSEN */
+export function chooseIke(offered: readonly Proposal[]): Choice<IkeSuite> {
+  return choose(offered, PROTOCOL.number.IKE, 0, IKE_WANTS, ikeSuite)
+}
+
+/** A responder's choice for a Child SA. @throws PeerFault NO_PROPOSAL_CHOSEN */
+export function chooseEsp(offered: readonly Proposal[], ciphers: readonly EspCipher[]): Choice<EspSuite> {
+  return choose(offered, PROTOCOL.number.ESP, ESP_SPI_LENGTH, espWants(ciphers), espSuite)
+}
+
+/** Checks the responder's choice against our offer. @throws PeerFault when it is anything else. */
+export function acceptIke(ours: readonly Proposal[], answer: readonly Proposal[]): IkeSuite {
+  return ikeSuite(acceptAnswer(ours, answer, 0).transforms)
+}
+
+/** As `acceptIke`; also returns the peer's SPI. */
+export function acceptEsp(
+  ours: readonly Proposal[],
+  answer: readonly Proposal[],
+): EspSuite & { readonly spi: Uint8Array } {
+  const proposal = acceptAnswer(ours, answer, ESP_SPI_LENGTH)
+  return { ...espSuite(proposal.transforms), spi: proposal.spi }
+}
+
+/** For people: `AES-256-GCM-16/HMAC-SHA256/X25519`. */
+export const formatSuite = (suite: IkeSuite): string =>
+  `${suite.cipher}/hmac-${suite.prf}/${GROUP.nameOf(suite.group).toLowerCase()}`
+
+const ESP_SPI_LENGTH = 4
+
+// ---------------------------------------------------------------------------------------------- choosing
+
+/** Acceptable transforms by type, best first. */
+type Wants = ReadonlyMap<number, readonly Transform[]>
+
+const NONE = 0
+
+const IKE_WANTS: Wants = new Map([
+  [TRANSFORM.number.ENCR, IKE_CIPHERS.map(cipherTransform)],
+  [TRANSFORM.number.PRF, PRFS.map(({ id }) => transform(TRANSFORM.number.PRF, id))],
+  [TRANSFORM.number.KE, IKE_GROUPS.map((id) => transform(TRANSFORM.number.KE, id))],
+])
+
+const espWants = (ciphers: readonly EspCipher[]): Wants =>
+  new Map([
+    [TRANSFORM.number.ENCR, ciphers.map(cipherTransform)],
+    [
+      TRANSFORM.number.SN,
+      [SEQUENCE_NUMBERS.number.EXTENDED, SEQUENCE_NUMBERS.number.SHORT].map((id) =>
+        transform(TRANSFORM.number.SN, id),
+      ),
+    ],
+  ])
+
+/**
+ * The first proposal of which we can take one transform of every type it names, and which names every type we
+ * need. A type we have no use for is acceptable only with its NONE, which then is the choice: INTEG beside an
+ * AEAD (RFC 5282 section 8), and additional key exchanges (RFC 9370 section 2.2.2).
+ */
+function choose<Suite>(
+  offered: readonly Proposal[],
+  protocol: number,
+  spiLength: number,
+  wants: Wants,
+  suiteOf: (transforms: readonly Transform[]) => Suite,
+): Choice<Suite> {
+  for (const proposal of offered) {
+    if (proposal.protocol !== protocol || proposal.spi.length !== spiLength) continue
+    const transforms = chooseTransforms(proposal.transforms, wants)
+    if (transforms !== undefined) return { suite: suiteOf(transforms), proposal: { ...proposal, transforms } }
+  }
+  throw noProposal(`none of ${offered.length} proposals is acceptable`)
+}
+
+function chooseTransforms(offered: readonly Transform[], wants: Wants): Transform[] | undefined {
+  const types = new Set([...wants.keys(), ...offered.map(({ type }) => type)])
+  const chosen: Transform[] = []
+  for (const type of types) {
+    const acceptable = wants.get(type) ?? [transform(type, NONE)]
+    const best = acceptable.find((wanted) => offered.some((each) => sameTransform(each, wanted)))
+    if (best === undefined) return undefined
+    chosen.push(best)
+  }
+  return chosen
+}
+
+function acceptAnswer(ours: readonly Proposal[], answer: readonly Proposal[], spiLength: number): Proposal {
+  const [proposal] = answer
+  if (proposal === undefined || answer.length !== 1)
+    throw noProposal(`the answer has ${answer.length} proposals`)
+  const offer = ours.find(({ number }) => number === proposal.number)
+  if (offer === undefined || offer.protocol !== proposal.protocol || proposal.spi.length !== spiLength)
+    throw noProposal('the answer is a proposal that was never offered')
+  const types = new Set(offer.transforms.map(({ type }) => type))
+  if (proposal.transforms.length !== types.size)
+    throw noProposal(`the answer has ${proposal.transforms.length} transforms for ${types.size} types`)
+  for (const chosen of proposal.transforms) {
+    if (!types.delete(chosen.type) || !offer.transforms.some((each) => sameTransform(each, chosen)))
+      throw noProposal(`the answer has a ${TRANSFORM.nameOf(chosen.type)} that was not offered`)
+  }
+  return proposal
+}
+
+// ---------------------------------------------------------------------------------------------- transforms
+
+function transform(type: number, id: number): Transform {
+  return { type, id, attributes: [] }
+}
+
+function cipherTransform(cipher: EspCipher): Transform {
+  const { transformId, keyBits } = ESP_CIPHERS[cipher]
+  const attributes: TransformAttribute[] =
+    keyBits === undefined ? [] : [{ type: KEY_LENGTH_ATTRIBUTE, value: keyBits }]
+  return { type: TRANSFORM.number.ENCR, id: transformId, attributes }
+}
+
+/** Attributes count: a key length that is missing, doubled or odd makes another transform (RFC 7296 section 3.3.6). */
+const sameTransform = (a: Transform, b: Transform): boolean =>
+  a.type === b.type &&
+  a.id === b.id &&
+  a.attributes.length === b.attributes.length &&
+  a.attributes.every(
+    ({ type, value }, i) => type === b.attributes[i]!.type && value === b.attributes[i]!.value,
+  )
+
+function ikeSuite(transforms: readonly Transform[]): IkeSuite {
+  const prf = PRFS.find(({ id }) => id === idOf(transforms, TRANSFORM.number.PRF))!
+  return {
+    cipher: cipherOf(transforms),
+    prf: prf.hash,
+    prfLength: prf.length,
+    group: idOf(transforms, TRANSFORM.number.KE),
+  }
+}
+
+function espSuite(transforms: readonly Transform[]): EspSuite {
+  const esn = idOf(transforms, TRANSFORM.number.SN) === SEQUENCE_NUMBERS.number.EXTENDED
+  return { cipher: cipherOf(transforms), esn }
+}
+
+const idOf = (transforms: readonly Transform[], type: number): number =>
+  transforms.find((each) => each.type === type)!.id
+
+function cipherOf(transforms: readonly Transform[]): EspCipher {
+  const encryption = transforms.find(({ type }) => type === TRANSFORM.number.ENCR)!
+  return CIPHERS.find((cipher) => sameTransform(cipherTransform(cipher), encryption))!
+}
+
+const CIPHERS = Object.keys(ESP_CIPHERS) as EspCipher[]

@@ -1,0 +1,67 @@
+/**
+ * The life of an IKE SA as data. Rule 1: whatever changes a state stands in this file. What a table does not list
+ * is illegal: an event without a row is a defect of ours, a request without a row is refused unanswered.
+ *
+ *     initiator   initiating ---> authenticating ---.
+ *                     ^ |  cookie, group            v
+ *                     '-'                      established ---> closing ---> gone
+ *                                                   ^  |  peer deleted         ^
+ *     responder                     half-open ------'  '------> lingering -----'
+ *                                       '--- refused ------------->^
+ */
+import { EXCHANGE } from '#ikev2/numbers'
+
+export type IkeState =
+  /** IKE_SA_INIT is out. */
+  | 'initiating'
+  /** IKE_AUTH is out. */
+  | 'authenticating'
+  /** IKE_SA_INIT is answered: keys, but nobody is authenticated. */
+  | 'half-open'
+  | 'established'
+  /** Our DELETE is out. */
+  | 'closing'
+  /** Over for its owner; stays a moment to repeat the last answer, should it have been lost. */
+  | 'lingering'
+  | 'gone'
+
+export type IkeStep =
+  | 'restart'
+  | 'init answered'
+  | 'authenticated'
+  | 'refused'
+  | 'close'
+  | 'ended by peer'
+  | 'finish'
+
+const TRANSITIONS: Readonly<Record<IkeState, Partial<Record<IkeStep, IkeState>>>> = {
+  initiating: { restart: 'initiating', 'init answered': 'authenticating', finish: 'gone' },
+  authenticating: { authenticated: 'established', finish: 'gone' },
+  'half-open': { authenticated: 'established', refused: 'lingering', finish: 'gone' },
+  established: { close: 'closing', 'ended by peer': 'lingering', finish: 'gone' },
+  closing: { 'ended by peer': 'lingering', finish: 'gone' },
+  lingering: { finish: 'gone' },
+  gone: {},
+}
+
+/** @throws Error when the table has no such row: a defect, not a peer's doing. */
+export function next(state: IkeState, step: IkeStep): IkeState {
+  const following = TRANSITIONS[state][step]
+  if (following === undefined) throw new Error(`an IKE SA that is ${state} cannot take the step "${step}"`)
+  return following
+}
+
+const { number: X } = EXCHANGE
+
+const REQUESTS: Readonly<Record<IkeState, readonly number[]>> = {
+  initiating: [],
+  authenticating: [],
+  'half-open': [X.IKE_AUTH],
+  established: [X.CREATE_CHILD_SA, X.INFORMATIONAL],
+  closing: [X.CREATE_CHILD_SA, X.INFORMATIONAL],
+  lingering: [X.INFORMATIONAL],
+  gone: [],
+}
+
+/** May the peer begin this exchange now? */
+export const mayRequest = (state: IkeState, exchange: number): boolean => REQUESTS[state].includes(exchange)

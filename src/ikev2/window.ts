@@ -1,0 +1,136 @@
+/**
+ * The two halves of a window of size 1 (RFC 7296 sections 2.1 to 2.3): our requests, numbered and repeated until
+ * they are answered, and the peer's, answered once and then answered the same, octet by octet.
+ *
+ * Messages are lists of datagrams: a fragmented message (RFC 7383) is several.
+ */
+import { equalBytes } from '#base/bytes'
+import type { Rng } from '#base/rng'
+import type { Duration, Instant } from '#base/time'
+import type { CryptoProvider } from '#crypto/provider'
+import { Retransmission, type RoundTrip } from '#ikev2/retransmit'
+
+export type Datagrams = readonly Uint8Array[]
+
+/** A request of ours: what is sent, and what is done with its answer. */
+export interface Request<Answer> {
+  readonly exchange: number
+  readonly encode: (messageId: number) => Datagrams
+  readonly answered: (answer: Answer, now: Instant) => void
+}
+
+export interface Outstanding<Answer> {
+  readonly request: Request<Answer>
+  readonly messageId: number
+  readonly datagrams: Datagrams
+  readonly retransmission: Retransmission
+}
+
+export class RequestWindow<Answer> {
+  readonly #rng: Rng
+  readonly #roundTrip: RoundTrip
+  readonly #queue: Request<Answer>[] = []
+  #patience: Duration
+  #nextId: number
+  #current: Outstanding<Answer> | undefined
+
+  constructor(options: {
+    readonly rng: Rng
+    readonly roundTrip: RoundTrip
+    readonly patience: Duration
+    readonly firstId: number
+  }) {
+    this.#rng = options.rng
+    this.#roundTrip = options.roundTrip
+    this.#patience = options.patience
+    this.#nextId = options.firstId
+  }
+
+  get current(): Outstanding<Answer> | undefined {
+    return this.#current
+  }
+
+  /** Requests made from now on are given up after this long. */
+  set patience(patience: Duration) {
+    this.#patience = patience
+  }
+
+  push(request: Request<Answer>): void {
+    this.#queue.push(request)
+  }
+
+  /** Begins the next request if none is out; the datagrams to transmit. */
+  begin(now: Instant): Datagrams {
+    const request = this.#current === undefined ? this.#queue.shift() : undefined
+    if (request === undefined) return []
+    const messageId = this.#nextId++
+    this.#current = {
+      request,
+      messageId,
+      datagrams: request.encode(messageId),
+      retransmission: new Retransmission(this.#rng, this.#roundTrip.firstTimeout(), this.#patience, now),
+    }
+    return this.#current.datagrams
+  }
+
+  /** Replaces the request that is out, under the same message ID and with a fresh schedule: a retried IKE_SA_INIT. */
+  replace(request: Request<Answer>, now: Instant): Datagrams {
+    this.#nextId = this.#current?.messageId ?? this.#nextId
+    this.#current = undefined
+    this.#queue.unshift(request)
+    return this.begin(now)
+  }
+
+  /** The request that is out is answered. */
+  complete(now: Instant): void {
+    const { retransmission } = this.#current!
+    if (retransmission.transmissions === 1) this.#roundTrip.sample(now - retransmission.started)
+    this.#current = undefined
+  }
+
+  /** Forgets what waits behind the request that is out. */
+  clearQueue(): void {
+    this.#queue.length = 0
+  }
+
+  /** Forgets everything. */
+  clear(): void {
+    this.#queue.length = 0
+    this.#current = undefined
+  }
+}
+
+export type Arrival = 'new' | 'repeated' | 'changed' | 'out of window'
+
+export class ResponseWindow {
+  readonly #crypto: CryptoProvider
+  #nextId = 0
+  #lastRequest: Uint8Array | undefined
+  #lastResponse: Datagrams = []
+
+  constructor(crypto: CryptoProvider) {
+    this.#crypto = crypto
+  }
+
+  /** What a request is, by its number and octets alone: a repetition needs no decryption. */
+  classify(messageId: number, datagram: Uint8Array): Arrival {
+    if (messageId === this.#nextId) return 'new'
+    if (messageId !== this.#nextId - 1 || this.#lastRequest === undefined) return 'out of window'
+    return equalBytes(this.#digest(datagram), this.#lastRequest) ? 'repeated' : 'changed'
+  }
+
+  get lastResponse(): Datagrams {
+    return this.#lastResponse
+  }
+
+  /** The request with the expected number was answered so; the next number is expected now. */
+  answered(request: Uint8Array, response: Datagrams): void {
+    this.#nextId++
+    this.#lastRequest = this.#digest(request)
+    this.#lastResponse = response
+  }
+
+  #digest(datagram: Uint8Array): Uint8Array {
+    return this.#crypto.hash('sha256', datagram)
+  }
+}
