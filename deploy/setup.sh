@@ -1,0 +1,87 @@
+#!/bin/sh
+# Makes a Debian machine ready for what is asked for, and says so on stderr:
+#
+#   npm    packages of package-lock.json, and the Node.js 24 that is one of them (the host's may be older)
+#   demo   the above, and the programs that `npm run demo` uses
+#   test   the above, and the programs that `npm test` uses
+#   all    everything
+#
+# Installs only what is missing; when nothing is, it takes well under a second. Run by the scripts of package.json.
+set -eu
+exec 1>&2
+PATH=$PATH:/usr/sbin:/sbin
+target=${1:-all}
+cd "$(dirname "$0")/.."
+
+# program:package, in Debian's terms. user-mode-linux is a kernel with ESP for hosts whose own has none.
+demo_tools='ip:iproute2 nft:nftables iptables-legacy:iptables tcpdump:tcpdump curl:curl ping:iputils-ping
+  modprobe:kmod sysctl:procps linux.uml:user-mode-linux'
+test_tools='iperf3:iperf3'
+
+case $target in
+  npm) tools= ;;
+  demo) tools=$demo_tools ;;
+  test | all) tools="$demo_tools $test_tools" ;;
+  *)
+    echo "usage: sh deploy/setup.sh npm|demo|test|all"
+    exit 2
+    ;;
+esac
+
+say() { echo "setup: $*"; }
+die() {
+  say "$*"
+  exit 1
+}
+
+# ---------------------------------------------------------------------------------------- Debian packages
+packages=
+for tool in $tools; do
+  command -v "${tool%%:*}" >/dev/null 2>&1 || packages="$packages ${tool#*:}"
+done
+packages=${packages# }
+if [ -n "$packages" ]; then
+  command -v apt-get >/dev/null 2>&1 ||
+    die "missing, and this is no Debian where I could install it: $packages (Debian's names)"
+  [ "$(id -u)" = 0 ] || die "missing: $packages; run as root, or: apt-get install $packages"
+  say "installing Debian packages: $packages"
+  log=$(mktemp)
+  trap 'rm -f "$log"' EXIT
+  export DEBIAN_FRONTEND=noninteractive
+  # shellcheck disable=SC2086 # one word per package
+  if ! {
+    apt-get -q -o DPkg::Lock::Timeout=120 update &&
+      apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends $packages
+  } >"$log" 2>&1; then
+    tail -n 15 "$log"
+    die "apt-get could not install: $packages"
+  fi
+  say 'Debian packages are installed'
+fi
+
+# ------------------------------------------------------------------------------------------- npm packages
+node=node_modules/.bin/node
+# A copy of the lock file the installed tree was made from.
+stamp=node_modules/.ippriv-lock
+wanted=$(sed -n 's/^ *"node": "\([0-9][0-9.]*\)".*/\1/p' package.json)
+
+node_is_right() { [ "$("$node" --version 2>/dev/null)" = "v$wanted" ]; }
+
+if ! cmp -s package-lock.json "$stamp"; then
+  command -v npm >/dev/null 2>&1 || die 'missing: npm (Debian: apt-get install npm)'
+  say 'installing npm packages, among them Node.js '"$wanted"
+  # .npmrc silences npm so that `npm run` prints nothing of its own; here its errors are wanted.
+  npm ci --loglevel=error --no-audit --no-fund || die 'npm ci failed'
+  node_is_right || {
+    # npm was told not to run install scripts; this one puts the program into place.
+    say "putting Node.js $wanted into place"
+    (cd node_modules/node && npm_config_loglevel=error node installArchSpecificPackage.js) ||
+      die "Node.js $wanted could not be installed"
+  }
+  node_is_right || die "$node is not Node.js $wanted: $("$node" --version 2>&1 | head -n 1)"
+  cp package-lock.json "$stamp"
+  say 'npm packages are installed'
+elif ! node_is_right; then
+  rm -f "$stamp"
+  die "$node is not Node.js $wanted; run me again to install everything anew"
+fi
