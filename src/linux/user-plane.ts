@@ -111,7 +111,8 @@ class RunningWorker {
       if (reply.kind === 'opened') {
         isOpen = true
         opening.resolve()
-      } else if (reply.kind === 'failed') this.#death = new IpprivError(reply.code, reply.where)
+      } else if (reply.kind === 'failed')
+        this.#death = new IpprivError(isOpen ? 'IPP_PLANE_DEAD' : reply.code, reply.where)
       else this.#settle(reply)
     })
     this.#worker.on('error', (error) => {

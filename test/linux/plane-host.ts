@@ -5,10 +5,17 @@
 import { createInterface } from 'node:readline'
 import { fromHex } from '#base/bytes'
 import { IpprivError } from '#base/errors'
+import type { UdpEndpoint } from '#base/ip'
+import { UdpSockets } from '#linux/sockets'
 import { UserPlane } from '#linux/user-plane'
 import type { PlaneOperation } from '#telescope/plane'
 
 const plane = new UserPlane('ippriv0')
+const sockets = new UdpSockets()
+let datagrams = 0
+sockets.onDatagram(() => {
+  datagrams++
+})
 plane.onFailure((error) => console.log(JSON.stringify({ failure: error.message })))
 
 async function call(name: string, argument: unknown): Promise<unknown> {
@@ -23,6 +30,12 @@ async function call(name: string, argument: unknown): Promise<unknown> {
       return plane.drops()
     case 'close':
       return plane.close()
+    case 'listen':
+      return sockets.listen(argument as UdpEndpoint)
+    case 'datagrams':
+      return datagrams
+    case 'exit':
+      return process.exit(0)
     default:
       throw new Error(`no such call: ${name}`)
   }

@@ -14,7 +14,7 @@ import { after, before, describe, type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ReqId, Spi } from '#base/ids'
 import { ANY, host, ip } from '#base/ip'
-import { type PlaneOperation, PRIORITY, REPLAY_WINDOW, reqId } from '#telescope/plane'
+import { type PlaneOperation, PRIORITY, REPLAY_WINDOW, reqId, type SaSpec } from '#telescope/plane'
 
 const NS = { a: `ipp-ua-${process.pid}`, b: `ipp-ub-${process.pid}` } as const
 type Side = keyof typeof NS
@@ -31,6 +31,10 @@ function missing(): string | undefined {
   if (spawnSync('ip', ['netns', 'list']).status !== 0) return 'needs ip(8) with network namespaces'
   return undefined
 }
+
+/** Results of the calls, as JSON: each test knows which it asked for. */
+// biome-ignore lint/suspicious/noExplicitAny: JSON of several shapes, asserted on at once
+type Answer = any
 
 class PlaneHost {
   readonly #process: ChildProcess
@@ -50,7 +54,7 @@ class PlaneHost {
     return this.#process.pid!
   }
 
-  async call(name: string, argument?: unknown): Promise<any> {
+  async call(name: string, argument?: unknown): Promise<Answer> {
     const hex = (field: string, value: unknown) =>
       field === 'key' ? Buffer.from(Object.values(value as object)).toString('hex') : value
     this.#process.stdin!.write(`${JSON.stringify({ call: name, argument }, hex)}\n`)
@@ -59,6 +63,20 @@ class PlaneHost {
     const answer = JSON.parse(line.value)
     if (answer.error !== undefined) throw Object.assign(new Error(answer.where), { code: answer.error })
     return answer.result
+  }
+
+  /** What the process says without being asked. */
+  async said(): Promise<Answer> {
+    return JSON.parse((await this.#answers.next()).value)
+  }
+
+  /** Ends the process by its own `process.exit`. @returns how long that took, in ms. */
+  async exit(): Promise<number> {
+    const start = performance.now()
+    const ended = new Promise((resolve) => this.#process.once('exit', resolve))
+    this.#process.stdin!.write(`${JSON.stringify({ call: 'exit' })}\n`)
+    await ended
+    return performance.now() - start
   }
 
   async kill(signal: NodeJS.Signals): Promise<void> {
@@ -71,7 +89,7 @@ class PlaneHost {
 
 const key = (seed: number): Uint8Array => Uint8Array.from({ length: 36 }, (_, i) => (i * 7 + seed) & 255)
 
-function sa(from: Side, at: Side, spi: number, seed: number): PlaneOperation {
+function sa(from: Side, at: Side, spi: number, seed: number, more: Partial<SaSpec> = {}): PlaneOperation {
   return {
     kind: 'sa.install',
     sa: {
@@ -84,9 +102,15 @@ function sa(from: Side, at: Side, spi: number, seed: number): PlaneOperation {
       key: key(seed),
       esn: true,
       replayWindow: REPLAY_WINDOW,
+      ...more,
     },
   }
 }
+
+const removal = (from: Side, spi: number): PlaneOperation => ({
+  kind: 'sa.remove',
+  sa: { source: OUTER[from], destination: OUTER[other(from)], spi: spi as Spi },
+})
 
 function tunnel(at: Side): PlaneOperation[] {
   const out = { source: OUTER[at], destination: OUTER[other(at)], reqid: reqId(1) }
@@ -288,12 +312,27 @@ describe('UserPlane in two namespaces', { skip: reason ?? false }, () => {
     assert.ok(ping('a'), 'a rekeyed SA carries on')
   })
 
+  test('UDP encapsulation: ESP through port 4500, beside IKE', async () => {
+    const encapsulation = { sourcePort: 4500, destinationPort: 4500 }
+    for (const side of ['a', 'b'] as const) {
+      await hosts[side].call('listen', { address: OUTER[side], port: 4500 })
+      await hosts[side].call('apply', [
+        sa('a', side, 0x3001, 4, { encapsulation }),
+        sa('b', side, 0x3002, 5, { encapsulation }),
+      ])
+    }
+    const lines = await capture('b', 'not arp and not ip6', () => assert.ok(ping('a')))
+    const headers = lines.filter((line) => /^\d/.test(line))
+    assert.equal(headers.length, 6)
+    for (const header of headers) assert.match(header, /tos 0x0, ttl 64, .*flags \[none\], proto UDP/)
+    assert.equal(await hosts.a.call('datagrams'), 0, 'no ESP at the socket of IKE')
+    for (const side of ['a', 'b'] as const)
+      await hosts[side].call('apply', [removal('a', 0x3001), removal('b', 0x3002)])
+    assert.ok(ping('a'))
+  })
+
   test('without its SA a policy drops: nothing leaves', async () => {
-    const remove = (spi: number): PlaneOperation => ({
-      kind: 'sa.remove',
-      sa: { source: OUTER.a, destination: OUTER.b, spi: spi as Spi },
-    })
-    await hosts.a.call('apply', [remove(0x1001), remove(0x2001)])
+    await hosts.a.call('apply', [removal('a', 0x1001), removal('a', 0x2001)])
     const lines = await capture('b', 'ip', () => assert.ok(!ping('a')))
     assert.deepEqual(lines, [])
     assert.ok((await hosts.a.call('drops')).XfrmOutNoStates >= 3)
@@ -312,6 +351,28 @@ describe('UserPlane in two namespaces', { skip: reason ?? false }, () => {
     } finally {
       await second.kill('SIGKILL')
     }
+  })
+
+  test('process.exit does not wait for packets', async () => {
+    const third = new PlaneHost('a')
+    try {
+      await hosts.a.call('close')
+      await third.call('open')
+      const took = await third.exit()
+      assert.ok(took < 5000, `exit took ${took} ms`)
+      assert.doesNotMatch(inside('a', 'ip', 'link'), /ippriv0/)
+    } finally {
+      await third.kill('SIGKILL')
+    }
+  })
+
+  test('a plane whose device is taken away says that it died', async () => {
+    await hosts.a.call('open')
+    inside('a', 'ip', 'link', 'delete', 'ippriv0')
+    assert.match((await hosts.a.said()).failure, /read ippriv0/)
+    await assert.rejects(hosts.a.call('apply', []), { code: 'IPP_PLANE_DEAD' })
+    await hosts.a.call('close')
+    await hosts.a.call('open')
   })
 
   test('a killed process leaves nothing', async () => {
