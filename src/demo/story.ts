@@ -154,7 +154,7 @@ async function handmadeTelescope(scene: Scene): Promise<void> {
 }
 
 async function judge(scene: Scene, began: number): Promise<Report> {
-  const { out, plane, cipher, lossPercent, say, userModeLinux } = scene.options
+  const { out, plane, lossPercent, say, userModeLinux } = scene.options
   say('reading the captures')
   await joinKeyLogs(scene.topology, out)
   const evidence = await gather(scene.topology, out, scene.circuits, scene.totals)
@@ -169,7 +169,7 @@ async function judge(scene: Scene, began: number): Promise<Report> {
     userModeLinux,
     path: circuit!.path,
     privateAddresses: circuit!.privateAddresses,
-    cipher,
+    cipher: circuit!.cipher,
     suite: circuit!.suite,
     circuitBuildMs: circuit!.buildMs,
     exchanges: circuit!.path.map((_, hop) =>

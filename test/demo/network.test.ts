@@ -125,9 +125,9 @@ test('an inventory shows what was left behind', async (t) => {
   await commands.run(['ip', '-n', host.namespace, '-batch', '-'], { input: batch })
   const sleeper = commands.start(inNamespace(host.namespace, 'sleep', '30'), join(out, 'sleep.log'))
   const found = residue(earlier, await inventory(commands, host)).join('\n')
-  assert.match(found, /device: left0/)
-  assert.match(found, /address: left0 .*10\.64\.0\.9/)
-  assert.match(found, /route: local 10\.64\.0\.9/)
+  assert.match(found, /device left0/)
+  assert.match(found, /left0 .*10\.64\.0\.9/)
+  assert.match(found, /local 10\.64\.0\.9/)
   assert.deepEqual(
     (await processesIn(commands, host)).map((line) => line.trim()),
     ['sleep 30'],
