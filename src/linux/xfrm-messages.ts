@@ -36,6 +36,7 @@ const AEAD_NAMES: Readonly<Record<EspCipher, string>> = {
 }
 
 const ICMP = 1
+const SENDER_WINDOW = 32
 const EXACT_PORT = 0xffff
 
 /** @throws IpprivError IPP_PLANE_OPERATION for a specification that would not be what it says */
@@ -47,9 +48,9 @@ export function saInstallRequest(sa: SaSpec): NetlinkRequest {
   if (sa.key.length !== keyingLength(sa.cipher))
     throw new IpprivError('IPP_PLANE_OPERATION', `${name}: key has ${sa.key.length} octets`)
   const inbound = sa.flow === 'inbound'
-  // A window needs this attribute when it is over 32 packets, and ESN always does. Out of a sender's SA
-  // kernels since 6.10 refuse any window but 0.
-  const replay = inbound || sa.esn ? freshReplay(inbound ? sa.replayWindow : 0) : undefined
+  // A window of over 32 packets needs this attribute, and ESN always does. A sender has no use for a window,
+  // but kernels before 6.10 refuse ESN with none.
+  const replay = inbound || sa.esn ? freshReplay(inbound ? sa.replayWindow : SENDER_WINDOW) : undefined
   const payload = encodeSa({
     source: sa.source,
     destination: sa.destination,

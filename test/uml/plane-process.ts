@@ -1,0 +1,35 @@
+/**
+ * A kernel data plane in a process of its own, driven by one JSON object per line, so that a test can have
+ * several in different namespaces, and kill one.
+ */
+import { createInterface } from 'node:readline'
+import { fromHex } from '#base/bytes'
+import { errorLine, IpprivError } from '#base/errors'
+import { XfrmPlane } from '#linux/xfrm-plane'
+import type { PlaneOperation } from '#telescope/plane'
+
+const plane = new XfrmPlane({ device: 'ippriv0', keepGuard: process.argv.includes('--keep-guard') })
+plane.onFailure((error) => say({ failure: error.message }))
+
+interface Call {
+  readonly method: 'open' | 'apply' | 'counters' | 'drops' | 'close'
+  readonly operations?: readonly PlaneOperation[]
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const call = JSON.parse(line, (key, value) => (key === 'key' ? fromHex(value as string) : value)) as Call
+  try {
+    say({ result: (await perform(call)) ?? null })
+  } catch (error) {
+    const code = error instanceof IpprivError ? error.code : 'IPP_INTERNAL'
+    say({ error: { code, line: errorLine(error) } })
+  }
+}
+
+function perform(call: Call): Promise<unknown> {
+  return call.method === 'apply' ? plane.apply(call.operations ?? []) : plane[call.method]()
+}
+
+function say(message: object): void {
+  process.stdout.write(`${JSON.stringify(message)}\n`)
+}
