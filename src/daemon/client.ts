@@ -86,9 +86,9 @@ export async function runClient(options: { config: string; check?: boolean }): P
         return describe({ telescope: await opened, isDefault: false })
       },
       'circuits.close': async (params) => {
-        const id = params['id'] as CircuitId
+        const id = params.id as CircuitId
         if (!client.circuits.some(({ telescope }) => telescope.id === id))
-          throw new IpprivError('IPP_CIRCUIT_UNKNOWN', String(params['id']))
+          throw new IpprivError('IPP_CIRCUIT_UNKNOWN', String(params.id))
         driver.input({ kind: 'close', circuit: id })
         await driver.idle()
         return {}

@@ -23,14 +23,17 @@ export interface DirectorySyncOptions {
 const YOUNG: Duration = 30 * SECOND
 const PACE_YOUNG: Duration = 1 * SECOND
 const PACE_OLD: Duration = 1 * MINUTE
-const PUBLISH_EVERY: Duration = 30 * MINUTE
+/** Until a consensus says how long a descriptor stays fresh. */
+const PUBLISH_AT_FIRST: Duration = 30 * MINUTE
 
 export class DirectorySync {
   readonly #options: DirectorySyncOptions
   readonly #started = performance.now()
   #published = Number.NEGATIVE_INFINITY
+  #publishEvery = PUBLISH_AT_FIRST
   #timer: NodeJS.Timeout | undefined
   #troubled = false
+  #warnedUnkept = false
   #ended = false
 
   constructor(options: DirectorySyncOptions) {
@@ -57,7 +60,7 @@ export class DirectorySync {
 
   async #publish(): Promise<Failure | undefined> {
     const { client, descriptor } = this.#options
-    if (descriptor === undefined || performance.now() - this.#published < PUBLISH_EVERY) return undefined
+    if (descriptor === undefined || performance.now() - this.#published < this.#publishEvery) return undefined
     const answer = await client.publish(descriptor())
     if (!answer.ok) return answer
     this.#published = performance.now()
@@ -68,7 +71,16 @@ export class DirectorySync {
     const answer = await this.#options.client.fetchConsensus()
     if (this.#ended) return undefined
     if (!answer.ok) return answer
-    if (answer.value.kind === 'new') this.#options.onConsensus(answer.value.consensus)
+    const { kind, consensus, unkept } = answer.value
+    if (kind === 'new') {
+      // A descriptor must be renewed well before it falls out, three periods after it was made.
+      this.#publishEvery = ((consensus.freshUntil - consensus.validAfter) / 2) * SECOND
+      this.#options.onConsensus(consensus)
+    }
+    if (unkept !== undefined && !this.#warnedUnkept) {
+      this.#warnedUnkept = true
+      this.#options.onTrouble(toError(unkept).line)
+    }
     return undefined
   }
 

@@ -1,0 +1,75 @@
+import { type Command, InvalidArgumentError } from 'commander'
+import { columns, paint, print, printJson, progress } from '#cli/output'
+import { controlRequest } from '#linux/control'
+
+/** A circuit as the client daemon reports it. */
+export interface CircuitReport {
+  readonly id: number
+  readonly state: string
+  readonly default: boolean
+  readonly path: readonly string[]
+  readonly privateAddresses: readonly string[]
+  readonly cipher: string | null
+  readonly buildMs: number | null
+}
+
+interface Options {
+  readonly socket: string
+  readonly json?: boolean
+}
+
+/** `ippriv circuits [list|build|close]`: the circuits of a running client. */
+export function registerCircuits(program: Command): void {
+  const circuits = program.command('circuits').description('the circuits of a running client')
+  const common = (command: Command): Command =>
+    command
+      .requiredOption('-s, --socket <path>', 'control socket of the client')
+      .option('--json', 'print JSON')
+
+  common(circuits.command('list', { isDefault: true }).description('list them (default)')).action(
+    async ({ socket, json }: Options) => {
+      const { circuits: list } = (await controlRequest(socket, 'circuits.list')) as {
+        circuits: CircuitReport[]
+      }
+      if (json) printJson(list)
+      else print(...circuitLines(list))
+    },
+  )
+
+  common(circuits.command('build').description('build one more, and wait until it is open'))
+    .option('--path <names>', 'nodes to use, entry first, separated by commas', (text) => text.split(','))
+    .option('--hops <n>', 'length, 1 to 5', hopCount)
+    .action(async ({ socket, json, path, hops }: Options & { path?: string[]; hops?: number }) => {
+      if (!json) progress('building a circuit')
+      const params = { ...(path ? { path } : {}), ...(hops ? { hops } : {}) }
+      const circuit = (await controlRequest(socket, 'circuits.build', params)) as CircuitReport
+      if (json) printJson(circuit)
+      else print(...circuitLines([circuit]))
+    })
+
+  common(
+    circuits.command('close').description('close one').argument('<id>', 'number from the list', Number),
+  ).action(async (id: number, { socket, json }: Options) => {
+    await controlRequest(socket, 'circuits.close', { id })
+    if (json) printJson({ closed: id })
+  })
+}
+
+export function circuitLines(circuits: readonly CircuitReport[]): string[] {
+  if (circuits.length === 0) return ['no circuits']
+  const rows = circuits.map((circuit) => [
+    `${circuit.id}${circuit.default ? '*' : ''}`,
+    paint(circuit.state === 'open' ? 'green' : 'yellow', circuit.state),
+    circuit.path.join(' > '),
+    circuit.privateAddresses.join(' > ') || '-',
+    circuit.cipher ?? '-',
+    circuit.buildMs === null ? '-' : `${circuit.buildMs} ms`,
+  ])
+  return columns(rows, ['id', 'state', 'path', 'private addresses', 'cipher', 'built in'])
+}
+
+function hopCount(text: string): number {
+  const hops = Number(text)
+  if (!Number.isInteger(hops) || hops < 1 || hops > 5) throw new InvalidArgumentError('expected 1 to 5')
+  return hops
+}

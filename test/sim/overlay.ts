@@ -1,0 +1,377 @@
+/**
+ * A whole overlay in one process and in virtual time: the production machines (client, routers), the production
+ * packet engine with real ESP, and between the hosts a network that loses, duplicates and reorders by a seed.
+ *
+ *      client S ----.                 .---- node A, B, C, ...
+ *                    >--  network  --<
+ *      server D ----'                 '---- (every pair may talk; only what the machines send is sent)
+ *
+ * Not simulated: the kernel's routing and the packet filter. A packet is handed to the engine as if the kernel had
+ * routed it into the plane's device, which is what every route of ours does.
+ */
+import { contains, type Ip, ip, ipToUint32, prefix, type UdpPath } from '#base/ip'
+import type { Machine } from '#base/machine'
+import type { Rng } from '#base/rng'
+import { type Duration, type Instant, instant, unixTime } from '#base/time'
+import { nodeCrypto } from '#crypto/node'
+import { nodeIdOf } from '#directory/descriptor'
+import type { Consensus, ConsensusNode, NodeRole } from '#directory/documents'
+import { NodeCipherDriver } from '#linux/ciphers'
+import { DEFAULT_EXIT_POLICY } from '#nat/exit-policy'
+import { type ClientEvent, type ClientInput, OverlayClient } from '#overlay/client'
+import type { Effect, HostOperation } from '#overlay/ports'
+import { OverlayRouter, type RouterEvent, type RouterInput } from '#overlay/router'
+import { HEADROOM, PacketEngine, TAILROOM, VERDICT } from '#telescope/engine'
+import { addressText, destination, IPV4_HEADER, PROTOCOL, protocol, source, writeIpv4 } from '#wire/ipv4'
+import { destinationPort, sourcePort, UDP_HEADER, writeUdp } from '#wire/udp'
+
+export interface Weather {
+  /** Probability that a packet is lost, sent twice, or late by up to `jitter`. */
+  readonly loss: number
+  readonly duplication: number
+  readonly latency: Duration
+  readonly jitter: Duration
+}
+
+export const FAIR: Weather = { loss: 0, duplication: 0, latency: 5, jitter: 0 }
+export const POOL_SPACE = prefix('10.64.0.0/10')
+export const CLIENT = ip('198.18.1.1')
+export const SERVER = ip('198.18.40.1')
+
+export interface Delivery {
+  readonly at: Ip
+  readonly from: Ip
+  readonly payload: string
+}
+
+export class SimOverlay {
+  now: Instant = instant(1000)
+  weather: Weather
+  readonly consensus: Consensus
+  readonly routers = new Map<string, SimHost<RouterInput, RouterEvent, OverlayRouter>>()
+  readonly client: SimHost<ClientInput, ClientEvent, OverlayClient>
+  /** Datagrams of applications that arrived: at the server, or back at the client. */
+  readonly delivered: Delivery[] = []
+  /** Every packet that crossed the network: outer source, destination, protocol. */
+  readonly wire: { readonly from: Ip; readonly to: Ip; readonly protocol: number }[] = []
+  readonly #rng: SeededRng
+  readonly #queue: { readonly due: number; readonly order: number; readonly deliver: () => void }[] = []
+  #order = 0
+
+  constructor(
+    names: readonly string[],
+    options: { seed: number; weather?: Weather; hops?: number; path?: string[]; poolLength?: number },
+  ) {
+    this.#rng = new SeededRng(options.seed)
+    this.weather = options.weather ?? FAIR
+    const nodes = names.map((name, index) => simNode(name, index, options.poolLength ?? 20))
+    this.consensus = {
+      validAfter: unixTime(0),
+      freshUntil: unixTime(3600),
+      validUntil: unixTime(10800),
+      serial: 1,
+      poolSpace: POOL_SPACE,
+      nodes: nodes.map(({ listed }) => listed).sort((a, b) => (a.nodeId < b.nodeId ? -1 : 1)),
+    }
+    for (const { listed, ikeKey } of nodes) {
+      const router = new OverlayRouter({
+        nodeId: listed.nodeId,
+        self: listed.address,
+        port: 500,
+        roles: listed.roles,
+        exitPolicy: listed.exitPolicy,
+        ikeKey,
+        ciphers: ['aes-256-gcm-16'],
+        context: { plane: 'userspace', device: 'ippriv0', address: listed.address },
+        crypto: nodeCrypto,
+        rng: this.#rng,
+      })
+      this.routers.set(listed.name, new SimHost(this, router, listed.address))
+    }
+    const client = new OverlayClient({
+      self: CLIENT,
+      directory: { address: ip('198.18.50.1'), port: 9030 },
+      context: { plane: 'userspace', device: 'ippriv0', address: CLIENT },
+      hops: options.hops ?? 3,
+      ciphers: ['aes-256-gcm-16'],
+      sameNetwork: true,
+      crypto: nodeCrypto,
+      rng: this.#rng,
+      ...(options.path ? { path: options.path } : {}),
+    })
+    this.client = new SimHost(this, client, CLIENT)
+  }
+
+  /** Starts every node and lets the overlay come up. */
+  raise(patience: Duration = 60_000): boolean {
+    for (const host of this.routers.values()) {
+      host.input({ kind: 'start' })
+      host.input({ kind: 'consensus', consensus: this.consensus })
+    }
+    return this.runUntil(() => this.linksUp === this.routers.size * (this.routers.size - 1), patience)
+  }
+
+  get linksUp(): number {
+    let up = 0
+    for (const { machine } of this.routers.values())
+      up += machine.overlay().filter((link) => link.state === 'up').length
+    return up
+  }
+
+  /** Runs until `done`, at most `patience` of virtual time. @returns whether it came to that */
+  runUntil(done: () => boolean, patience: Duration): boolean {
+    const deadline = this.now + patience
+    while (!done()) {
+      const next = this.#next()
+      if (next === undefined || next > deadline) {
+        this.now = instant(deadline)
+        return done()
+      }
+      this.now = instant(Math.max(next, this.now))
+      for (const host of this.#hosts()) host.tick()
+      while ((this.#queue[0]?.due ?? Number.POSITIVE_INFINITY) <= this.now) this.#queue.shift()!.deliver()
+    }
+    return true
+  }
+
+  run(duration: Duration): void {
+    this.runUntil(() => false, duration)
+  }
+
+  /** Puts a packet on the network, or not, as the weather has it. */
+  transport(from: Ip, to: Ip, protocolNumber: number, deliver: (host: AnyHost) => void): void {
+    this.wire.push({ from, to, protocol: protocolNumber })
+    const host = [...this.#hosts()].find(({ address }) => address === to)
+    if (host === undefined) return
+    const { loss, duplication, latency, jitter } = this.weather
+    const copies = this.#rng.chance() < loss ? 0 : this.#rng.chance() < duplication ? 2 : 1
+    for (let copy = 0; copy < copies; copy++) {
+      const entry = {
+        due: this.now + latency + this.#rng.chance() * jitter,
+        order: this.#order++,
+        deliver: () => deliver(host),
+      }
+      const at = this.#queue.findIndex(({ due }) => due > entry.due)
+      this.#queue.splice(at < 0 ? this.#queue.length : at, 0, entry)
+    }
+  }
+
+  /** A plain packet that left an exit: the server answers what it heard, to whom it came from. */
+  arriveAtServer(exit: SimHost<RouterInput, RouterEvent, OverlayRouter>, packet: Uint8Array): void {
+    const text = new TextDecoder().decode(packet.subarray(IPV4_HEADER + UDP_HEADER))
+    this.delivered.push({ at: addressText(destination(packet, 0)), from: exit.address, payload: text })
+    exit.fromKernel(
+      udpPacket(
+        destination(packet, 0),
+        source(packet, 0),
+        destinationPort(packet, IPV4_HEADER),
+        sourcePort(packet, IPV4_HEADER),
+        new TextEncoder().encode(`re: ${text}`),
+      ),
+    )
+  }
+
+  *#hosts(): Generator<AnyHost> {
+    yield* this.routers.values()
+    yield this.client
+  }
+
+  #next(): number | undefined {
+    let next = this.#queue[0]?.due
+    for (const { machine, alive } of this.#hosts()) {
+      const timeout = alive ? machine.nextTimeout() : undefined
+      if (timeout !== undefined && (next === undefined || timeout < next)) next = timeout
+    }
+    return next
+  }
+}
+
+type AnyHost =
+  | SimHost<RouterInput, RouterEvent, OverlayRouter>
+  | SimHost<ClientInput, ClientEvent, OverlayClient>
+
+/** One machine with its engine; what the driver, the kernel and the plane are in a real host. */
+export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
+  readonly machine: M
+  readonly address: Ip
+  readonly events: Event[] = []
+  readonly hostOperations: HostOperation[] = []
+  readonly engine = new PacketEngine({ driver: new NodeCipherDriver() })
+  /** False: the host is dead and hears nothing. */
+  alive = true
+  readonly addresses = new Set<Ip>()
+  readonly #world: SimOverlay
+
+  constructor(world: SimOverlay, machine: M, address: Ip) {
+    this.#world = world
+    this.machine = machine
+    this.address = address
+    this.addresses.add(address)
+    this.engine.setHostAddresses([...this.addresses])
+  }
+
+  input(input: Input): void {
+    if (!this.alive) return
+    this.machine.handle(input, this.#world.now)
+    this.#perform()
+  }
+
+  tick(): void {
+    if (!this.alive) return
+    this.machine.tick(this.#world.now)
+    this.#perform()
+  }
+
+  /** An application datagram from this host. */
+  say(from: Ip, to: Ip, port: number, text: string): void {
+    this.fromKernel(udpPacket(ipToUint32(from), ipToUint32(to), port, port, new TextEncoder().encode(text)))
+  }
+
+  /** A packet the kernel would route into the plane's device. */
+  fromKernel(packet: Uint8Array): void {
+    const { buffer, offset } = room(packet)
+    if (this.engine.fromTun(buffer, offset, packet.length) === VERDICT.network) this.#emit(buffer)
+  }
+
+  hearEsp(packet: Uint8Array): void {
+    if (!this.alive) return
+    const { buffer, offset } = room(packet)
+    const verdict = this.engine.fromNetwork(buffer, offset, packet.length)
+    if (verdict === VERDICT.network) this.#emit(buffer)
+    if (verdict === VERDICT.tun)
+      this.#toKernel(buffer.slice(this.engine.offset, this.engine.offset + this.engine.length))
+  }
+
+  hearUdp(path: UdpPath, bytes: Uint8Array): void {
+    this.input({ kind: 'datagram', path, bytes } as Input)
+  }
+
+  #perform(): void {
+    for (let effect = this.machine.poll(); effect !== undefined; effect = this.machine.poll()) {
+      if (effect.kind === 'plane') this.engine.apply(effect.operations)
+      else if (effect.kind === 'event') this.events.push(effect.event)
+      else if (effect.kind === 'host') this.#host(effect.operations)
+      else this.#transmit(effect.path, effect.bytes)
+    }
+  }
+
+  #host(operations: readonly HostOperation[]): void {
+    this.hostOperations.push(...operations)
+    for (const operation of operations) {
+      if (operation.kind === 'address.add') this.addresses.add(operation.address)
+      if (operation.kind === 'address.remove') this.addresses.delete(operation.address)
+    }
+    this.engine.setHostAddresses([...this.addresses])
+  }
+
+  /** Private addresses are routed into the plane's device, public ones to the network. */
+  #transmit(path: UdpPath, bytes: Uint8Array): void {
+    const { local, remote } = path
+    if (contains(POOL_SPACE, local.address) || contains(POOL_SPACE, remote.address)) {
+      return this.fromKernel(
+        udpPacket(ipToUint32(local.address), ipToUint32(remote.address), local.port, remote.port, bytes),
+      )
+    }
+    const copy = bytes.slice()
+    this.#world.transport(local.address, remote.address, PROTOCOL.udp, (host) =>
+      host.hearUdp({ local: remote, remote: local }, copy),
+    )
+  }
+
+  #emit(buffer: Uint8Array): void {
+    const packet = buffer.slice(this.engine.offset, this.engine.offset + this.engine.length)
+    this.#world.transport(
+      addressText(source(packet, 0)),
+      addressText(destination(packet, 0)),
+      PROTOCOL.esp,
+      (host) => host.hearEsp(packet),
+    )
+  }
+
+  /** What the engine hands to the kernel: for a socket here, for the Internet (an exit), or an answer to us. */
+  #toKernel(packet: Uint8Array): void {
+    const to = addressText(destination(packet, 0))
+    if (protocol(packet, 0) !== PROTOCOL.udp) return
+    const local = { address: to, port: destinationPort(packet, IPV4_HEADER) }
+    const remote = { address: addressText(source(packet, 0)), port: sourcePort(packet, IPV4_HEADER) }
+    const payload = packet.slice(IPV4_HEADER + UDP_HEADER)
+    if (!this.addresses.has(to)) return this.#world.arriveAtServer(this as never, packet)
+    if (local.port === 500) return this.hearUdp({ local, remote }, payload)
+    this.#world.delivered.push({ at: to, from: remote.address, payload: new TextDecoder().decode(payload) })
+  }
+}
+
+function simNode(
+  name: string,
+  index: number,
+  poolLength: number,
+): { listed: ConsensusNode; ikeKey: { privateKey: Uint8Array; publicKey: Uint8Array } } {
+  const identity = nodeCrypto.ed25519Generate()
+  const ikeKey = nodeCrypto.ed25519Generate()
+  const roles: NodeRole[] = ['entry', 'middle', 'exit']
+  const listed: ConsensusNode = {
+    nodeId: nodeIdOf(identity.publicKey, nodeCrypto),
+    identityKey: identity.publicKey,
+    ikeKey: ikeKey.publicKey,
+    name,
+    address: ip(`198.18.${10 * (index + 1)}.7`),
+    port: 500,
+    roles,
+    exitPolicy: DEFAULT_EXIT_POLICY,
+    published: unixTime(0),
+    software: 'ippriv test',
+    pool: prefix(`10.64.${16 * index}.0/${poolLength}`),
+  }
+  return { listed, ikeKey }
+}
+
+function udpPacket(
+  from: number,
+  to: number,
+  fromPort: number,
+  toPort: number,
+  payload: Uint8Array,
+): Uint8Array {
+  const packet = new Uint8Array(IPV4_HEADER + UDP_HEADER + payload.length)
+  writeIpv4(packet, 0, {
+    totalLength: packet.length,
+    protocol: PROTOCOL.udp,
+    ttl: 64,
+    id: 0,
+    dontFragment: false,
+    tos: 0,
+    source: from,
+    destination: to,
+  })
+  writeUdp(packet, IPV4_HEADER, fromPort, toPort, UDP_HEADER + payload.length)
+  packet.set(payload, IPV4_HEADER + UDP_HEADER)
+  return packet
+}
+
+function room(packet: Uint8Array): { buffer: Uint8Array; offset: number } {
+  const buffer = new Uint8Array(HEADROOM + packet.length + TAILROOM)
+  buffer.set(packet, HEADROOM)
+  return { buffer, offset: HEADROOM }
+}
+
+/** xorshift32: the same world for the same seed. Never for keys: those come from the provider. */
+class SeededRng implements Rng {
+  #state: number
+
+  constructor(seed: number) {
+    this.#state = (seed * 2654435761 + 1) >>> 0 || 1
+  }
+
+  chance(): number {
+    let x = this.#state
+    x ^= x << 13
+    x ^= x >>> 17
+    x ^= x << 5
+    this.#state = x >>> 0
+    return this.#state / 0x1_0000_0000
+  }
+
+  bytes(length: number): Uint8Array {
+    return Uint8Array.from({ length }, () => Math.floor(this.chance() * 256))
+  }
+}
