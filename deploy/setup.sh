@@ -77,6 +77,7 @@ if ! cmp -s package-lock.json "$stamp"; then
     say "putting Node.js $wanted into place"
     (cd node_modules/node && npm_config_loglevel=error node installArchSpecificPackage.js) ||
       die "Node.js $wanted could not be installed"
+    ln -sf ../node/bin/node "$node"
   }
   node_is_right || die "$node is not Node.js $wanted: $("$node" --version 2>&1 | head -n 1)"
   cp package-lock.json "$stamp"
