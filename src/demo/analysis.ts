@@ -41,14 +41,17 @@ export interface Peeled {
   readonly ending: 'plain' | 'no-key' | 'forged'
 }
 
-/** Everything to be learnt from capture files with these keys. @throws RangeError for a file that is no pcap. */
-export function analyse(files: readonly Uint8Array[], keys: KeyRing): View {
+/**
+ * Everything to be learnt from capture files with these keys, up to a moment in seconds since 1970.
+ * @throws RangeError for a file that is no pcap.
+ */
+export function analyse(files: readonly Uint8Array[], keys: KeyRing, until = Number.POSITIVE_INFINITY): View {
   const flows = new Map<string, Flow>()
   const strange = new Map<number, number>()
   let packets = 0
   for (const file of files)
     for (const frame of readPcap(file)) {
-      if (frame.type === ETHERTYPE_ARP) continue
+      if (frame.type === ETHERTYPE_ARP || frame.time > until) continue
       packets++
       if (!record(flows, frame, keys)) strange.set(frame.type, (strange.get(frame.type) ?? 0) + 1)
     }

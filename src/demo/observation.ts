@@ -3,10 +3,11 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Ip } from '#base/ip'
 import { analyse } from '#demo/analysis'
-import type { CaptureSpec, CaptureTotals } from '#demo/capture'
-import { type CircuitStatus, DIRECTORY_PORT, keyLogOf } from '#demo/daemons'
+import type { CaptureSpec } from '#demo/capture'
+import { DIRECTORY_PORT, keyLogOf } from '#demo/daemons'
 import { KeyRing, parseEspSa } from '#demo/keys'
 import { readPcap } from '#demo/pcap'
+import type { Scene } from '#demo/scene'
 import { hostOf, nodesOf, type Topology } from '#demo/topology'
 import type { Evidence } from '#demo/verdict'
 
@@ -47,8 +48,7 @@ export function leakCapture(topology: Topology, name: string): CaptureSpec {
 export async function gather(
   topology: Topology,
   out: string,
-  circuits: readonly CircuitStatus[],
-  totals: ReadonlyMap<string, CaptureTotals>,
+  run: Pick<Scene, 'circuits' | 'totals' | 'clientEnded'>,
 ): Promise<Evidence> {
   const nodes = nodesOf(topology)
   const file = (name: string) => readFile(join(out, `${name}.pcap`))
@@ -71,14 +71,14 @@ export async function gather(
     directory: hostOf(topology, 'directory').address as Ip,
     directoryPort: DIRECTORY_PORT,
     nodes: new Map(nodes.map((node) => [node.name, node.address as Ip])),
-    circuits,
+    circuits: run.circuits,
     links,
     inside: insides,
     keys,
     clientLink: analyse([await file(cable('client'))], keys.get('client')!),
-    leakWatch: analyse([await file(LEAKS)], keys.get('client')!),
+    leakWatch: analyse([await file(LEAKS)], keys.get('client')!, run.clientEnded),
     privateAtRouter: [...readPcap(await file(PRIVATE))].length,
-    captureDrops: [...totals.values()].reduce((sum, total) => sum + total.dropped, 0),
+    captureDrops: [...run.totals.values()].reduce((sum, total) => sum + total.dropped, 0),
   }
 }
 

@@ -23,6 +23,8 @@ export type Probe =
       readonly name: string
       readonly type: 'A' | 'TXT'
       readonly from?: string
+      /** Queries sent before giving up, two seconds apart. */
+      readonly attempts: number
     }
   /** One TCP connection attempt, given up after `timeoutMs`. */
   | {
@@ -42,9 +44,8 @@ export interface ProbeResult {
   readonly errors: readonly string[]
 }
 
-/** How long an answer may take. Loss is repaired by repetition, as any resolver does. */
+/** How long an answer may take. */
 const PATIENCE_MS = 2_000
-const DNS_ATTEMPTS = 5
 
 async function main(plan: readonly Probe[]): Promise<void> {
   const results = await Promise.all(
@@ -91,7 +92,7 @@ async function lookUp(probe: Probe & { kind: 'dns' }): Promise<ProbeResult> {
   const questions = [{ type: probe.type, name: probe.name, class: 'IN' as const }]
   const query = encode({ type: 'query', id, flags: 0x0100, questions })
   let sent = 0
-  while (sent < DNS_ATTEMPTS && !answered) {
+  while (sent < probe.attempts && !answered) {
     socket.send(query, probe.port, probe.server, (error) => {
       if (error !== null) errors.add(error.message)
     })

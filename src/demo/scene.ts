@@ -42,6 +42,8 @@ export class Scene {
   readonly totals = new Map<string, CaptureTotals>()
   /** The first is the client's own choice, the second was asked for over the same nodes. */
   circuits: CircuitStatus[] = []
+  /** When the client had ended for good, in seconds since 1970. Its host may then send what it likes. */
+  clientEnded = Number.POSITIVE_INFINITY
   pings: Pings = { sent: 0, received: 0, rttMs: null }
   download: Download | undefined
   direct: Download | undefined

@@ -40,8 +40,9 @@ export async function tell(scene: Scene): Promise<Report> {
   await killClient(scene)
   if (scene.options.keep) await scene.endCaptures(watch)
   else {
-    await stopDaemons(scene)
+    const codes = [await stopDaemon(scene, 'client')]
     await scene.endCaptures(watch)
+    await stopNetwork(scene, codes)
     await controlOfTheWatch(scene)
     if (scene.options.plane === 'xfrm') await handmadeTelescope(scene)
   }
@@ -96,16 +97,19 @@ async function startClient(scene: Scene): Promise<void> {
   )
 }
 
-async function stopDaemons(scene: Scene): Promise<void> {
+/** Undefined when it ended with code 0, else what happened instead. */
+async function stopDaemon(scene: Scene, name: string): Promise<string | undefined> {
+  const code = await scene.daemons.get(name)!.process.stop(15_000 * scene.patience)
+  if (name === 'client') scene.clientEnded = Date.now() / 1000
+  return code === 0 ? undefined : `${name} ended with ${code === null ? 'a signal' : `code ${code}`}`
+}
+
+async function stopNetwork(scene: Scene, clientCodes: readonly (string | undefined)[]): Promise<void> {
   scene.options.say('stopping every daemon')
-  const codes: string[] = []
-  const stop = async (name: string) => {
-    const code = await scene.daemons.get(name)!.process.stop(15_000 * scene.patience)
-    if (code !== 0) codes.push(`${name} ended with ${code === null ? 'a signal' : `code ${code}`}`)
-  }
-  await stop('client')
-  await Promise.all(nodesOf(scene.topology).map((node) => stop(node.name)))
-  await stop('directory')
+  const nodes = await Promise.all(nodesOf(scene.topology).map((node) => stopDaemon(scene, node.name)))
+  const codes = [...clientCodes, ...nodes, await stopDaemon(scene, 'directory')].filter(
+    (c) => c !== undefined,
+  )
   await scene.checks.run('every daemon stops cleanly and leaves nothing behind', async () => {
     const left = await Promise.all(
       scene.daemonHosts().map(async (host) => {
@@ -157,7 +161,7 @@ async function judge(scene: Scene, began: number): Promise<Report> {
   const { out, plane, lossPercent, say, userModeLinux } = scene.options
   say('reading the captures')
   await joinKeyLogs(scene.topology, out)
-  const evidence = await gather(scene.topology, out, scene.circuits, scene.totals)
+  const evidence = await gather(scene.topology, out, scene)
   const verdict = judgeEvidence(evidence)
   scene.checks.add(verdict.checks)
   const [circuit, second] = scene.circuits

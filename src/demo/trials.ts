@@ -42,6 +42,8 @@ export async function smallRequests(scene: Scene): Promise<void> {
     port: DNS_PORT,
     name,
     type,
+    // Loss is repaired by repetition, as any resolver does.
+    attempts: 5,
   })
   const results = await scene.attempt('UDP', () =>
     traffic.probe(client, [traffic.echo(10), dns(WEB_NAME, 'A'), dns(WHOAMI_NAME, 'TXT')]),
@@ -168,7 +170,7 @@ async function knockEverywhere(scene: Scene, host: Host): Promise<string> {
     { ...echo, to: server, port: ECHO_PORT, from },
     { ...echo, to: entry, port: 4500 },
     { ...echo, to: entry, port: 500 },
-    { kind: 'dns' as const, server, port: DNS_PORT, name: WEB_NAME, type: 'A' as const },
+    { kind: 'dns' as const, server, port: DNS_PORT, name: WEB_NAME, type: 'A' as const, attempts: 1 },
     { kind: 'connect' as const, to: server, port: HTTP_PORT, timeoutMs },
     { kind: 'connect' as const, to: server, port: HTTP_PORT, from, timeoutMs },
     { kind: 'connect' as const, to: entry, port: 22, timeoutMs },

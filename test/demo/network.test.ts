@@ -64,7 +64,7 @@ test('ordinary programs reach the server, which sees who they are', async (t) =>
   if (missing) return t.skip(missing)
   assert.ok((await traffic.page(client, '/')).includes(PAGE_MARK))
   assert.equal((await traffic.page(client, '/whoami')).trim(), client.address)
-  const dns = { kind: 'dns' as const, server: server.address, port: 53 }
+  const dns = { kind: 'dns' as const, server: server.address, port: 53, attempts: 2 }
   const [echo, web, whoami, refused] = await traffic.probe(client, [
     traffic.echo(3),
     { ...dns, name: WEB_NAME, type: 'A' },
