@@ -1,0 +1,175 @@
+/** Every primitive against published vectors, and the two providers against each other on random input. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { concat, fromHex, toHex, utf8 } from '#base/bytes'
+import { nobleCrypto } from '#crypto/noble'
+import { nodeCrypto } from '#crypto/node'
+import type { CryptoProvider } from '#crypto/provider'
+import { ESP_CIPHERS, type EspCipher } from '#crypto/suites'
+import { seededRng } from '../sim/random.ts'
+
+const PROVIDERS: readonly CryptoProvider[] = [nodeCrypto, nobleCrypto]
+const CIPHERS = Object.keys(ESP_CIPHERS) as EspCipher[]
+const rng = seededRng(7)
+
+for (const crypto of PROVIDERS) {
+  test(`${crypto.name}: X25519, RFC 7748 section 5.2`, () => {
+    const scalar = fromHex('a546e36bf0527c9d3b16154b82465edd62144c0ac1fc5a18506a2244ba449ac4')
+    const u = fromHex('e6db6867583030db3594c1a424b15f7c726624ec26b3353b10a903a6d0ab1c4c')
+    const expected = 'c3da55379de9c6908e94ea4df28d084f32eccf03491c71f754b4075577a28552'
+    assert.equal(toHex(crypto.x25519Agree(scalar, u)!), expected)
+  })
+
+  test(`${crypto.name}: X25519 refuses wrong lengths and points of small order`, () => {
+    const { privateKey } = crypto.x25519Generate()
+    for (const length of [0, 31, 33, 64])
+      assert.equal(crypto.x25519Agree(privateKey, new Uint8Array(length)), undefined)
+    // RFC 7748 section 6.1; the points are those of https://cr.yp.to/ecdh.html#validate.
+    for (const point of [
+      '0000000000000000000000000000000000000000000000000000000000000000',
+      '0100000000000000000000000000000000000000000000000000000000000000',
+      'e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800',
+      '5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157',
+      'ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
+    ])
+      assert.equal(crypto.x25519Agree(privateKey, fromHex(point)), undefined, point)
+  })
+
+  test(`${crypto.name}: Ed25519, RFC 8032 section 7.1 test 1`, () => {
+    const seed = fromHex('9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60')
+    const publicKey = crypto.ed25519PublicKey(seed)
+    assert.equal(toHex(publicKey), 'd75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a')
+    const signature = crypto.ed25519Sign(seed, new Uint8Array(0))
+    assert.equal(
+      toHex(signature),
+      'e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b',
+    )
+    assert.ok(crypto.ed25519Verify(publicKey, new Uint8Array(0), signature))
+  })
+
+  test(`${crypto.name}: Ed25519 refuses whatever is not a signature`, () => {
+    const { privateKey, publicKey } = crypto.ed25519Generate()
+    const message = utf8('octets')
+    const signature = crypto.ed25519Sign(privateKey, message)
+    assert.ok(crypto.ed25519Verify(publicKey, message, signature))
+    assert.ok(!crypto.ed25519Verify(publicKey, utf8('other octets'), signature))
+    assert.ok(!crypto.ed25519Verify(publicKey, message, signature.with(0, signature[0]! ^ 1)))
+    for (const wrong of [new Uint8Array(0), signature.subarray(1), concat(signature, Uint8Array.of(0))])
+      assert.ok(!crypto.ed25519Verify(publicKey, message, wrong))
+    for (const wrong of [new Uint8Array(0), publicKey.subarray(1), new Uint8Array(32).fill(255)])
+      assert.ok(!crypto.ed25519Verify(wrong, message, signature))
+    // S = S + L is the same point, and must not be another signature (RFC 8032 section 5.1.7).
+    assert.ok(!crypto.ed25519Verify(publicKey, message, malleated(signature)))
+  })
+
+  test(`${crypto.name}: HMAC-SHA-256, RFC 4231 section 4.3; SHA-1, FIPS 180`, () => {
+    const mac = crypto.hmac('sha256', utf8('Jefe'), utf8('what do ya want for nothing?'))
+    assert.equal(toHex(mac), '5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843')
+    assert.equal(toHex(crypto.hash('sha1', utf8('abc'))), 'a9993e364706816aba3e25717850c26c9cd0d89d')
+  })
+
+  test(`${crypto.name}: ChaCha20-Poly1305, RFC 8439 section 2.8.2`, () => {
+    const text =
+      "Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, sunscreen would be it."
+    const aead = crypto.aead(
+      'chacha20-poly1305',
+      Uint8Array.from({ length: 32 }, (_, i) => 0x80 + i),
+    )
+    const nonce = fromHex('070000004041424344454647')
+    const associated = fromHex('50515253c0c1c2c3c4c5c6c7')
+    const sealed = aead.seal(nonce, utf8(text), associated)
+    assert.equal(toHex(sealed.subarray(0, 16)), 'd31a8d34648e60db7b86afbc53ef7ec2')
+    assert.equal(toHex(sealed.subarray(-16)), '1ae10b594f09e26a7e902ecbd0600691')
+    assert.deepEqual(aead.open(nonce, sealed, associated), utf8(text))
+  })
+
+  test(`${crypto.name}: AES-256-GCM, GCM specification test case 16`, () => {
+    const key = fromHex('feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308')
+    const plaintext = fromHex(
+      'd9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a721c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39',
+    )
+    const associated = fromHex('feedfacedeadbeeffeedfacedeadbeefabaddad2')
+    const sealed = crypto
+      .aead('aes-256-gcm-16', key)
+      .seal(fromHex('cafebabefacedbaddecaf888'), plaintext, associated)
+    assert.equal(toHex(sealed.subarray(-16)), '76fc6ece0f4e1768cddf8853bb2d551b')
+  })
+
+  test(`${crypto.name}: an AEAD refuses every changed octet, short input and a wrong key length`, () => {
+    for (const cipher of CIPHERS) {
+      const { keyLength } = ESP_CIPHERS[cipher]
+      const aead = crypto.aead(cipher, rng.bytes(keyLength))
+      const nonce = rng.bytes(12)
+      const sealed = aead.seal(nonce, utf8('secret'), utf8('header'))
+      for (let i = 0; i < sealed.length; i++)
+        assert.equal(aead.open(nonce, sealed.with(i, sealed[i]! ^ 0x40), utf8('header')), undefined)
+      assert.equal(aead.open(nonce, sealed, utf8('Header')), undefined)
+      for (let length = 0; length < 16; length++)
+        assert.equal(aead.open(nonce, sealed.subarray(0, length), utf8('header')), undefined)
+      assert.throws(() => crypto.aead(cipher, new Uint8Array(keyLength - 1)), RangeError)
+    }
+  })
+
+  test(`${crypto.name}: an AEAD keeps its own copy of the key, and forgets it`, () => {
+    const key = rng.bytes(32)
+    const [nonce, nothing] = [rng.bytes(12), new Uint8Array(0)]
+    const aead = crypto.aead('aes-256-gcm-16', key)
+    const before = aead.seal(nonce, utf8('x'), nothing)
+    key.fill(0)
+    assert.deepEqual(aead.seal(nonce, utf8('x'), nothing), before)
+    aead.destroy()
+    assert.notDeepEqual(aead.seal(nonce, utf8('x'), nothing), before)
+  })
+}
+
+test('both providers give the same octets', () => {
+  for (let round = 0; round < 20; round++) {
+    const [key, data] = [rng.bytes(1 + round * 9), rng.bytes(round * 37)]
+    for (const hash of ['sha256', 'sha384', 'sha512'] as const) {
+      assert.deepEqual(nodeCrypto.hmac(hash, key, data), nobleCrypto.hmac(hash, key, data))
+      assert.deepEqual(nodeCrypto.hash(hash, data), nobleCrypto.hash(hash, data))
+    }
+    assert.deepEqual(nodeCrypto.hash('sha1', data), nobleCrypto.hash('sha1', data))
+
+    const [ours, theirs] = [nodeCrypto.x25519Generate(), nobleCrypto.x25519Generate()]
+    const secret = nodeCrypto.x25519Agree(ours.privateKey, theirs.publicKey)
+    assert.ok(secret)
+    assert.deepEqual(nobleCrypto.x25519Agree(ours.privateKey, theirs.publicKey), secret)
+    assert.deepEqual(nobleCrypto.x25519Agree(theirs.privateKey, ours.publicKey), secret)
+
+    const seed = rng.bytes(32)
+    const publicKey = nodeCrypto.ed25519PublicKey(seed)
+    assert.deepEqual(nobleCrypto.ed25519PublicKey(seed), publicKey)
+    const signature = nodeCrypto.ed25519Sign(seed, data)
+    assert.deepEqual(nobleCrypto.ed25519Sign(seed, data), signature)
+    assert.ok(nobleCrypto.ed25519Verify(publicKey, data, signature))
+
+    for (const cipher of CIPHERS) {
+      const aeadKey = rng.bytes(ESP_CIPHERS[cipher].keyLength)
+      const [nonce, associated] = [rng.bytes(12), rng.bytes(round)]
+      const [one, other] = [nodeCrypto.aead(cipher, aeadKey), nobleCrypto.aead(cipher, aeadKey)]
+      const sealed = one.seal(nonce, data, associated)
+      assert.deepEqual(other.seal(nonce, data, associated), sealed)
+      assert.deepEqual(other.open(nonce, sealed, associated), data)
+      assert.deepEqual(one.open(nonce, sealed, associated), data)
+    }
+  }
+})
+
+test('random octets are as many as asked for, and plain', () => {
+  for (const crypto of PROVIDERS) {
+    const [a, b] = [crypto.random(32), crypto.random(32)]
+    assert.equal(a.length, 32)
+    assert.notDeepEqual(a, b)
+    assert.equal(Object.getPrototypeOf(a), Uint8Array.prototype)
+  }
+})
+
+function malleated(signature: Uint8Array): Uint8Array {
+  const order = 2n ** 252n + 27742317777372353535851937790883648493n
+  let s = order
+  for (let i = 63; i >= 32; i--) s += BigInt(signature[i]!) << BigInt(8 * (i - 32))
+  return Uint8Array.from(signature, (octet, i) =>
+    i < 32 ? octet : Number((s >> BigInt(8 * (i - 32))) & 255n),
+  )
+}
