@@ -84,15 +84,6 @@ export async function deleteDummy(netlink: Netlink, name: string): Promise<void>
   }
 }
 
-/** Sets a device up, and its MTU when given. */
-export async function setLinkUp(netlink: Netlink, link: Link, mtu?: number): Promise<void> {
-  await netlink.request({
-    name: `SETLINK ${link.name} up`,
-    type: RTM.newLink,
-    payload: encodeLink(link.index, { flags: IFF.up, flagMask: IFF.up, ...(mtu !== undefined && { mtu }) }),
-  })
-}
-
 /** Every IPv4 address of this network namespace. */
 export async function listAddresses(netlink: Netlink): Promise<readonly InterfaceAddress[]> {
   const request = { name: 'GETADDR', type: RTM.getAddress, payload: encodeAddressDump() }

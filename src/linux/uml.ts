@@ -9,7 +9,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { access, constants, copyFile, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { access, constants, copyFile, mkdir, mkdtemp, readdir, rm, statfs, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Readable } from 'node:stream'
@@ -46,7 +46,7 @@ const MODULES = '/usr/lib/uml/modules'
 const INIT = resolve(import.meta.dirname, '../../deploy/uml/init.sh')
 /** Node starts in half the time with compiled code at hand. Not in /tmp: it is code that root runs. */
 const COMPILE_CACHE = resolve(import.meta.dirname, '../../node_modules/.cache/compile')
-const SEARCH = (process.env['PATH'] ?? '').split(':').concat('/usr/sbin', '/sbin', '/usr/bin')
+const SEARCH = (process.env.PATH ?? '').split(':').concat('/usr/sbin', '/sbin', '/usr/bin')
 
 /**
  * Standard input is the lifeline: when this process closes it, or dies however, the whole machine is killed.
@@ -97,12 +97,13 @@ async function boot(run: UmlRun, job: string): Promise<UmlResult> {
     stdio: ['pipe', 'pipe', 'pipe', 'pipe', 'pipe'],
     // A session of its own: Ctrl-C is for the runner, and the machine goes with it.
     detached: true,
-    env: { PATH: SEARCH.join(':'), TMPDIR: tmpdir(), HOME: job },
+    env: { PATH: SEARCH.join(':'), TMPDIR: await memoryDirectory(memoryMiB(run)), HOME: job },
   })
   const stdout = new Output(child.stdio[3] as Readable, nonce, run.onStdout)
   const stderr = new Output(child.stdio[4] as Readable, nonce, run.onStderr)
   const log: string[] = []
-  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk: Buffer) => log.push(String(chunk)))
+  for (const stream of [child.stdout, child.stderr])
+    stream?.on('data', (chunk: Buffer) => log.push(String(chunk)))
   const ended = new Promise<void>((done) => child.once('close', () => done()))
   let timer: NodeJS.Timeout | undefined
   const timeout = new Promise<'timeout'>((late) => {
@@ -128,7 +129,7 @@ function kernelArguments(run: UmlRun, job: string, nonce: string): readonly stri
     'rootfstype=hostfs',
     'rootflags=/',
     'rw',
-    `mem=${run.memoryMiB ?? 1024}M`,
+    `mem=${memoryMiB(run)}M`,
     'con=null',
     'ssl=null',
     'con0=null,fd:1',
@@ -155,7 +156,12 @@ function script({ command, cwd, env }: UmlRun): string {
     ...env,
   }
   const exports = Object.entries(variables).map(([name, value]) => `export ${name}=${quote(value)}`)
-  return [`cd ${quote(resolve(cwd ?? '.'))} || exit 126`, ...exports, `exec ${command.map(quote).join(' ')}`, ''].join('\n')
+  return [
+    `cd ${quote(resolve(cwd ?? '.'))} || exit 126`,
+    ...exports,
+    `exec ${command.map(quote).join(' ')}`,
+    '',
+  ].join('\n')
 }
 
 const quote = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`
@@ -164,31 +170,41 @@ const quote = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`
 class Output {
   /** The exit code. */
   readonly end: Promise<number>
-  #bytes = Buffer.alloc(0)
-  #passed = 0
+  readonly #passed: Buffer[] = []
 
   constructor(stream: Readable, nonce: string, listener: ((chunk: Uint8Array) => void) | undefined) {
     const trailer = Buffer.from(`\0${nonce} `)
+    // What may be the beginning of the trailer, and waits for the rest of it.
+    let held = Buffer.alloc(0)
+    const pass = (bytes: Buffer): void => {
+      if (bytes.length === 0) return
+      this.#passed.push(bytes)
+      listener?.(bytes)
+    }
     this.end = new Promise((done) => {
       stream.on('data', (chunk: Buffer) => {
-        this.#bytes = Buffer.concat([this.#bytes, chunk])
-        const at = this.#bytes.indexOf(trailer, this.#passed)
-        // What may be the beginning of the trailer waits for the rest of it.
-        const nul = this.#bytes.indexOf(0, this.#passed)
-        const to = at >= 0 ? at : nul >= 0 && this.#bytes.length - nul < trailer.length ? nul : this.#bytes.length
-        if (to > this.#passed) listener?.(this.#bytes.subarray(this.#passed, to))
-        this.#passed = to
-        if (at < 0 || !this.#bytes.includes('\n', at)) return
-        const code = Number(this.#bytes.subarray(at + trailer.length).toString())
-        this.#bytes = this.#bytes.subarray(0, at)
-        done(code)
+        const bytes = Buffer.concat([held, chunk])
+        const at = bytes.indexOf(trailer)
+        const nul = bytes.indexOf(0, Math.max(0, bytes.length - trailer.length))
+        const to = at >= 0 ? at : nul >= 0 ? nul : bytes.length
+        pass(bytes.subarray(0, to))
+        held = bytes.subarray(to)
+        if (at >= 0 && held.includes('\n')) done(Number(held.subarray(trailer.length).toString()))
       })
     })
   }
 
   get text(): string {
-    return this.#bytes.toString()
+    return Buffer.concat(this.#passed).toString()
   }
+}
+
+const memoryMiB = (run: UmlRun): number => run.memoryMiB ?? 1024
+
+/** Where the file that is the guest's memory has room: faster in memory, but containers have a tiny /dev/shm. */
+async function memoryDirectory(mebibytes: number): Promise<string> {
+  const { bavail, bsize } = await statfs('/dev/shm').catch(() => ({ bavail: 0, bsize: 0 }))
+  return bavail * bsize > (mebibytes + 64) * 2 ** 20 ? '/dev/shm' : tmpdir()
 }
 
 async function end(child: ChildProcess, ended: Promise<void>): Promise<void> {

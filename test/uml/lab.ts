@@ -62,6 +62,7 @@ export async function captured(
     '--immediate-mode',
     '-Z',
     'root',
+    '-Qout',
     '-lnnvi',
     device,
     'ip',
