@@ -1,0 +1,82 @@
+/** Documents that are made of code, or speak of it, agree with it. */
+import assert from 'node:assert/strict'
+import { globSync, readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { ERRORS } from '#base/errors'
+import { explainConfig, jsonSchema } from '#config/explain'
+import { parseConfig } from '#config/load'
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url))
+const read = (file: string): string => readFileSync(`${ROOT}/${file}`, 'utf8')
+
+test('docs/config.md is what the schema says', () => {
+  const samples = {
+    node: read('deploy/config/node.yaml'),
+    client: read('deploy/config/client.yaml'),
+    directory: read('deploy/config/directory.yaml'),
+  }
+  assert.equal(read('docs/config.md'), explainConfig(samples), 'run: node src/config/write-docs.ts')
+  const properties = (jsonSchema('client') as { properties: Record<string, unknown> }).properties
+  assert.ok(Object.hasOwn(properties, 'circuit'))
+})
+
+test('docs/errors.md has every code of the table with its words, in its order, and no other', () => {
+  const rows = [...read('docs/errors.md').matchAll(/^\| `(IPP_[A-Z_]+)` \| (.*?) \| (.*?) \|$/gm)]
+  assert.deepEqual(
+    rows.map(([, code, what, todo]) => [code, what, todo]),
+    Object.entries(ERRORS).map(([code, [what, todo]]) => [code, what, todo]),
+  )
+})
+
+test('every code is used somewhere, and every code used exists', () => {
+  const used = new Set<string>()
+  for (const file of globSync('src/**/*.ts', { cwd: ROOT })) {
+    if (file === 'src/base/errors.ts') continue
+    for (const [code] of read(file).matchAll(/\bIPP_[A-Z][A-Z_]*[A-Z]\b/g)) used.add(code)
+  }
+  const known = Object.keys(ERRORS)
+  const groups = new Set(known.map(groupOf))
+  const unknown = [...used].filter((code) => groups.has(groupOf(code)) && !known.includes(code))
+  assert.deepEqual(unknown, [])
+  assert.deepEqual(
+    known.filter((code) => !used.has(code)),
+    [],
+  )
+})
+
+/** `IPP_IKE` of `IPP_IKE_TIMEOUT`; other names with this beginning (of the environment) have other groups. */
+const groupOf = (code: string): string => code.split('_').slice(0, 2).join('_')
+
+test('systemd units start what there is, with the capabilities it needs and no more', () => {
+  const needs = {
+    node: ['CAP_NET_ADMIN', 'CAP_NET_BIND_SERVICE', 'CAP_NET_RAW'],
+    client: ['CAP_NET_ADMIN', 'CAP_NET_BIND_SERVICE', 'CAP_NET_RAW'],
+    directory: [],
+  }
+  for (const [role, capabilities] of Object.entries(needs)) {
+    const unit = read(`deploy/systemd/ippriv-${role}.service`)
+    const value = (key: string) => new RegExp(`^${key}=(.*)$`, 'm').exec(unit)?.[1]
+    assert.match(
+      value('ExecStart') ?? '',
+      new RegExp(`/bin/ippriv ${role} --config /etc/ippriv/${role}\\.yaml$`),
+    )
+    assert.equal(value('Type'), 'notify')
+    assert.equal(value('NoNewPrivileges'), 'yes')
+    assert.deepEqual((value('CapabilityBoundingSet') ?? '').split(' ').filter(Boolean).sort(), capabilities)
+    assert.ok(!/\.\.\.|TODO/.test(unit))
+    // The paths of the sample configuration are those that the unit lets the daemon write.
+    const config = parseConfig(
+      role as keyof typeof needs,
+      read(`deploy/config/${role}.yaml`),
+      `/etc/ippriv/${role}.yaml`,
+    )
+    assert.equal(config.state, `/var/lib/${value('StateDirectory')}`)
+    assert.ok(config.control.startsWith(`/run/${value('RuntimeDirectory')}/`), config.control)
+  }
+})
+
+test('the set-up script knows the Node.js that package.json pins', () => {
+  const { dependencies } = JSON.parse(read('package.json')) as { dependencies: Record<string, string> }
+  assert.equal(`v${dependencies.node}`, process.version)
+})
