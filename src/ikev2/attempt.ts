@@ -61,8 +61,9 @@ export class Attempt {
     if (answer.kind === 'accepted') return answer.result
     const { cookie } = this.#offer
     if (answer.kind === 'cookie' && cookie !== undefined && equalBytes(answer.cookie, cookie)) return 'stale'
-    if (this.#restarts++ === MAX_RESTARTS)
+    if (this.#restarts === MAX_RESTARTS)
       throw protocolFault('init-loop', 'the peer asks to begin anew for ever')
+    this.#restarts++
     this.#follow(answer)
     return 'again'
   }
