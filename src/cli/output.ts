@@ -1,5 +1,5 @@
 /** What every command prints and how it ends. Results go to stdout, everything else to stderr. */
-import { styleText } from 'node:util'
+import { stripVTControlCharacters, styleText } from 'node:util'
 import { errorLine, IpprivError } from '#base/errors'
 
 /** Exit codes of all commands. */
@@ -64,6 +64,4 @@ export function bytesText(count: number): string {
   return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`
 }
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: SGR sequences begin with ESC
-const SGR = /\u001b\[[0-9;]*m/g
-const visibleLength = (text: string): number => text.replace(SGR, '').length
+const visibleLength = (text: string): number => stripVTControlCharacters(text).length
