@@ -12,7 +12,7 @@
  */
 import type { ErrorCode } from '#base/errors'
 import type { CircuitId, IkeSaId, NodeId } from '#base/ids'
-import { host, type Ip, prefix, type UdpPath } from '#base/ip'
+import type { Ip, UdpPath } from '#base/ip'
 import type { Machine } from '#base/machine'
 import type { Rng } from '#base/rng'
 import { after, type Duration, earliest, type Instant, SECOND, TimerTable } from '#base/time'
@@ -21,21 +21,15 @@ import type { EspCipher } from '#crypto/suites'
 import type { Consensus, ConsensusNode } from '#directory/documents'
 import { IkeEngine } from '#ikev2/engine'
 import { ANY_SELECTOR, type ChildEstablished, type IkeEvent, type IkeKeys } from '#ikev2/events'
-import type { FilterContext } from '#nat/rules'
-import { clientRules } from '#nat/rulesets'
+import { Guard, type GuardOptions } from '#overlay/guard'
 import { nodeIdentity } from '#overlay/identity'
 import { choosePath } from '#overlay/path'
-import type { Effect, HostOperation, RouteSpec } from '#overlay/ports'
-import { clientGuard, clientGuardRemove, type GuardPlan } from '#telescope/plan'
-import { INNER_MSS, INNER_MTU } from '#telescope/plane'
+import type { Effect } from '#overlay/ports'
+import type { PlaneOperation } from '#telescope/plane'
 import { ReqIdAllocator } from '#telescope/reqids'
-import { Telescope } from '#telescope/telescope'
+import { type Hop, Telescope } from '#telescope/telescope'
 
-export interface ClientOptions {
-  /** Our own address toward the entry. */
-  readonly self: Ip
-  readonly directory: { readonly address: Ip; readonly port: number }
-  readonly context: FilterContext
+export interface ClientOptions extends GuardOptions {
   /** Layers of a circuit, 1..5. */
   readonly hops: number
   /** Offered in this order. One constant for all clients unless the user insists. */
@@ -98,9 +92,6 @@ const HOP_PATIENCE: Duration = 10 * SECOND
 const LIVENESS: Duration = 30 * SECOND
 /** A stop waits this long for nodes to confirm deletion. */
 const STOP_PATIENCE: Duration = 2 * SECOND
-/** Two halves of the address space: more specific than a host's default route, which stays untouched beneath. */
-const EVERYWHERE = [prefix('0.0.0.0/1'), prefix('128.0.0.0/1')]
-
 interface Circuit {
   readonly telescope: Telescope
   readonly ticket?: number
@@ -110,6 +101,7 @@ interface Circuit {
 export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> {
   readonly #options: ClientOptions
   readonly #ike: IkeEngine
+  readonly #guard: Guard
   readonly #effects: Effect<ClientEvent>[] = []
   readonly #circuits = new Map<CircuitId, Circuit>()
   readonly #circuitOf = new Map<IkeSaId, Circuit>()
@@ -118,13 +110,13 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   readonly #avoid = new Map<NodeId, Instant>()
   #state: ClientState = 'waiting-for-consensus'
   #consensus: Consensus | undefined
-  #entry: ConsensusNode | undefined
   #nextCircuit = 1
   #backoff = REBUILD_FIRST
   #now = 0 as Instant
 
   constructor(options: ClientOptions) {
     this.#options = options
+    this.#guard = new Guard(options)
     this.#ike = new IkeEngine({ crypto: options.crypto, ...(options.keyLog ? { keyLog: true } : {}) })
   }
 
@@ -148,7 +140,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     this.#now = now
     switch (input.kind) {
       case 'start':
-        this.#raiseGuard()
+        this.#effects.push(...this.#guard.raise())
         break
       case 'datagram':
         this.#ike.handle({ kind: 'datagram', path: input.path, bytes: input.bytes }, now)
@@ -197,70 +189,6 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     return earliest(this.#ike.nextTimeout(), this.#timers.next())
   }
 
-  // -------------------------------------------------------------------------------------------- guard
-
-  #guard(entries: readonly ConsensusNode[]): GuardPlan {
-    return {
-      self: this.#options.self,
-      entries: entries.map((node) => node.address),
-      directory: this.#options.directory,
-    }
-  }
-
-  #raiseGuard(): void {
-    const { directory } = this.#options
-    this.#host(this.#filter([]))
-    this.#plane(clientGuard(this.#guard([])))
-    this.#host({ kind: 'route.add', route: uplink(directory.address) }, ...this.#defaultRoutes('route.add'))
-  }
-
-  /** The filter outlives everything else: whatever is removed before it, nothing can leave. */
-  #lowerGuard(): void {
-    this.#host(...this.#defaultRoutes('route.remove'))
-    this.#unpinEntry()
-    this.#host({ kind: 'route.remove', route: uplink(this.#options.directory.address) })
-    this.#plane(clientGuardRemove(this.#guard([])))
-    this.#host({ kind: 'firewall.clear', owner: 'ippriv_client' })
-    this.#state = 'stopped'
-    this.#event({ kind: 'stopped' })
-  }
-
-  /** Lets the daemon's own IKE and ESP reach one entry, and nothing else. */
-  #pinEntry(entry: ConsensusNode): void {
-    if (this.#entry?.nodeId === entry.nodeId) return
-    this.#unpinEntry()
-    this.#entry = entry
-    this.#host({ kind: 'route.add', route: uplink(entry.address) }, this.#filter([entry.address]))
-    this.#plane(clientGuard(this.#guard([entry])))
-  }
-
-  #unpinEntry(): void {
-    if (this.#entry === undefined) return
-    const withEntry = clientGuardRemove(this.#guard([this.#entry]))
-    const without = new Set(clientGuardRemove(this.#guard([])).map((operation) => JSON.stringify(operation)))
-    this.#plane(withEntry.filter((operation) => !without.has(JSON.stringify(operation))))
-    this.#host(this.#filter([]), { kind: 'route.remove', route: uplink(this.#entry.address) })
-    this.#entry = undefined
-  }
-
-  #filter(entries: readonly Ip[]): HostOperation {
-    const { directory, context } = this.#options
-    return { kind: 'firewall.set', rules: clientRules({ entries, directory, context }) }
-  }
-
-  #defaultRoutes(kind: 'route.add' | 'route.remove', source?: Ip): HostOperation[] {
-    return EVERYWHERE.map((destination) => ({
-      kind,
-      route: {
-        destination,
-        via: 'overlay',
-        mtu: INNER_MTU,
-        advmss: INNER_MSS,
-        ...(source ? { source } : {}),
-      },
-    }))
-  }
-
   // -------------------------------------------------------------------------------------------- circuits
 
   #ensureDefault(): void {
@@ -284,9 +212,10 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     )
     if (!path.ok) return fail(path.code, path.where)
     const first = path.value[0]!
-    if (this.#entry !== undefined && this.#circuits.size > 0 && first.nodeId !== this.#entry.nodeId)
-      return fail('IPP_PATH_NONE', `circuits of one client share the entry ${this.#entry.name}`)
-    this.#pinEntry(first)
+    const entry = this.#entry
+    if (entry !== undefined && first.nodeId !== entry.nodeId)
+      return fail('IPP_PATH_NONE', `circuits of one client share the entry ${entry.name}`)
+    this.#effects.push(...this.#guard.pin(first.address))
     const id = this.#nextCircuit++ as CircuitId
     const telescope = new Telescope(id, path.value, this.#options.self, this.#reqids, this.#now)
     const circuit: Circuit = { telescope, isDefault: wish.ticket === undefined, ...ticket }
@@ -299,7 +228,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     const common = {
       hops,
       ...(names ? { path: names } : {}),
-      ...(this.#circuits.size > 0 && this.#entry ? { entry: this.#entry.nodeId } : {}),
+      ...(this.#entry ? { entry: this.#entry.nodeId } : {}),
       ...(this.#options.sameNetwork ? { sameNetwork: true } : {}),
     }
     const chosen = choosePath(consensus, { ...common, exclude: [...this.#avoid.keys()] }, this.#options.rng)
@@ -343,12 +272,12 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
       )
     }
     this.#plane(telescope.extend({ ...event, leased }))
-    this.#host({ kind: 'address.add', address: leased })
+    this.#effects.push({ kind: 'host', operations: [{ kind: 'address.add', address: leased }] })
     if (!telescope.isComplete) return this.#extend(circuit)
     telescope.state = 'open'
     telescope.opened = this.#now
     if (circuit.isDefault) {
-      this.#host(...this.#defaultRoutes('route.add', leased))
+      this.#effects.push(this.#guard.route(leased))
       this.#state = 'ready'
       this.#backoff = REBUILD_FIRST
     }
@@ -368,7 +297,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   #close(circuit: Circuit): void {
     const { telescope } = circuit
     if (telescope.state === 'closing' || telescope.state === 'closed') return
-    if (circuit.isDefault) this.#host(...this.#defaultRoutes('route.add'))
+    if (circuit.isDefault) this.#effects.push(this.#guard.route())
     telescope.state = 'closing'
     this.#closeInnermost(circuit)
   }
@@ -380,7 +309,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     this.#circuits.delete(circuit.telescope.id)
     this.#event({ kind: 'circuit.closed', circuit: circuit.telescope })
     if (this.#isStopping) {
-      if (this.#circuits.size === 0 && this.#state !== 'stopped') this.#lowerGuard()
+      if (this.#circuits.size === 0 && this.#state !== 'stopped') this.#end()
       return
     }
     if (circuit.isDefault) this.#rebuildLater()
@@ -392,11 +321,17 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     this.#backoff = Math.min(2 * this.#backoff, REBUILD_MAX)
   }
 
+  #end(): void {
+    this.#state = 'stopped'
+    this.#effects.push(...this.#guard.lower())
+    this.#event({ kind: 'stopped' })
+  }
+
   #stop(): void {
     if (this.#isStopping) return
     this.#state = 'stopping'
     this.#timers.clear('rebuild')
-    if (this.#circuits.size === 0) return this.#lowerGuard()
+    if (this.#circuits.size === 0) return this.#end()
     this.#timers.set('stop', after(this.#now, STOP_PATIENCE))
     for (const circuit of [...this.#circuits.values()]) this.#close(circuit)
   }
@@ -454,22 +389,21 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     this.#circuitOf.delete(sa)
     if (hop === undefined) return
     const unexpected = telescope.state === 'building' || telescope.state === 'open'
-    const inner = telescope.sas.slice(hop)
-    const { operations, addresses } = telescope.truncate(hop - 1)
-    for (const dead of inner) {
+    if (unexpected && circuit.isDefault) this.#effects.push(this.#guard.route())
+    for (const dead of telescope.sas.slice(hop)) {
       this.#circuitOf.delete(dead)
       this.#ike.abandon(dead)
     }
-    if (unexpected) {
-      const node = telescope.hops[hop - 1]!
-      if (circuit.isDefault) this.#host(...this.#defaultRoutes('route.add'))
-      this.#plane(operations)
-      this.#host(...addresses.map((address) => ({ kind: 'address.remove', address }) as const))
-      return this.#fail(circuit, reason, `hop ${hop} (${node.name}): ${detail}`, hop)
-    }
+    const { operations, addresses } = telescope.truncate(hop - 1)
     this.#plane(operations)
-    this.#host(...addresses.map((address) => ({ kind: 'address.remove', address }) as const))
-    this.#closeInnermost(circuit)
+    if (addresses.length > 0)
+      this.#effects.push({
+        kind: 'host',
+        operations: addresses.map((address) => ({ kind: 'address.remove', address })),
+      })
+    if (unexpected)
+      this.#fail(circuit, reason, `hop ${hop} (${telescope.hops[hop - 1]!.name}): ${detail}`, hop)
+    else this.#closeInnermost(circuit)
   }
 
   #effectFailed(effect: Effect<ClientEvent>, code: ErrorCode, detail: string): void {
@@ -483,6 +417,12 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
 
   get #default(): Circuit | undefined {
     for (const circuit of this.#circuits.values()) if (circuit.isDefault) return circuit
+    return undefined
+  }
+
+  /** The guard node all circuits share while there is one. */
+  get #entry(): Hop | undefined {
+    for (const { telescope } of this.#circuits.values()) return telescope.hops[0]
     return undefined
   }
 
@@ -500,20 +440,14 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     return this.#consensus?.nodes.find((node) => node.nodeId === nodeId)
   }
 
-  #plane(operations: readonly (Effect<ClientEvent> & { kind: 'plane' })['operations'][number][]): void {
+  #plane(operations: readonly PlaneOperation[]): void {
     if (operations.length > 0) this.#effects.push({ kind: 'plane', operations })
-  }
-
-  #host(...operations: readonly HostOperation[]): void {
-    if (operations.length > 0) this.#effects.push({ kind: 'host', operations })
   }
 
   #event(event: ClientEvent): void {
     this.#effects.push({ kind: 'event', event })
   }
 }
-
-const uplink = (address: Ip): RouteSpec => ({ destination: host(address), via: 'uplink' })
 
 const ticketOf = (circuit: Circuit): { ticket?: number } =>
   circuit.ticket === undefined ? {} : { ticket: circuit.ticket }

@@ -205,7 +205,9 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
       return listed === undefined || !sameLink(listed, peer.node)
     })
     for (const peer of stale) this.#removePeer(peer, 'no longer in the consensus')
-    const fresh = consensus.nodes.filter((n) => n.nodeId !== this.#options.nodeId && !this.#peers.has(n.nodeId))
+    const fresh = consensus.nodes.filter(
+      (n) => n.nodeId !== this.#options.nodeId && !this.#peers.has(n.nodeId),
+    )
     for (const node of fresh) this.#addPeer(node)
     // Clients are forwarded to the nodes of the current consensus only.
     if (stale.length + fresh.length > 0) this.#host(this.#filter())

@@ -44,20 +44,28 @@ const IKE_PORTS = [500, 4500] as const
 
 // ---------------------------------------------------------------------------------------------- client
 
-/** What the client may say outside the telescope, and nothing else. `entry` is added once it is chosen. */
+/** What the client may say outside the telescope before it has an entry: it fetches the consensus. */
 export interface GuardPlan {
   readonly self: Ip
-  readonly entries: readonly Ip[]
-  readonly directory?: { readonly address: Ip; readonly port: number }
+  readonly directory: { readonly address: Ip; readonly port: number }
 }
 
-/** First of all operations, and last to be undone: block everything, then except IKE and the consensus. */
+/** First of all operations, and last to be undone: block everything but the consensus. */
 export function clientGuard(plan: GuardPlan): PlaneOperation[] {
   return guardPolicies(plan).map(install)
 }
 
 export function clientGuardRemove(plan: GuardPlan): PlaneOperation[] {
   return guardPolicies(plan).reverse().map(remove)
+}
+
+/** IKE with one entry passes outside the telescope. */
+export function clientEntryPass(self: Ip, entry: Ip): PlaneOperation[] {
+  return ikeBypass(self, entry).map(install)
+}
+
+export function clientEntryPassRemove(self: Ip, entry: Ip): PlaneOperation[] {
+  return ikeBypass(self, entry).reverse().map(remove)
 }
 
 /** Adds the last of `layers` to a telescope that already has the others. */
@@ -80,42 +88,29 @@ export function clientTruncate(layers: readonly Layer[], keep: number): PlaneOpe
   return operations
 }
 
-function guardPolicies({ self, entries, directory }: GuardPlan): PolicySpec[] {
-  const policies: PolicySpec[] = (['in', 'out', 'fwd'] as const).map((direction) => ({
-    direction,
-    selector: { source: ANY, destination: ANY },
-    action: 'block',
-    priority: PRIORITY.guard,
-    templates: [],
-  }))
-  for (const entry of entries) policies.push(...ikeBypass(self, entry))
-  if (directory !== undefined) {
-    const tcp = OUTER_PROTOCOLS.tcp
-    policies.push(
-      bypass('out', {
-        source: host(self),
-        destination: host(directory.address),
-        protocol: tcp,
-        destinationPort: directory.port,
+function guardPolicies({ self, directory }: GuardPlan): PolicySpec[] {
+  const { tcp, icmp } = OUTER_PROTOCOLS
+  const source = host(directory.address)
+  return [
+    ...(['in', 'out', 'fwd'] as const).map(
+      (direction): PolicySpec => ({
+        direction,
+        selector: { source: ANY, destination: ANY },
+        action: 'block',
+        priority: PRIORITY.guard,
+        templates: [],
       }),
-      bypass('in', {
-        source: host(directory.address),
-        destination: host(self),
-        protocol: tcp,
-        sourcePort: directory.port,
-      }),
-    )
-  }
-  // Path-MTU errors about the outer packets (ICMP type 3 code 4, RFC 1191) come from any router.
-  policies.push(
-    bypass('in', {
-      source: ANY,
-      destination: host(self),
-      protocol: OUTER_PROTOCOLS.icmp,
-      icmp: { type: 3, code: 4 },
+    ),
+    bypass('out', {
+      source: host(self),
+      destination: source,
+      protocol: tcp,
+      destinationPort: directory.port,
     }),
-  )
-  return policies
+    bypass('in', { source, destination: host(self), protocol: tcp, sourcePort: directory.port }),
+    // Path-MTU errors about the outer packets (ICMP type 3 code 4, RFC 1191) come from any router.
+    bypass('in', { source: ANY, destination: host(self), protocol: icmp, icmp: { type: 3, code: 4 } }),
+  ]
 }
 
 function layerPolicies(layers: readonly Layer[]): PolicySpec[] {

@@ -11,6 +11,8 @@ import { instant } from '#base/time'
 import { ANY_SELECTOR, type ChildSa } from '#ikev2/events'
 import {
   bind,
+  clientEntryPass,
+  clientEntryPassRemove,
   clientGuard,
   clientGuardRemove,
   harden,
@@ -45,10 +47,12 @@ test('a telescope of three hops grows, shrinks and closes as the transcript says
     directory: { address: ip('198.18.50.1'), port: 9030 },
   }
   say('guard', clientGuard(guard))
+  say('pass for the entry', clientEntryPass(S, HOPS[0]!.address))
   const telescope = new Telescope(1 as CircuitId, HOPS.slice(0, 3), S, new ReqIdAllocator(), instant(0))
   for (let n = 1; n <= 3; n++) say(`extend to ${telescope.next()!.hop.name}`, extend(telescope, n))
   say('truncate to 2', telescope.truncate(2).operations)
   say('close', telescope.truncate(0).operations)
+  say('no pass any more', clientEntryPassRemove(S, HOPS[0]!.address))
   say('guard removed', clientGuardRemove(guard))
   compare('client-three-hops', lines)
 })

@@ -1,0 +1,102 @@
+/**
+ * The client's guard as ordered effects: packet filter, block policies and routes that leave every packet of this
+ * host two ways, the telescope or nowhere. It is raised before anything else and lowered after everything else.
+ */
+import { host, type Ip, prefix } from '#base/ip'
+import type { FilterContext } from '#nat/rules'
+import { clientRules } from '#nat/rulesets'
+import type { Effect, HostOperation, RouteSpec } from '#overlay/ports'
+import { clientEntryPass, clientEntryPassRemove, clientGuard, clientGuardRemove } from '#telescope/plan'
+import { INNER_MSS, INNER_MTU, type PlaneOperation } from '#telescope/plane'
+
+/** What the guard needs of a host: nothing here is an event. */
+type GuardEffect = Exclude<Effect<never>, { kind: 'event' | 'transmit' }>
+
+export interface GuardOptions {
+  /** Our own address toward the entry. */
+  readonly self: Ip
+  readonly directory: { readonly address: Ip; readonly port: number }
+  readonly context: FilterContext
+}
+
+/** Two halves of the address space: more specific than a host's default route, which stays untouched beneath. */
+const EVERYWHERE = [prefix('0.0.0.0/1'), prefix('128.0.0.0/1')]
+
+export class Guard {
+  readonly #options: GuardOptions
+  #entry: Ip | undefined
+
+  constructor(options: GuardOptions) {
+    this.#options = options
+  }
+
+  /** The one foreign node that may be spoken to outside the telescope. */
+  get entry(): Ip | undefined {
+    return this.#entry
+  }
+
+  raise(): GuardEffect[] {
+    return [
+      onHost(this.#filter([])),
+      onPlane(clientGuard(this.#options)),
+      onHost(
+        { kind: 'route.add', route: uplink(this.#options.directory.address) },
+        ...everywhere('route.add'),
+      ),
+    ]
+  }
+
+  /** Lets the daemon's own IKE and ESP reach one entry, and no longer the one before. */
+  pin(entry: Ip): GuardEffect[] {
+    if (this.#entry === entry) return []
+    const away = this.unpin()
+    this.#entry = entry
+    return [
+      ...away,
+      onHost({ kind: 'route.add', route: uplink(entry) }, this.#filter([entry])),
+      onPlane(clientEntryPass(this.#options.self, entry)),
+    ]
+  }
+
+  unpin(): GuardEffect[] {
+    const entry = this.#entry
+    if (entry === undefined) return []
+    this.#entry = undefined
+    const route: HostOperation[] =
+      entry === this.#options.directory.address ? [] : [{ kind: 'route.remove', route: uplink(entry) }]
+    return [onPlane(clientEntryPassRemove(this.#options.self, entry)), onHost(this.#filter([]), ...route)]
+  }
+
+  /** Where applications go: into the plane's device, as `source` once there is a circuit. */
+  route(source?: Ip): GuardEffect {
+    return onHost(...everywhere('route.add', source))
+  }
+
+  /** The filter outlives everything else: whatever is removed before it, nothing can leave. */
+  lower(): GuardEffect[] {
+    return [
+      onHost(...everywhere('route.remove')),
+      ...this.unpin(),
+      onHost({ kind: 'route.remove', route: uplink(this.#options.directory.address) }),
+      onPlane(clientGuardRemove(this.#options)),
+      onHost({ kind: 'firewall.clear', owner: 'ippriv_client' }),
+    ]
+  }
+
+  #filter(entries: readonly Ip[]): HostOperation {
+    const { directory, context } = this.#options
+    return { kind: 'firewall.set', rules: clientRules({ entries, directory, context }) }
+  }
+}
+
+const onHost = (...operations: readonly HostOperation[]): GuardEffect => ({ kind: 'host', operations })
+const onPlane = (operations: readonly PlaneOperation[]): GuardEffect => ({ kind: 'plane', operations })
+
+const uplink = (address: Ip): RouteSpec => ({ destination: host(address), via: 'uplink' })
+
+function everywhere(kind: 'route.add' | 'route.remove', source?: Ip): HostOperation[] {
+  return EVERYWHERE.map((destination) => ({
+    kind,
+    route: { destination, via: 'overlay', mtu: INNER_MTU, advmss: INNER_MSS, ...(source ? { source } : {}) },
+  }))
+}
