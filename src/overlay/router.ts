@@ -10,7 +10,7 @@
  */
 import type { ErrorCode } from '#base/errors'
 import type { IkeSaId, NodeId } from '#base/ids'
-import { contains, host, type Ip, type Prefix, rangeOf, samePrefix, type UdpPath, uint32ToIp } from '#base/ip'
+import { contains, type Ip, type Prefix, samePrefix, type UdpPath } from '#base/ip'
 import type { Machine } from '#base/machine'
 import { jittered, type Rng } from '#base/rng'
 import { after, type Duration, earliest, type Instant, MINUTE, SECOND, TimerTable } from '#base/time'
@@ -20,7 +20,6 @@ import type { Consensus, ConsensusNode, NodeRole } from '#directory/documents'
 import { IkeEngine } from '#ikev2/engine'
 import type {
   ChildEstablished,
-  ChildSa,
   IkeEvent,
   IkeId,
   IkeKeys,
@@ -31,6 +30,7 @@ import { AddressPool } from '#nat/pool'
 import type { ExitPolicy, FilterContext } from '#nat/rules'
 import { nodeRules } from '#nat/rulesets'
 import { nodeIdentity, nodeOfIdentity } from '#overlay/identity'
+import { acceptSelectors, type Peer, Peers, selectorsOf } from '#overlay/peers'
 import type { Effect, HostOperation } from '#overlay/ports'
 import {
   type Binding,
@@ -84,14 +84,6 @@ export type RouterEvent =
   | { readonly kind: 'keys'; readonly keys: IkeKeys }
   | { readonly kind: 'stopped' }
 
-interface Peer {
-  readonly node: ConsensusNode
-  readonly link: OverlayLink
-  /** The IKE SA we use or negotiate. */
-  sa: IkeSaId | undefined
-  child: ChildSa | undefined
-}
-
 /** Anonymous clients vanish silently; longer than a client's own check, so that the client speaks first. */
 const CLIENT_LIVENESS: Duration = 2 * MINUTE
 const PEER_LIVENESS: Duration = 30 * SECOND
@@ -105,7 +97,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   readonly #options: RouterOptions
   readonly #ike: IkeEngine
   readonly #effects: Effect<RouterEvent>[] = []
-  readonly #peers = new Map<NodeId, Peer>()
+  readonly #peers = new Peers()
   readonly #bindings = new Map<IkeSaId, Binding>()
   readonly #leases = new Map<IkeSaId, Ip>()
   readonly #reqids = new ReqIdAllocator()
@@ -179,7 +171,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   }
 
   overlay(): readonly { readonly peer: string; readonly address: Ip; readonly state: 'up' | 'connecting' }[] {
-    return [...this.#peers.values()].map(({ node, child }) => ({
+    return [...this.#peers].map(({ node, child }) => ({
       peer: node.name,
       address: node.address,
       state: child === undefined ? 'connecting' : 'up',
@@ -200,14 +192,9 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     this.#consensus = consensus
     if (mine === undefined) return this.#event({ kind: 'listed', pool: undefined })
     if (this.#poolPrefix === undefined) this.#join(consensus, mine.pool)
-    const stale = [...this.#peers.values()].filter((peer) => {
-      const listed = consensus.nodes.find((node) => node.nodeId === peer.node.nodeId)
-      return listed === undefined || !sameLink(listed, peer.node)
-    })
+    const others = consensus.nodes.filter((node) => node.nodeId !== this.#options.nodeId)
+    const { stale, fresh } = this.#peers.compare(others)
     for (const peer of stale) this.#removePeer(peer, 'no longer in the consensus')
-    const fresh = consensus.nodes.filter(
-      (n) => n.nodeId !== this.#options.nodeId && !this.#peers.has(n.nodeId),
-    )
     for (const node of fresh) this.#addPeer(node)
     // Clients are forwarded to the nodes of the current consensus only.
     if (stale.length + fresh.length > 0) this.#host(this.#filter())
@@ -226,7 +213,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   }
 
   #leave(): void {
-    for (const peer of [...this.#peers.values()]) this.#removePeer(peer, 'our pool changed')
+    for (const peer of [...this.#peers]) this.#removePeer(peer, 'our pool changed')
     for (const sa of [...this.#bindings.keys()]) this.#abandon(sa)
     if (this.#poolPrefix !== undefined && this.#consensus !== undefined) {
       this.#plane(hardenRemove(this.#poolPrefix, this.#isExit))
@@ -246,13 +233,13 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
       peerPool: node.pool,
       reqid: this.#reqids.allocate(),
     }
-    this.#peers.set(node.nodeId, { node, link, sa: undefined, child: undefined })
+    this.#peers.add(node, link)
     this.#plane(overlayPolicies(link))
     if (this.#initiatesTo(node.nodeId)) this.#connect(node.nodeId)
   }
 
   #removePeer(peer: Peer, detail: string): void {
-    this.#peers.delete(peer.node.nodeId)
+    this.#peers.delete(peer)
     this.#timers.clear(peer.node.nodeId)
     for (const [sa, binding] of [...this.#bindings]) {
       if (binding.via?.reqid === peer.link.reqid) this.#abandon(sa)
@@ -268,6 +255,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     const peer = this.#peers.get(nodeId)
     if (peer === undefined || peer.sa !== undefined || this.#stopping) return
     const { self, port, ikeKey, ciphers } = this.#options
+    const selectors = selectorsOf(peer.link)
     peer.sa = this.#ike.initiate(
       {
         path: {
@@ -277,8 +265,8 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
         credential: { kind: 'ed25519', id: nodeIdentity(this.#options.nodeId), ...ikeKey },
         peer: { id: nodeIdentity(nodeId), publicKey: peer.node.ikeKey },
         requestAddress: false,
-        localSelectors: selectorsOf(peer.link.selfPool, self),
-        remoteSelectors: selectorsOf(peer.link.peerPool, peer.node.address),
+        localSelectors: selectors.local,
+        remoteSelectors: selectors.remote,
         espCiphers: ciphers,
         liveness: PEER_LIVENESS,
       },
@@ -320,7 +308,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
 
   #bind(event: ChildEstablished): void {
     const client = event.path.remote.address
-    const via = this.#neighbourOf(client)
+    const via = this.#peers.lender(client)
     if (event.leased === undefined || (via === undefined && this.#isPrivate(client))) {
       return this.#ike.close(event.sa, this.#now)
     }
@@ -361,12 +349,6 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     return this.#consensus !== undefined && contains(this.#consensus.poolSpace, address)
   }
 
-  /** The node that lent an address: a private address is a backward route, so its pool names the neighbour. */
-  #neighbourOf(address: Ip): Peer | undefined {
-    for (const peer of this.#peers.values()) if (contains(peer.link.peerPool, address)) return peer
-    return undefined
-  }
-
   // -------------------------------------------------------------------------------------------- IKE
 
   #responder(): ResponderPolicy {
@@ -380,12 +362,12 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
         if (!this.#isPrivate(remote.address))
           return roles.includes('entry') ? undefined : 'IPP_OVERLAY_FOREIGN_SOURCE'
         if (!roles.includes('middle') && !roles.includes('exit')) return 'IPP_OVERLAY_FOREIGN_SOURCE'
-        return this.#neighbourOf(remote.address)?.child === undefined
+        return this.#peers.lender(remote.address)?.child === undefined
           ? 'IPP_OVERLAY_FOREIGN_SOURCE'
           : undefined
       },
       publicKeyOf: (id, { remote }) => {
-        const peer = this.#peerOf(id)
+        const peer = this.#peers.byIdentity(id)
         return peer?.node.address === remote.address ? peer.node.ikeKey : undefined
       },
       lease: (sa) => {
@@ -394,20 +376,10 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
         return address
       },
       selectorsFor: (id, local, remote) => {
-        const peer = this.#peerOf(id)
-        if (peer === undefined) return undefined
-        const wanted = {
-          local: selectorsOf(peer.link.selfPool, peer.link.self),
-          remote: selectorsOf(peer.link.peerPool, peer.link.peer),
-        }
-        return covers(local, wanted.local) && covers(remote, wanted.remote) ? wanted : undefined
+        const peer = this.#peers.byIdentity(id)
+        return peer && acceptSelectors(peer.link, { local, remote })
       },
     }
-  }
-
-  #peerOf(id: IkeId): Peer | undefined {
-    const nodeId = nodeOfIdentity(id)
-    return nodeId === undefined ? undefined : this.#peers.get(nodeId)
   }
 
   #drain(): void {
@@ -438,7 +410,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
       case 'ike.closed': {
         this.#unbind(event.sa)
         this.#endLease(event.sa)
-        for (const peer of this.#peers.values()) {
+        for (const peer of this.#peers) {
           if (peer.sa === event.sa) this.#overlayClosed(peer, event.detail)
         }
       }
@@ -461,7 +433,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   #stop(): void {
     if (this.#stopping) return
     this.#stopping = true
-    const open = [...this.#bindings.keys(), ...[...this.#peers.values()].flatMap((peer) => peer.sa ?? [])]
+    const open = [...this.#bindings.keys(), ...[...this.#peers].flatMap((peer) => peer.sa ?? [])]
     for (const sa of open) this.#ike.close(sa, this.#now)
     this.#timers.set(STOP, open.length === 0 ? this.#now : after(this.#now, STOP_PATIENCE))
   }
@@ -482,7 +454,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
 
   #filter(): HostOperation {
     const { exitPolicy, roles, context } = this.#options
-    const neighbours = [...this.#peers.values()].map((peer) => peer.node.address)
+    const neighbours = [...this.#peers].map((peer) => peer.node.address)
     const poolSpace = this.#consensus?.poolSpace
     return {
       kind: 'firewall.set',
@@ -502,37 +474,3 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     this.#effects.push({ kind: 'event', event })
   }
 }
-
-/** What an overlay tunnel carries for one end: its clients and itself. */
-function selectorsOf(pool: Prefix, self: Ip): TrafficSelector[] {
-  return [pool, host(self)].map((p) => {
-    const [first, last] = rangeOf(p)
-    return {
-      protocol: 0,
-      startPort: 0,
-      endPort: 65535,
-      startAddress: uint32ToIp(first),
-      endAddress: uint32ToIp(last),
-    }
-  })
-}
-
-/** Every wanted selector was proposed, to the letter. */
-function covers(proposed: readonly TrafficSelector[], wanted: readonly TrafficSelector[]): boolean {
-  return wanted.every((w) =>
-    proposed.some(
-      (p) =>
-        p.startAddress === w.startAddress &&
-        p.endAddress === w.endAddress &&
-        p.protocol === w.protocol &&
-        p.startPort === w.startPort &&
-        p.endPort === w.endPort,
-    ),
-  )
-}
-
-const sameLink = (a: ConsensusNode, b: ConsensusNode): boolean =>
-  a.address === b.address &&
-  a.port === b.port &&
-  samePrefix(a.pool, b.pool) &&
-  a.ikeKey.every((v, i) => v === b.ikeKey[i])

@@ -1,0 +1,106 @@
+/** The other nodes of the consensus as one node knows them: a tunnel each, found by identity or by pool. */
+import { equalBytes } from '#base/bytes'
+import type { IkeSaId, NodeId } from '#base/ids'
+import { contains, host, type Ip, type Prefix, rangeOf, samePrefix, uint32ToIp } from '#base/ip'
+import type { ConsensusNode } from '#directory/documents'
+import type { ChildSa, IkeId, TrafficSelector } from '#ikev2/events'
+import { nodeOfIdentity } from '#overlay/identity'
+import type { OverlayLink } from '#telescope/plan'
+
+export interface Peer {
+  readonly node: ConsensusNode
+  readonly link: OverlayLink
+  /** The IKE SA we use or negotiate. */
+  sa: IkeSaId | undefined
+  /** The overlay tunnel, while it is up. */
+  child: ChildSa | undefined
+}
+
+/** What an overlay tunnel carries, as IKE negotiates it. */
+export interface TunnelSelectors {
+  readonly local: readonly TrafficSelector[]
+  readonly remote: readonly TrafficSelector[]
+}
+
+export class Peers {
+  readonly #byNode = new Map<NodeId, Peer>()
+
+  get(nodeId: NodeId): Peer | undefined {
+    return this.#byNode.get(nodeId)
+  }
+
+  add(node: ConsensusNode, link: OverlayLink): Peer {
+    const peer: Peer = { node, link, sa: undefined, child: undefined }
+    this.#byNode.set(node.nodeId, peer)
+    return peer
+  }
+
+  delete(peer: Peer): void {
+    this.#byNode.delete(peer.node.nodeId)
+  }
+
+  [Symbol.iterator](): IterableIterator<Peer> {
+    return this.#byNode.values()
+  }
+
+  byIdentity(id: IkeId): Peer | undefined {
+    const nodeId = nodeOfIdentity(id)
+    return nodeId === undefined ? undefined : this.#byNode.get(nodeId)
+  }
+
+  /** The node that lent an address: a private address is a backward route, so its pool names the neighbour. */
+  lender(address: Ip): Peer | undefined {
+    for (const peer of this) if (contains(peer.link.peerPool, address)) return peer
+    return undefined
+  }
+
+  /** Peers these nodes no longer list as they were, and nodes that are not peers yet. */
+  compare(nodes: readonly ConsensusNode[]): { readonly stale: Peer[]; readonly fresh: ConsensusNode[] } {
+    const listed = new Map(nodes.map((node) => [node.nodeId, node]))
+    return {
+      stale: [...this].filter((peer) => {
+        const now = listed.get(peer.node.nodeId)
+        return now === undefined || !sameLink(now, peer.node)
+      }),
+      fresh: nodes.filter((node) => {
+        const peer = this.#byNode.get(node.nodeId)
+        return peer === undefined || !sameLink(node, peer.node)
+      }),
+    }
+  }
+}
+
+/** Each end's clients and the end itself. */
+export const selectorsOf = ({ self, selfPool, peer, peerPool }: OverlayLink): TunnelSelectors => ({
+  local: [selfPool, host(self)].map(toSelector),
+  remote: [peerPool, host(peer)].map(toSelector),
+})
+
+/** The selectors of a tunnel if a peer proposed all of them, to the letter. */
+export function acceptSelectors(link: OverlayLink, proposed: TunnelSelectors): TunnelSelectors | undefined {
+  const wanted = selectorsOf(link)
+  const covers = (offered: readonly TrafficSelector[], needed: readonly TrafficSelector[]): boolean =>
+    needed.every((selector) => offered.some((offer) => sameSelector(offer, selector)))
+  return covers(proposed.local, wanted.local) && covers(proposed.remote, wanted.remote) ? wanted : undefined
+}
+
+function toSelector(prefix: Prefix): TrafficSelector {
+  const [first, last] = rangeOf(prefix)
+  return {
+    protocol: 0,
+    startPort: 0,
+    endPort: 65535,
+    startAddress: uint32ToIp(first),
+    endAddress: uint32ToIp(last),
+  }
+}
+
+const sameSelector = (a: TrafficSelector, b: TrafficSelector): boolean =>
+  a.startAddress === b.startAddress &&
+  a.endAddress === b.endAddress &&
+  a.protocol === b.protocol &&
+  a.startPort === b.startPort &&
+  a.endPort === b.endPort
+
+const sameLink = (a: ConsensusNode, b: ConsensusNode): boolean =>
+  a.address === b.address && a.port === b.port && samePrefix(a.pool, b.pool) && equalBytes(a.ikeKey, b.ikeKey)
