@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import { type CircuitReport, circuitLines } from '#cli/circuits'
 import { bytesText, columns, paint, print, printJson } from '#cli/output'
 import { controlRequest } from '#linux/control'
+import { renderMetrics } from '#observe/metrics'
 
 interface SaReport {
   readonly source: string
@@ -29,9 +30,11 @@ export function registerStatus(program: Command): void {
     .description('what a running daemon is doing')
     .requiredOption('-s, --socket <path>', 'control socket of the daemon')
     .option('--json', "print the daemon's own report as JSON")
-    .action(async (options: { socket: string; json?: boolean }) => {
+    .option('--metrics', 'print its counters in the text format that Prometheus scrapes')
+    .action(async (options: { socket: string; json?: boolean; metrics?: boolean }) => {
       const report = (await controlRequest(options.socket, 'status')) as StatusReport
-      if (options.json) printJson(report)
+      if (options.metrics) process.stdout.write(renderMetrics(report))
+      else if (options.json) printJson(report)
       else print(...statusLines(report))
     })
 }

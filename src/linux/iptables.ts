@@ -6,7 +6,7 @@
  */
 import { access } from 'node:fs/promises'
 import { formatPrefix } from '#base/ip'
-import { runTool, toolSucceeds } from '#linux/tool'
+import { runTool } from '#linux/tool'
 import type { Chain, FilterContext, Match, Rule, RuleSet, Verdict } from '#nat/rules'
 
 const TABLES = ['filter', 'nat', 'mangle'] as const
@@ -38,11 +38,8 @@ export async function applyIptables(rules: RuleSet, context: FilterContext): Pro
 export async function clearIptables(owner: RuleSet['owner']): Promise<void> {
   for (const family of ['ipv4', 'ipv6'] as const) {
     if (family === 'ipv6' && !(await kernelHasIpv6())) continue
-    for (const table of TABLES) {
-      const saved = await savedTable(family, table)
-      const text = renderRemoval(owner, table, saved)
-      if (text !== undefined) await runTool(`${TOOL[family]}-restore`, ['--noflush', '-w', WAIT], text)
-    }
+    const text = renderRemoval(owner, await runTool(`${TOOL[family]}-save`, []))
+    if (text !== '') await runTool(`${TOOL[family]}-restore`, ['--noflush', '-w', WAIT], text)
   }
 }
 
@@ -56,24 +53,18 @@ export async function checkIptables(rules: RuleSet, context: FilterContext): Pro
 }
 
 async function restore(family: Family, rules: RuleSet, context: FilterContext): Promise<void> {
-  const jumping = new Set<string>()
-  for (const chain of rules.chains) {
-    const { table, builtin } = HOOKS[chain.hook]
-    const jump = ['-w', WAIT, '-t', table, '-C', builtin, '-j', chainName(rules.owner, chain.hook)]
-    if (await toolSucceeds(TOOL[family], jump)) jumping.add(chain.hook)
-  }
+  const jumping = jumpsOf(rules, await runTool(`${TOOL[family]}-save`, []))
   const text = renderIptables(rules, context, family, jumping)
   await runTool(`${TOOL[family]}-restore`, ['--noflush', '-w', WAIT], text)
 }
 
-async function savedTable(family: Family, table: Table): Promise<string> {
-  try {
-    return await runTool(`${TOOL[family]}-save`, ['-t', table])
-  } catch (error) {
-    // The kernel has no such table (IPv6 without NAT): then nothing of ours is in it. The filter table is a must.
-    if (table === 'filter' && family === 'ipv4') throw error
-    return ''
-  }
+/** The hooks whose built-in chain jumps to ours already, from what `iptables-save` printed. */
+function jumpsOf(rules: RuleSet, saved: string): ReadonlySet<string> {
+  const lines = new Set(saved.split('\n'))
+  const hooks = rules.chains.map((chain) => chain.hook)
+  return new Set(
+    hooks.filter((hook) => lines.has(`-A ${HOOKS[hook].builtin} -j ${chainName(rules.owner, hook)}`)),
+  )
 }
 
 /**
@@ -109,23 +100,27 @@ export function renderIptables(
   return `${sections.join('\n')}\n`
 }
 
-/** What removes an owner's chains from a table as `iptables-save` printed it; undefined when none is there. */
-export function renderRemoval(owner: RuleSet['owner'], table: Table, saved: string): string | undefined {
+/** What removes an owner's chains from the tables that `iptables-save` printed; empty when none is there. */
+export function renderRemoval(owner: RuleSet['owner'], saved: string): string {
   const prefix = chainPrefix(owner)
-  const lines = saved.split('\n')
-  const chains = lines.flatMap((line) => {
-    const name = /^:(\S+) /.exec(line)?.[1]
-    return name?.startsWith(prefix) ? [name] : []
+  const sections = saved.split(/^COMMIT$/m).map((section) => {
+    const lines = section.split('\n')
+    const table = lines.find((line) => line.startsWith('*'))
+    const chains = lines.flatMap((line) => {
+      const name = /^:(\S+) /.exec(line)?.[1]
+      return name?.startsWith(prefix) ? [name] : []
+    })
+    if (table === undefined || chains.length === 0) return ''
+    const jumps = lines.filter((line) => / -j (\S+)$/.exec(line)?.[1]?.startsWith(prefix))
+    return `${[
+      table,
+      ...jumps.map((line) => line.replace(/^-A/, '-D')),
+      ...chains.map((name) => `-F ${name}`),
+      ...chains.map((name) => `-X ${name}`),
+      'COMMIT',
+    ].join('\n')}\n`
   })
-  if (chains.length === 0) return undefined
-  const jumps = lines.filter((line) => /^-A /.test(line) && / -j (\S+)$/.exec(line)?.[1]?.startsWith(prefix))
-  return `${[
-    `*${table}`,
-    ...jumps.map((line) => line.replace(/^-A/, '-D')),
-    ...chains.map((name) => `-F ${name}`),
-    ...chains.map((name) => `-X ${name}`),
-    'COMMIT',
-  ].join('\n')}\n`
+  return sections.join('')
 }
 
 const chainPrefix = (owner: RuleSet['owner']): string =>

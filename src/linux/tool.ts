@@ -20,11 +20,6 @@ export async function runTool(program: string, args: readonly string[], input = 
   throw new IpprivError('IPP_HOST_TOOL', `${program} ${args.join(' ')}: ${said || end}`)
 }
 
-/** As `runTool`, but answers whether the program succeeded. @throws IpprivError when it cannot be started. */
-export async function toolSucceeds(program: string, args: readonly string[]): Promise<boolean> {
-  return (await collect(program, args, '')).code === 0
-}
-
 interface Result {
   readonly code: number | null
   readonly signal: NodeJS.Signals | null

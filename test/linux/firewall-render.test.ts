@@ -107,10 +107,11 @@ test('iptables: removal takes the jumps and the chains, and leaves strangers alo
 COMMIT
 `
   assert.equal(
-    renderRemoval('ippriv_client', 'filter', saved),
+    renderRemoval('ippriv_client', saved),
     '*filter\n-D OUTPUT -j IPPRIV-C-OUT\n-F IPPRIV-C-OUT\n-X IPPRIV-C-OUT\nCOMMIT\n',
   )
-  assert.equal(renderRemoval('ippriv_client', 'nat', '*nat\nCOMMIT\n'), undefined)
+  assert.equal(renderRemoval('ippriv_client', '# comment\n*nat\nCOMMIT\n'), '')
+  assert.equal(renderRemoval('ippriv_client', ''), '')
 })
 
 test('nft: one transaction that removes the old table and adds the new one', () => {

@@ -9,6 +9,7 @@
  */
 import assert from 'node:assert/strict'
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { after, describe, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -29,6 +30,7 @@ for (const backend of ['nft', 'iptables-legacy'] as const) {
   describe(`${backend}`, { skip: missing ?? false }, () => {
     test('guard: nothing leaves in clear, the entry and the directory can be reached', (t) =>
       guard(t.name, backend))
+    test('the rules for XFRM are taken and closed as well', () => closedWithXfrm(backend))
     test('exit: policy, masquerade, replies only', (t) => exit(t.name, backend))
   })
 }
@@ -50,7 +52,7 @@ async function guard(_name: string, backend: 'nft' | 'iptables-legacy'): Promise
   run(client, 'ip link set tel0 arp off up')
   run(client, 'ip addr add 10.64.0.5/32 dev tel0')
   run(client, 'ip route add 203.0.113.0/24 dev tel0 src 10.64.0.5')
-  tcpServer(world, 9030)
+  await tcpServer(world, 9030)
   const context: FilterContext = { plane: 'userspace', device: 'tel0', address: ip('198.18.1.1') }
   const rules = clientRules({
     entries: [ip('198.18.10.1')],
@@ -111,6 +113,16 @@ async function guard(_name: string, backend: 'nft' | 'iptables-legacy'): Promise
   assert.doesNotMatch(`${run(client, 'nft list ruleset')}${run(client, 'iptables-legacy-save')}`, /ippriv/i)
 }
 
+function closedWithXfrm(backend: 'nft' | 'iptables-legacy'): void {
+  const client = namespace('s')
+  const world = namespace('r')
+  link(client, '198.18.1.1/24', world, '198.18.1.254/24')
+  const context: FilterContext = { plane: 'xfrm', device: 'tel0', address: ip('198.18.1.1') }
+  assert.ok(ping(client, '198.18.1.254'))
+  apply(client, { backend, context, apply: clientRules({ entries: [], directory: undefined, context }) })
+  assert.ok(!ping(client, '198.18.1.254'), 'no IPsec policy: not into the telescope')
+}
+
 async function exit(_name: string, backend: 'nft' | 'iptables-legacy'): Promise<void> {
   const inside = namespace('i')
   const node = namespace('x')
@@ -128,9 +140,9 @@ async function exit(_name: string, backend: 'nft' | 'iptables-legacy'): Promise<
   for (const address of ['198.18.40.1', '198.18.40.2', '192.168.9.9'])
     run(world, `ip addr add ${address}/32 dev lo`)
   run(world, 'ip route add 10.64.16.0/20 via 198.18.30.1')
-  for (const port of [80, 22]) tcpServer(world, port)
-  tcpServer(node, 8080)
-  tcpServer(inside, 5000)
+  for (const port of [80, 22]) await tcpServer(world, port)
+  await tcpServer(node, 8080)
+  await tcpServer(inside, 5000)
 
   const policy = parseExitPolicy([
     'reject 198.18.40.2',
@@ -279,11 +291,11 @@ const tcp = (name: string, address: string, port: number, mark = 0, sourcePort =
 }
 
 /** Tells every client its address and port as seen here. */
-function tcpServer(name: string, port: number): void {
+async function tcpServer(name: string, port: number): Promise<void> {
   const script = `socket(S,AF_INET,SOCK_STREAM,6);setsockopt(S,SOL_SOCKET,SO_REUSEADDR,pack("i",1));
-    bind(S,sockaddr_in($ARGV[0],INADDR_ANY));listen(S,8);alarm 120;
+    bind(S,sockaddr_in($ARGV[0],INADDR_ANY));listen(S,8);alarm 120;$|=1;print "up\n";
     while(my $p=accept(C,S)){my($n,$a)=sockaddr_in($p);syswrite(C,inet_ntoa($a)." $n\\n");close C}`
-  start(name, ['perl', '-MSocket', '-e', script, String(port)])
+  await once(start(name, ['perl', '-MSocket', '-e', script, String(port)]).stdout!, 'data')
 }
 
 function start(name: string, command: readonly string[]): ChildProcess {
