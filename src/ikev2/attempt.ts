@@ -1,24 +1,22 @@
 /**
- * What an initiator holds until it is authenticated: what it asked for, and the IKE_SA_INIT it sent last.
+ * What an initiator holds until it is authenticated: what it asked for, the IKE_SA_INIT it sent last, and what
+ * the AUTH payloads are made of.
  */
 import { equalBytes, wipe } from '#base/bytes'
 import type { Spi } from '#base/ids'
-import type { CryptoProvider } from '#crypto/provider'
+import type { Association } from '#ikev2/association'
+import { type Channel, openChannel } from '#ikev2/channel'
+import type { IkeContext } from '#ikev2/context'
 import type { InitiateRequest, PeerIdentity } from '#ikev2/events'
 import { authRequest, readAuthAnswer } from '#ikev2/exchange/auth'
 import type { ChildOffer, ChildTerms } from '#ikev2/exchange/child'
-import {
-  type InitAnswer,
-  type InitOffer,
-  type InitResult,
-  initOffer,
-  initRequest,
-  readInitAnswer,
-} from '#ikev2/exchange/init'
+import { type InitAnswer, type InitOffer, initOffer, initRequest, readInitAnswer } from '#ikev2/exchange/init'
 import { protocolFault } from '#ikev2/fault'
+import { wipeSecrets } from '#ikev2/keys'
 import { encodeClear } from '#ikev2/message/encrypted'
-import type { Header } from '#ikev2/message/header'
-import type { Payload } from '#ikev2/message/payload'
+import { HEADER_LENGTH, type Header, isZeroSpi, type ReceivedHeader } from '#ikev2/message/header'
+import { decodePayloads, type Payload } from '#ikev2/message/payload'
+import { checkContents } from '#ikev2/message/registry'
 import type { AuthContext } from '#ikev2/proof'
 
 /** How often an initiator begins again with a cookie or another group. */
@@ -26,74 +24,86 @@ const MAX_RESTARTS = 4
 
 export class Attempt {
   readonly inboundSpi: Spi
-  readonly #crypto: CryptoProvider
+  readonly #context: IkeContext
   readonly #request: InitiateRequest
   readonly #child: ChildOffer
   #offer: InitOffer
   #datagram: Uint8Array = new Uint8Array(0)
   #restarts = 0
+  #auth: AuthContext | undefined
 
-  constructor(crypto: CryptoProvider, request: InitiateRequest, inboundSpi: Spi) {
+  constructor(context: IkeContext, request: InitiateRequest) {
     const { requestAddress, localSelectors, remoteSelectors, espCiphers: ciphers } = request
-    this.inboundSpi = inboundSpi
-    this.#crypto = crypto
+    this.inboundSpi = context.allocateSpi()
+    this.#context = context
     this.#request = request
-    this.#child = { inboundSpi, ciphers, requestAddress, localSelectors, remoteSelectors }
-    this.#offer = initOffer(crypto)
+    this.#child = { inboundSpi: this.inboundSpi, ciphers, requestAddress, localSelectors, remoteSelectors }
+    this.#offer = initOffer(context.crypto)
   }
 
-  /** The IKE_SA_INIT request that AUTH covers: the last one (RFC 7296 section 2.6). */
-  get datagram(): Uint8Array {
-    return this.#datagram
+  /** The nonces of both sides, once IKE_SA_INIT is answered. */
+  get nonces(): { readonly ni: Uint8Array; readonly nr: Uint8Array } {
+    return this.#auth!
   }
 
+  /** IKE_SA_INIT, to be sent now: AUTH covers the last one (RFC 7296 section 2.6). */
   encodeInit(header: Header): Uint8Array {
     this.#datagram = encodeClear(header, initRequest(this.#offer))
     return this.#datagram
   }
 
   /**
-   * What the answer amounts to: the exchange is done, or must begin again with what it asks for (`again`), or is
-   * one we have already followed (`stale`). @throws PeerFault when it is no use.
+   * What an answer to IKE_SA_INIT amounts to: keys; or it asks to begin anew (`again`); or it asks what we have
+   * already done (`stale`). @throws PeerFault, DecodeError when it is no use: then nothing has changed.
    */
-  readInit(payloads: readonly Payload[]): InitResult | 'again' | 'stale' {
-    const answer = readInitAnswer(this.#crypto, this.#offer, payloads)
-    if (answer.kind === 'accepted') return answer.result
-    const { cookie } = this.#offer
-    if (answer.kind === 'cookie' && cookie !== undefined && equalBytes(answer.cookie, cookie)) return 'stale'
-    if (this.#restarts === MAX_RESTARTS)
-      throw protocolFault('init-loop', 'the peer asks to begin anew for ever')
-    this.#restarts++
-    this.#follow(answer)
-    return 'again'
+  receiveInit(
+    association: Association,
+    header: ReceivedHeader,
+    datagram: Uint8Array,
+  ): Channel | 'again' | 'stale' {
+    const payloads = decodePayloads(header.firstPayload, datagram.subarray(HEADER_LENGTH), 'IKE_SA_INIT')
+    checkContents(header.exchange, true, payloads)
+    const answer = readInitAnswer(this.#context.crypto, this.#offer, payloads)
+    if (answer.kind !== 'accepted') return this.#follow(answer)
+    if (isZeroSpi(header.spiResponder)) throw protocolFault('zero-spi', 'the responder has no SPI')
+    association.learnResponder(header.spiResponder)
+    const { channel, auth } = openChannel(this.#context, association, this.#datagram, datagram, answer.result)
+    this.#auth = auth
+    wipe(this.#offer.keyPair.privateKey)
+    return channel
   }
 
   /** @throws PeerFault when the responder could not verify our credential. */
-  authRequest(auth: AuthContext): Payload[] {
+  authRequest(): Payload[] {
     const { credential, peer } = this.#request
-    return authRequest(this.#crypto, auth, credential, peer, this.#child)
+    return authRequest(this.#context.crypto, this.#auth!, credential, peer, this.#child)
   }
 
   /** @throws PeerFault */
-  readAuth(
-    auth: AuthContext,
-    payloads: readonly Payload[],
-  ): { readonly peer: PeerIdentity; readonly terms: ChildTerms } {
-    return readAuthAnswer(this.#crypto, auth, this.#request.peer, this.#child, payloads)
+  readAuth(payloads: readonly Payload[]): { readonly peer: PeerIdentity; readonly terms: ChildTerms } {
+    return readAuthAnswer(this.#context.crypto, this.#auth!, this.#request.peer, this.#child, payloads)
   }
 
+  /** Forgets every secret. The SPI is the Child SA's now, or the caller's to release. */
   wipe(): void {
     wipe(this.#offer.keyPair.privateKey)
+    if (this.#auth !== undefined) wipeSecrets(this.#auth.secrets)
   }
 
   /** RFC 7296 section 2.6.1: the nonce stays, and another group keeps the cookie. */
-  #follow(answer: Exclude<InitAnswer, { kind: 'accepted' }>): void {
-    if (answer.kind === 'cookie') {
-      this.#offer = { ...this.#offer, cookie: answer.cookie }
-      return
+  #follow(answer: Exclude<InitAnswer, { kind: 'accepted' }>): 'again' | 'stale' {
+    const offer = this.#offer
+    if (answer.kind === 'cookie' && offer.cookie !== undefined && equalBytes(answer.cookie, offer.cookie))
+      return 'stale'
+    if (this.#restarts === MAX_RESTARTS)
+      throw protocolFault('init-loop', 'the peer asks to begin anew for ever')
+    this.#restarts++
+    if (answer.kind === 'cookie') this.#offer = { ...offer, cookie: answer.cookie }
+    else {
+      wipe(offer.keyPair.privateKey)
+      const { group, keyPair } = initOffer(this.#context.crypto, answer.group)
+      this.#offer = { ...offer, group, keyPair }
     }
-    this.wipe()
-    const { group, keyPair } = initOffer(this.#crypto, answer.group)
-    this.#offer = { ...this.#offer, group, keyPair }
+    return 'again'
   }
 }

@@ -6,6 +6,8 @@ import { wipe } from '#base/bytes'
 import type { Spi } from '#base/ids'
 import type { CryptoProvider } from '#crypto/provider'
 import { keyingLength } from '#crypto/suites'
+import type { Association } from '#ikev2/association'
+import type { IkeContext } from '#ikev2/context'
 import type { ChildSa, IkeRole } from '#ikev2/events'
 import type { ChildTerms } from '#ikev2/exchange/child'
 import type { InitResult } from '#ikev2/exchange/init'
@@ -84,29 +86,36 @@ export class Channel {
   }
 }
 
-/** The two datagrams of IKE_SA_INIT, as they travelled last, and the SPIs they agreed on. */
-export interface InitMessages {
-  readonly initRequest: Uint8Array
-  readonly initResponse: Uint8Array
-  readonly spiInitiator: Uint8Array
-  readonly spiResponder: Uint8Array
-}
-
-/** All keys of a new IKE SA, and what its AUTH payloads are made of. Wipes the shared secret. */
+/**
+ * All keys of a new IKE SA, and what its AUTH payloads are made of. `initRequest` and `initResponse` are the two
+ * datagrams as they travelled last. Wipes the shared secret, and SK_e once the channel has it.
+ */
 export function openChannel(
-  crypto: CryptoProvider,
-  role: IkeRole,
-  messages: InitMessages,
+  { crypto, logKeys }: Pick<IkeContext, 'crypto' | 'logKeys'>,
+  association: Association,
+  initRequest: Uint8Array,
+  initResponse: Uint8Array,
   result: InitResult,
 ): { readonly channel: Channel; readonly auth: AuthContext } {
   const { suite, ni, nr, sharedSecret, peerTakesEd25519 } = result
-  const { initRequest, initResponse, spiInitiator, spiResponder } = messages
+  const { id: sa, role, path, spiInitiator, spiResponder } = association
   const prf = prfOf(crypto, suite.prf)
   const seed = skeyseed(prf, sharedSecret, ni, nr)
   const lengths = { prf: suite.prfLength, encryption: keyingLength(suite.cipher) }
   const secrets = ikeSecrets(prf, seed, { ni, nr, spiInitiator, spiResponder }, lengths)
   wipe(seed, sharedSecret)
   const channel = new Channel(crypto, suite, role, secrets)
+  const { skEi, skEr } = secrets
+  logKeys?.({
+    sa,
+    path,
+    spiInitiator,
+    spiResponder,
+    skEi: skEi.slice(),
+    skEr: skEr.slice(),
+    cipher: suite.cipher,
+  })
+  wipe(skEi, skEr)
   return {
     channel,
     auth: {

@@ -16,6 +16,8 @@ import type { Machine } from '#base/machine'
 import { type Rng, uniform } from '#base/rng'
 import { type Instant, TimerTable } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
+import { Association } from '#ikev2/association'
+import type { IkeContext } from '#ikev2/context'
 import { CookieJar } from '#ikev2/cookies'
 import type { IkeInput, IkeOutput, InitiateRequest, ResponderPolicy } from '#ikev2/events'
 import { answerInit, readInitRequest } from '#ikev2/exchange/init'
@@ -31,7 +33,7 @@ import {
 import { decodePayloads, type NotifyPayload, notify, type Payload } from '#ikev2/message/payload'
 import { checkContents } from '#ikev2/message/registry'
 import { EXCHANGE, NOTIFY } from '#ikev2/numbers'
-import { IkeSa, type SaContext } from '#ikev2/sa'
+import { IkeSa } from '#ikev2/sa'
 
 export interface IkeEngineOptions {
   readonly crypto: CryptoProvider
@@ -60,7 +62,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   readonly #rng: Rng
   readonly #responder: ResponderPolicy | undefined
   readonly #limits: IkeLimits
-  readonly #context: SaContext
+  readonly #context: IkeContext
   readonly #cookies: CookieJar
   /** By our own SPI, as hex. */
   readonly #bySpi = new Map<string, Entry>()
@@ -87,7 +89,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     this.#context = {
       crypto,
       rng: this.#rng,
-      keyLog: options.keyLog ?? false,
+      logKeys: options.keyLog ? (keys) => this.#emit({ kind: 'keys', ...keys }) : undefined,
       emit: (output) => this.#emit(output),
       refuse: (counter, detail) => this.#refuse(counter, detail),
       allocateSpi: () => this.#allocateSpi(),
@@ -98,9 +100,9 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   /** Begins an IKE SA with its first Child SA. It ends in exactly one `ike.closed`. */
   initiate(request: InitiateRequest, now: Instant): IkeSaId {
     const spi = this.#freshIkeSpi()
-    const sa = IkeSa.initiate(this.#context, this.#nextId(), spi, request, now)
-    this.#add({ sa, spi: toHex(spi) })
-    return sa.id
+    const association = new Association(this.#nextId(), request.path, spi)
+    this.#add({ sa: IkeSa.initiate(this.#context, association, request, now), spi: toHex(spi) })
+    return association.id
   }
 
   /** Sends DELETE; `ike.closed` follows when it is answered, or without an answer a little later. Idempotent. */
@@ -175,9 +177,12 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     const own = header.fromInitiator ? header.spiResponder : header.spiInitiator
     const entry = this.#bySpi.get(toHex(own))
     // A message of ours that comes back says it is from our role: no SA of ours is its receiver.
-    if (entry === undefined || entry.sa.role !== (header.fromInitiator ? 'responder' : 'initiator'))
+    if (
+      entry === undefined ||
+      entry.sa.association.role !== (header.fromInitiator ? 'responder' : 'initiator')
+    )
       return this.#refuse('unknown-spi', `${EXCHANGE.nameOf(header.exchange)} for no IKE SA of ours`)
-    const mismatch = entry.sa.mismatch(header, path)
+    const mismatch = entry.sa.association.mismatch(header, path)
     if (mismatch !== undefined)
       return this.#refuse(mismatch, `${EXCHANGE.nameOf(header.exchange)} that is not from the peer`)
     entry.sa.receive(header, datagram, now)
@@ -196,11 +201,10 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     try {
       checkContents(header.exchange, false, payloads)
       if (!this.#admit(header, path, payloads, now)) return
-      const spi = this.#freshIkeSpi()
-      const { spiInitiator } = header
-      const request = { path, spiInitiator: spiInitiator.slice(), spiResponder: spi, datagram }
       const answer = answerInit(this.#crypto, payloads)
-      const sa = IkeSa.respond(this.#context, this.#nextId(), this.#responder, request, answer, now)
+      const spi = this.#freshIkeSpi()
+      const association = new Association(this.#nextId(), path, header.spiInitiator.slice(), spi)
+      const sa = IkeSa.respond(this.#context, association, this.#responder, datagram, answer, now)
       this.#add({ sa, spi: toHex(spi), initKey })
     } catch (error) {
       const fault = asFault(error)
@@ -244,7 +248,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
 
   #add(entry: Entry): void {
     this.#bySpi.set(entry.spi, entry)
-    this.#byId.set(entry.sa.id, entry)
+    this.#byId.set(entry.sa.association.id, entry)
     if (entry.initKey !== undefined) this.#byInit.set(entry.initKey, entry)
     this.#settle(entry)
   }
@@ -262,7 +266,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   }
 
   #linger(entry: Entry): void {
-    this.#byId.delete(entry.sa.id)
+    this.#byId.delete(entry.sa.association.id)
     this.#lingering.add(entry)
     if (this.#lingering.size <= this.#limits.lingering) return
     const [oldest] = this.#lingering
@@ -272,7 +276,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
 
   #remove(entry: Entry): void {
     this.#bySpi.delete(entry.spi)
-    this.#byId.delete(entry.sa.id)
+    this.#byId.delete(entry.sa.association.id)
     if (entry.initKey !== undefined) this.#byInit.delete(entry.initKey)
     this.#halfOpen.delete(entry)
     this.#lingering.delete(entry)

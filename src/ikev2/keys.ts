@@ -90,8 +90,9 @@ export function ikeSecrets(
   return { skD: skD!, skEi: skEi!, skEr: skEr!, skPi: skPi!, skPr: skPr! }
 }
 
+/** Forgets what only establishing needs; SK_d lives on in the channel. */
 export function wipeSecrets(secrets: IkeSecrets): void {
-  wipe(secrets.skD, secrets.skEi, secrets.skEr, secrets.skPi, secrets.skPr)
+  wipe(secrets.skEi, secrets.skEr, secrets.skPi, secrets.skPr)
 }
 
 export interface ChildKeys {

@@ -31,19 +31,17 @@ export class RequestWindow<Answer> {
   readonly #roundTrip: RoundTrip
   readonly #queue: Request<Answer>[] = []
   #patience: Duration
-  #nextId: number
+  #nextId = 0
   #current: Outstanding<Answer> | undefined
 
   constructor(options: {
     readonly rng: Rng
     readonly roundTrip: RoundTrip
     readonly patience: Duration
-    readonly firstId: number
   }) {
     this.#rng = options.rng
     this.#roundTrip = options.roundTrip
     this.#patience = options.patience
-    this.#nextId = options.firstId
   }
 
   get current(): Outstanding<Answer> | undefined {

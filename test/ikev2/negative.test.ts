@@ -289,6 +289,18 @@ for (const [name, payloads] of [
   })
 }
 
+test('an answer with a zero responder SPI is not taken, and a better one still counts', () => {
+  const node = new RogueNode()
+  const spi = node.spiResponder.slice()
+  node.spiResponder.fill(0)
+  assert.deepEqual(node.init(), [])
+  assert.equal(node.subject.count('zero-spi'), 1)
+  node.spiResponder.set(spi)
+  node.init()
+  node.authenticate()
+  assert.ok(node.subject.last('child.established'))
+})
+
 /** An answer to IKE_SA_INIT that must not be taken. */
 function ignoresInitAnswer(title: string, alter: Alter, counter: string): void {
   test(`${title}: not taken`, () => {

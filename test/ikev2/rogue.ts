@@ -5,6 +5,7 @@
 import type { IkeSaId } from '#base/ids'
 import { type Instant, instant } from '#base/time'
 import { nodeCrypto } from '#crypto/node'
+import { Association } from '#ikev2/association'
 import { type Channel, openChannel } from '#ikev2/channel'
 import { IkeEngine, type IkeEngineOptions } from '#ikev2/engine'
 import type { IkeOutput, InitiateRequest, LocalCredential } from '#ikev2/events'
@@ -22,6 +23,7 @@ export const asIs: Alter = (payloads) => payloads
 
 export const KEY: NodeKey = nodeKey(nodeCrypto)
 const { number: X } = EXCHANGE
+const QUIET = { crypto: nodeCrypto, logKeys: undefined }
 
 /** An engine under test, fed by hand. */
 export class Subject {
@@ -115,9 +117,9 @@ export class RogueClient {
       this.spiResponder = header.spiResponder
       const answer = readInitAnswer(nodeCrypto, this.offer, payloads)
       if (answer.kind !== 'accepted') throw new Error(answer.kind)
-      const { spiInitiator, spiResponder } = this
-      const messages = { initRequest: initMessage, initResponse: response, spiInitiator, spiResponder }
-      const opened = openChannel(nodeCrypto, 'initiator', messages, answer.result)
+      const association = new Association(1 as IkeSaId, pathBetween(CLIENT, NODE), this.spiInitiator)
+      association.learnResponder(this.spiResponder)
+      const opened = openChannel(QUIET, association, initMessage, response, answer.result)
       this.channel = opened.channel
       this.auth = opened.auth
     }
@@ -199,8 +201,8 @@ export class RogueNode {
     const answer = answerInit(nodeCrypto, decodePayloads(firstPayload, to.subarray(HEADER_LENGTH), 'request'))
     const header = { spiInitiator, spiResponder, exchange: X.IKE_SA_INIT, messageId: 0, response: true }
     const response = encodeClear({ ...header, fromInitiator: false }, alter(answer.payloads))
-    const messages = { initRequest: to, initResponse: response, spiInitiator, spiResponder }
-    const opened = openChannel(nodeCrypto, 'responder', messages, answer.result)
+    const association = new Association(1 as IkeSaId, pathBetween(NODE, CLIENT), spiInitiator, spiResponder)
+    const opened = openChannel(QUIET, association, to, response, answer.result)
     this.channel = opened.channel
     this.auth = opened.auth
     const sent = this.hear(response)

@@ -117,6 +117,7 @@ export function answerInit(
   const ni = checkNonce(need(payloads, 'Nonce').data).slice()
   const keyPair = crypto.x25519Generate()
   const sharedSecret = agree(crypto, keyPair, ke.data)
+  wipe(keyPair.privateKey)
   const nr = crypto.random(NONCE_LENGTH)
   return {
     result: { suite, ni, nr, sharedSecret, peerTakesEd25519: announcesIdentity(payloads) },
@@ -157,12 +158,10 @@ function checkGroup(offer: InitOffer, data: Uint8Array): number {
   return group
 }
 
-/** Runs the key exchange and forgets the private key. */
 function agree(crypto: CryptoProvider, keyPair: KeyPair, peer: Uint8Array): Uint8Array {
   const secret = crypto.x25519Agree(keyPair.privateKey, peer)
   // RFC 7748 section 6.1: wrong length, or a point of small order.
   if (secret === undefined) throw protocolFault('bad-ke', 'the key exchange value is not acceptable')
-  wipe(keyPair.privateKey)
   return secret
 }
 
