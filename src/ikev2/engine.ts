@@ -21,7 +21,7 @@ import type { IkeContext } from '#ikev2/context'
 import { CookieJar } from '#ikev2/cookies'
 import type { IkeInput, IkeOutput, InitiateRequest, ResponderPolicy } from '#ikev2/events'
 import { answerInit, readInitRequest } from '#ikev2/exchange/init'
-import { asFault, protocolFault } from '#ikev2/fault'
+import { asFault, PeerFault, protocolFault } from '#ikev2/fault'
 import { encodeClear } from '#ikev2/message/encrypted'
 import {
   decodeHeader,
@@ -216,7 +216,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     }
   }
 
-  /** May this peer cost us state? If a cookie is missing, it is asked for. */
+  /** May this peer cost us state? If a cookie is missing, it is asked for. @throws PeerFault at the limit */
   #admit(header: ReceivedHeader, path: UdpPath, payloads: readonly Payload[], now: Instant): boolean {
     const { nonce, cookie } = readInitRequest(payloads)
     const { halfOpen, cookieAt, sas } = this.#limits
@@ -230,10 +230,8 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
         return false
       }
     }
-    if (this.#halfOpen.size >= halfOpen || this.#bySpi.size >= sas) {
-      this.#refuse('limit', 'IKE_SA_INIT while the limit of IKE SAs is reached')
-      return false
-    }
+    if (this.#halfOpen.size >= halfOpen || this.#bySpi.size >= sas)
+      throw new PeerFault('IPP_IKE_LIMIT', 'limit', 'IKE_SA_INIT while the limit of IKE SAs is reached')
     return true
   }
 
