@@ -47,7 +47,9 @@ export class Scene {
   pings: Pings = { sent: 0, received: 0, rttMs: null }
   download: Download | undefined
   direct: Download | undefined
-  handmade: Download | undefined
+  /** For the comparison of the two, in Mbit/s: through the daemons' telescope, and through one made by hand. */
+  samples: readonly number[] = []
+  handmade: readonly number[] = []
   sas: Report['sas'] = {}
 
   constructor(commands: Commands, topology: Topology, options: StoryOptions) {

@@ -128,7 +128,20 @@ export async function largeDownload(scene: Scene): Promise<void> {
     )
     return `${octets} octets at ${done.mbps.toFixed(1)} Mbit/s, SHA-256 ${done.sha256}`
   })
+  if (scene.options.plane === 'xfrm') scene.samples = await sampleGoodput(scene)
   scene.sas = await scene.saCounters()
+}
+
+/**
+ * Goodput of a few small downloads, in Mbit/s. Whatever else this machine does meanwhile can only slow them
+ * down, so the best of them is compared.
+ */
+export async function sampleGoodput(scene: Scene, from?: string): Promise<readonly number[]> {
+  const client = hostOf(scene.topology, 'client')
+  const octets = Math.min(8, scene.options.mebibytes) * MEBIBYTE
+  const samples: number[] = []
+  for (let i = 0; i < 3; i++) samples.push((await scene.traffic.download(client, octets, from)).mbps)
+  return samples
 }
 
 /** SIGKILL in the middle of a download; programs keep sending; the next start takes over. */
