@@ -60,7 +60,7 @@ async function guard(_name: string, backend: 'nft' | 'iptables-legacy'): Promise
     context,
   })
 
-  assert.ok(ping(client, '198.18.60.1'), 'the plain path works before the guard')
+  assert.ok(ping(client, '198.18.60.1', PATIENCE), 'the plain path works before the guard')
   const empty = clientRules({ entries: [], directory: undefined, context })
   apply(client, { backend, context, apply: empty })
   assert.ok(!ping(client, '198.18.10.1'), 'closed first')
@@ -81,9 +81,9 @@ async function guard(_name: string, backend: 'nft' | 'iptables-legacy'): Promise
   esp(client, '198.18.60.1')
   esp(client, '198.18.10.1')
   assert.equal(tcp(client, '198.18.50.1', 9030), undefined, 'only the daemon reaches the directory')
-  assert.match(tcp(client, '198.18.50.1', 9030, DAEMON_MARK) ?? '', /^198\.18\.1\.1 /)
+  assert.match(reach(client, '198.18.50.1', 9030, DAEMON_MARK) ?? '', /^198\.18\.1\.1 /)
   udp(client, '203.0.113.7', 53)
-  assert.ok(ping(client, '127.0.0.1'), 'loopback works')
+  assert.ok(ping(client, '127.0.0.1', PATIENCE), 'loopback works')
   assert.ok(!ping(world, '198.18.1.1'), 'nobody reaches the client')
   udp(world, '198.18.1.1', 53)
 
@@ -109,7 +109,7 @@ async function guard(_name: string, backend: 'nft' | 'iptables-legacy'): Promise
 
   apply(client, { backend, context, clear: 'ippriv_client' })
   apply(client, { backend, context, clear: 'ippriv_client' })
-  assert.ok(ping(client, '198.18.60.1'), 'cleared')
+  assert.ok(ping(client, '198.18.60.1', PATIENCE), 'cleared')
   assert.doesNotMatch(`${run(client, 'nft list ruleset')}${run(client, 'iptables-legacy-save')}`, /ippriv/i)
 }
 
@@ -118,7 +118,7 @@ function closedWithXfrm(backend: 'nft' | 'iptables-legacy'): void {
   const world = namespace('r')
   link(client, '198.18.1.1/24', world, '198.18.1.254/24')
   const context: FilterContext = { plane: 'xfrm', device: 'tel0', address: ip('198.18.1.1') }
-  assert.ok(ping(client, '198.18.1.254'))
+  assert.ok(ping(client, '198.18.1.254', PATIENCE))
   apply(client, { backend, context, apply: clientRules({ entries: [], directory: undefined, context }) })
   assert.ok(!ping(client, '198.18.1.254'), 'no IPsec policy: not into the telescope')
 }
@@ -136,7 +136,10 @@ async function exit(_name: string, backend: 'nft' | 'iptables-legacy'): Promise<
   run(node, 'ip route add 10.64.16.0/20 dev tel0')
   run(node, 'ip route add default via 198.18.30.254')
   // veth does ARP, a TUN does not.
-  run(node, 'sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.tel0.proxy_arp=1 net.ipv4.conf.all.rp_filter=0')
+  run(
+    node,
+    'sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.tel0.proxy_arp=1 net.ipv4.neigh.tel0.proxy_delay=0 net.ipv4.conf.all.rp_filter=0',
+  )
   for (const address of ['198.18.40.1', '198.18.40.2', '192.168.9.9'])
     run(world, `ip addr add ${address}/32 dev lo`)
   run(world, 'ip route add 10.64.16.0/20 via 198.18.30.1')
@@ -162,8 +165,8 @@ async function exit(_name: string, backend: 'nft' | 'iptables-legacy'): Promise<
   apply(node, { backend, context, apply: rules })
 
   const wire = await capture(world, 'eth0')
-  assert.match(tcp(inside, '198.18.40.1', 80) ?? '', /^198\.18\.30\.1 /, 'behind the address of the exit')
-  assert.ok(ping(inside, '198.18.40.1'))
+  assert.match(reach(inside, '198.18.40.1', 80) ?? '', /^198\.18\.30\.1 /, 'behind the address of the exit')
+  assert.ok(ping(inside, '198.18.40.1', PATIENCE))
   assert.equal(tcp(inside, '198.18.40.1', 22), undefined, 'a port the policy does not name')
   assert.equal(tcp(inside, '198.18.40.2', 80), undefined, 'a destination the policy refuses')
   assert.equal(tcp(inside, '192.168.9.9', 80), undefined, 'a protected destination')
@@ -172,12 +175,12 @@ async function exit(_name: string, backend: 'nft' | 'iptables-legacy'): Promise<
   assert.equal(tcp(world, '10.64.16.5', 5000), undefined, 'nobody opens a connection to a client')
   assert.ok(!ping(world, '10.64.16.5'))
   assert.match(
-    tcp(world, '198.18.30.1', 8080) ?? '',
+    reach(world, '198.18.30.1', 8080) ?? '',
     /^198\.18\.30\.254 /,
     "the node's own services still work",
   )
   assert.match(
-    tcp(node, '198.18.40.1', 22, 0, 45_678) ?? '',
+    reach(node, '198.18.40.1', 22, 0, 45_678) ?? '',
     /^198\.18\.30\.1 45678$/,
     'its own traffic is not touched',
   )
@@ -250,8 +253,12 @@ const apply = (name: string, order: Order): void => {
   })
 }
 
-const ping = (name: string, address: string): boolean =>
-  spawnSync('ip', ['netns', 'exec', name, 'ping', '-c1', '-W0.4', '-q', address]).status === 0
+/** Seconds: what must work may be slow on a busy machine; what must not work is not waited for that long. */
+const PATIENCE = 5
+const BRIEF = 0.5
+
+const ping = (name: string, address: string, seconds = BRIEF): boolean =>
+  spawnSync('ip', ['netns', 'exec', name, 'ping', '-c1', `-W${seconds}`, '-q', address]).status === 0
 
 const perl = (name: string, script: string, args: readonly (string | number)[]) =>
   spawnSync(
@@ -259,7 +266,7 @@ const perl = (name: string, script: string, args: readonly (string | number)[]) 
     ['netns', 'exec', name, 'perl', '-MSocket', '-MIO::Handle', '-e', script, ...args.map(String)],
     {
       encoding: 'utf8',
-      timeout: 5000,
+      timeout: 12_000,
     },
   )
 
@@ -280,15 +287,25 @@ const esp = (name: string, address: string): void => {
   )
 }
 
-/** Connects and gives the line the server sends: the address and port it saw. Undefined: refused or silent for 0.5 s. */
-const tcp = (name: string, address: string, port: number, mark = 0, sourcePort = 0): string | undefined => {
+/** Connects and gives the line the server sends: the address and port it saw. Undefined: refused or silent. */
+const tcp = (
+  name: string,
+  address: string,
+  port: number,
+  mark = 0,
+  sourcePort = 0,
+  seconds = BRIEF,
+): string | undefined => {
   const script = `socket(S,AF_INET,SOCK_STREAM,6);setsockopt(S,1,36,pack("i",$ARGV[2]));
     bind(S,sockaddr_in($ARGV[3],INADDR_ANY)) if $ARGV[3];
     S->blocking(0);connect(S,sockaddr_in($ARGV[1],inet_aton($ARGV[0])));vec(my $w,fileno(S),1)=1;
-    select(undef,$w,undef,0.5)==1 && unpack("i",getsockopt(S,SOL_SOCKET,SO_ERROR))==0 or exit 1;S->blocking(1);alarm 2;print scalar <S>`
-  const result = perl(name, script, [address, port, mark, sourcePort])
+    select(undef,$w,undef,$ARGV[4])==1 && unpack("i",getsockopt(S,SOL_SOCKET,SO_ERROR))==0 or exit 1;S->blocking(1);alarm 4;print scalar <S>`
+  const result = perl(name, script, [address, port, mark, sourcePort, seconds])
   return result.status === 0 && result.stdout !== '' ? result.stdout.trim() : undefined
 }
+
+const reach = (name: string, address: string, port: number, mark = 0, sourcePort = 0): string | undefined =>
+  tcp(name, address, port, mark, sourcePort, PATIENCE)
 
 /** Tells every client its address and port as seen here. */
 async function tcpServer(name: string, port: number): Promise<void> {
