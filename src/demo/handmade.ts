@@ -5,8 +5,8 @@
  */
 import { createHash } from 'node:crypto'
 import type { EspCipher } from '#crypto/suites'
-import type { Commands } from './command.ts'
-import { type Host, hostOf, inNamespace, type Topology } from './topology.ts'
+import type { Commands } from '#demo/command'
+import { type Host, hostOf, inNamespace, type Topology } from '#demo/topology'
 
 export interface Handmade {
   /** Bind applications to it. */
