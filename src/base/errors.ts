@@ -83,7 +83,6 @@ export const ERRORS = {
     'a node of the wanted path is not in the consensus',
     'name nodes as `ippriv status` shows them',
   ],
-  IPP_HOP_FAILED: ['a hop of the circuit could not be built', 'nothing: another path will be tried'],
   IPP_HOP_ADDRESS_CONFLICT: [
     'a hop lent an address outside its pool or one already in use',
     'do not use this node',
@@ -97,10 +96,6 @@ export const ERRORS = {
   IPP_OVERLAY_NOT_LISTED: [
     'this node is not in the consensus',
     'check that its descriptor was accepted by the directory',
-  ],
-  IPP_OVERLAY_STRANGER: [
-    'a peer that is not in the consensus asked for an overlay tunnel',
-    'nothing: it was refused',
   ],
   IPP_OVERLAY_FOREIGN_SOURCE: [
     "a client came from a pool that is not its neighbour's",

@@ -1,4 +1,5 @@
 /** `ippriv node`: an overlay router on a real host. */
+import { IpprivError } from '#base/errors'
 import { unwrap } from '#base/result'
 import { unixTime } from '#base/time'
 import { type NodeKeys, readNodeKeys } from '#config/keys'
@@ -93,6 +94,8 @@ function report(runtime: Runtime, event: RouterEvent): void {
     case 'circuit.bound':
     case 'circuit.released':
       return log.debug(event.kind)
+    case 'pool.exhausted':
+      return log.warn(new IpprivError('IPP_NAT_POOL_EXHAUSTED', 'a client was turned away').line)
     case 'refused':
       return log.debug({ counter: event.counter }, 'refused')
     case 'keys':

@@ -18,14 +18,7 @@ import type { CryptoProvider } from '#crypto/provider'
 import type { EspCipher } from '#crypto/suites'
 import type { Consensus, ConsensusNode, NodeRole } from '#directory/documents'
 import { IkeEngine } from '#ikev2/engine'
-import type {
-  ChildEstablished,
-  IkeEvent,
-  IkeId,
-  IkeKeys,
-  ResponderPolicy,
-  TrafficSelector,
-} from '#ikev2/events'
+import type { ChildEstablished, IkeEvent, IkeKeys, ResponderPolicy } from '#ikev2/events'
 import { AddressPool } from '#nat/pool'
 import type { ExitPolicy, FilterContext } from '#nat/rules'
 import { nodeRules } from '#nat/rulesets'
@@ -80,6 +73,8 @@ export type RouterEvent =
   | { readonly kind: 'overlay.up' | 'overlay.down'; readonly peer: ConsensusNode; readonly detail?: string }
   /** Counts only: nothing about who or where. */
   | { readonly kind: 'circuit.bound' | 'circuit.released' }
+  /** A client was turned away; the circuits there are go on. */
+  | { readonly kind: 'pool.exhausted' }
   | { readonly kind: 'refused'; readonly counter: string; readonly detail: string }
   | { readonly kind: 'keys'; readonly keys: IkeKeys }
   | { readonly kind: 'stopped' }
@@ -372,7 +367,8 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
       },
       lease: (sa) => {
         const address = this.#pool?.lease(sa, this.#now)
-        if (address !== undefined) this.#leases.set(sa, address)
+        if (address === undefined) this.#event({ kind: 'pool.exhausted' })
+        else this.#leases.set(sa, address)
         return address
       },
       selectorsFor: (id, local, remote) => {

@@ -7,23 +7,25 @@ import { PRIORITY, reqId } from '#telescope/plane'
 const PRIORITY_NAMES = new Map<number, string>(Object.entries(PRIORITY).map(([name, value]) => [value, name]))
 
 export function transcript(operations: readonly PlaneOperation[]): string[] {
-  return operations.map((operation) => {
-    switch (operation.kind) {
-      case 'sa.install': {
-        const { sa } = operation
-        return `+ sa ${sa.flow.padEnd(8)} ${sa.source} > ${sa.destination} spi ${formatSpi(sa.spi)} reqid ${number(sa.reqid)} ${sa.cipher}${sa.esn ? ' esn' : ''}`
-      }
-      case 'sa.remove':
-        return `- sa          ${operation.sa.source} > ${operation.sa.destination} spi ${formatSpi(operation.sa.spi)}`
-      case 'policy.install': {
-        const { policy } = operation
-        const templates = policy.templates.map(template).join(' in ')
-        return `+ policy ${policy.direction.padEnd(3)} ${selector(policy.selector)}: ${policy.action} [${PRIORITY_NAMES.get(policy.priority)}]${templates && ` ${templates}`}`
-      }
-      case 'policy.remove':
-        return `- policy ${operation.direction.padEnd(3)} ${selector(operation.selector)}`
+  return operations.map(line)
+}
+
+function line(operation: PlaneOperation): string {
+  switch (operation.kind) {
+    case 'sa.install': {
+      const { sa } = operation
+      return `+ sa ${sa.flow.padEnd(8)} ${sa.source} > ${sa.destination} spi ${formatSpi(sa.spi)} reqid ${number(sa.reqid)} ${sa.cipher}${sa.esn ? ' esn' : ''}`
     }
-  })
+    case 'sa.remove':
+      return `- sa          ${operation.sa.source} > ${operation.sa.destination} spi ${formatSpi(operation.sa.spi)}`
+    case 'policy.install': {
+      const { policy } = operation
+      const templates = policy.templates.map(template).join(' in ')
+      return `+ policy ${policy.direction.padEnd(3)} ${selector(policy.selector)}: ${policy.action} [${PRIORITY_NAMES.get(policy.priority)}]${templates && ` ${templates}`}`
+    }
+    case 'policy.remove':
+      return `- policy ${operation.direction.padEnd(3)} ${selector(operation.selector)}`
+  }
 }
 
 const number = (reqid: number): number => reqid - reqId(0)
