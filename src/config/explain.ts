@@ -1,4 +1,5 @@
-/** The schema as text for people: docs/config.md is this, and a test keeps it so. */
+/** The schema and the error table as text for people: docs/config.md and docs/errors.md are this, and a test keeps it so. */
+import { ERRORS } from '#base/errors'
 import { type ConfigKind, schemaOf } from '#config/schema'
 import type { Schema } from '#config/validate'
 
@@ -29,6 +30,21 @@ export function explainConfig(samples: Readonly<Record<ConfigKind, string>>): st
     parts.push('| key | value | default | meaning |', '|---|---|---|---|', ...rows(schema, ''))
   }
   return `${parts.join('\n')}\n`
+}
+
+/** The whole of docs/errors.md. */
+export function explainErrors(): string {
+  const rows = Object.entries(ERRORS).map(([code, [what, todo]]) => `| \`${code}\` | ${what} | ${todo} |`)
+  return `# Errors
+
+Every failure a person or a program can see has one of these codes. A command prints one line: what happened, where,
+what to do, and the code; on the control socket the code is \`error.code\`. Generated from \`src/base/errors.ts\`; change
+it there and run \`node src/config/write-docs.ts\`.
+
+| code | what happened | what to do |
+|---|---|---|
+${rows.join('\n')}
+`
 }
 
 /** JSON Schema (2020-12) of a file, for editors. */

@@ -1,6 +1,6 @@
-/** Writes docs/config.md from the schema. Run it after a change of schema.ts: `node src/config/write-docs.ts`. */
+/** Writes docs/config.md and docs/errors.md. Run it after a change of schema.ts, errors.ts or a sample configuration. */
 import { readFile, writeFile } from 'node:fs/promises'
-import { explainConfig } from '#config/explain'
+import { explainConfig, explainErrors } from '#config/explain'
 
 const root = new URL('../../', import.meta.url)
 const sample = (kind: string) => readFile(new URL(`deploy/config/${kind}.yaml`, root), 'utf8')
@@ -13,3 +13,4 @@ await writeFile(
     directory: await sample('directory'),
   }),
 )
+await writeFile(new URL('docs/errors.md', root), explainErrors())
