@@ -64,6 +64,10 @@ export const ERRORS = {
     'the peer did not prove its identity',
     'do not use this peer; its key is not the one in the directory',
   ],
+  IPP_IKE_REFUSED: [
+    'the peer does not accept us',
+    'it may have just started and not be listed yet; another node, or the same later, will be tried',
+  ],
   IPP_IKE_TS_UNACCEPTABLE: ['the peer changed the traffic selectors', 'do not use this peer'],
   IPP_IKE_ADDRESS_REFUSED: [
     'the peer lent no address, or a wrong one',

@@ -61,7 +61,7 @@ export function faultOfNotify(type: number): PeerFault {
     case number.INVALID_KE_PAYLOAD:
       return new PeerFault('IPP_IKE_NO_PROPOSAL', 'peer-refused', `the peer answered ${name}`)
     case number.AUTHENTICATION_FAILED:
-      return new PeerFault('IPP_IKE_AUTH_FAILED', 'peer-refused', `the peer answered ${name}`)
+      return new PeerFault('IPP_IKE_REFUSED', 'peer-refused', `the peer answered ${name}`)
     case number.INTERNAL_ADDRESS_FAILURE:
     case number.FAILED_CP_REQUIRED:
       return new PeerFault('IPP_IKE_ADDRESS_REFUSED', 'peer-refused', `the peer answered ${name}`)

@@ -183,7 +183,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     const mine = consensus.nodes.find((node) => node.nodeId === this.#options.nodeId)
     const moved =
       this.#poolPrefix !== undefined && (mine === undefined || !samePrefix(mine.pool, this.#poolPrefix))
-    if (moved) this.#leave()
+    if (moved) this.#leave('our pool changed')
     this.#consensus = consensus
     if (mine === undefined) return this.#event({ kind: 'listed', pool: undefined })
     if (this.#poolPrefix === undefined) this.#join(consensus, mine.pool)
@@ -207,8 +207,8 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     this.#event({ kind: 'listed', pool })
   }
 
-  #leave(): void {
-    for (const peer of [...this.#peers]) this.#removePeer(peer, 'our pool changed')
+  #leave(reason: string): void {
+    for (const peer of [...this.#peers]) this.#removePeer(peer, reason)
     for (const sa of [...this.#bindings.keys()]) this.#abandon(sa)
     if (this.#poolPrefix !== undefined && this.#consensus !== undefined) {
       this.#plane(hardenRemove(this.#poolPrefix, this.#isExit))
@@ -243,7 +243,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     this.#plane(overlayPoliciesRemove(peer.link))
     this.#reqids.release(peer.link.reqid)
     if (peer.sa !== undefined) this.#ike.close(peer.sa, this.#now)
-    this.#event({ kind: 'overlay.down', peer: peer.node, detail })
+    if (peer.child !== undefined) this.#event({ kind: 'overlay.down', peer: peer.node, detail })
   }
 
   #connect(nodeId: NodeId): void {
@@ -437,7 +437,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   #takeDown(): void {
     if (this.#stopped) return
     this.#stopped = true
-    this.#leave()
+    this.#leave('this node stops')
     this.#host({ kind: 'firewall.clear', owner: 'ippriv_node' })
     this.#event({ kind: 'stopped' })
   }

@@ -350,7 +350,7 @@ test('a policy that admits nobody: AUTHENTICATION_FAILED, and nothing is left', 
   const stage = pair({ policy: { admitAnonymous: () => 'IPP_OVERLAY_FOREIGN_SOURCE' } })
   connect(stage)
   stage.network.run(30_000)
-  assert.equal(find(stage.client, 'ike.closed')!.reason, 'IPP_IKE_AUTH_FAILED')
+  assert.equal(find(stage.client, 'ike.closed')!.reason, 'IPP_IKE_REFUSED')
   assert.ok(!ofKind(stage.node, 'ike.established') && !ofKind(stage.node, 'ike.closed'))
   assert.equal(stage.policy.leases.size, 0)
   assert.ok(isEmpty(stage.client) && isEmpty(stage.node))
