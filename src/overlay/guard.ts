@@ -6,6 +6,7 @@ import { host, type Ip, prefix } from '#base/ip'
 import type { FilterContext } from '#nat/rules'
 import { clientRules } from '#nat/rulesets'
 import type { Effect, HostOperation, RouteSpec } from '#overlay/ports'
+import { innerMtu, PATH_MTU } from '#telescope/engine'
 import { clientEntryPass, clientEntryPassRemove, clientGuard, clientGuardRemove } from '#telescope/plan'
 import { INNER_MSS, INNER_MTU, type PlaneOperation } from '#telescope/plane'
 
@@ -17,6 +18,8 @@ export interface GuardOptions {
   readonly self: Ip
   readonly directory: { readonly address: Ip; readonly port: number }
   readonly context: FilterContext
+  /** Layers of the default circuit: four and five leave less room in a cable's 1500 octets than the constant. */
+  readonly hops: number
 }
 
 /** Two halves of the address space: more specific than a host's default route, which stays untouched beneath. */
@@ -41,7 +44,7 @@ export class Guard {
       onPlane(clientGuard(this.#options)),
       onHost(
         { kind: 'route.add', route: uplink(this.#options.directory.address) },
-        ...everywhere('route.add'),
+        ...this.#everywhere('route.add'),
       ),
     ]
   }
@@ -69,18 +72,28 @@ export class Guard {
 
   /** Where applications go: into the plane's device, as `source` once there is a circuit. */
   route(source?: Ip): GuardEffect {
-    return onHost(...everywhere('route.add', source))
+    return onHost(...this.#everywhere('route.add', source))
   }
 
   /** The filter outlives everything else: whatever is removed before it, nothing can leave. */
   lower(): GuardEffect[] {
     return [
-      onHost(...everywhere('route.remove')),
+      onHost(...this.#everywhere('route.remove')),
       ...this.unpin(),
       onHost({ kind: 'route.remove', route: uplink(this.#options.directory.address) }),
       onPlane(clientGuardRemove(this.#options)),
       onHost({ kind: 'firewall.clear', owner: 'ippriv_client' }),
     ]
+  }
+
+  #everywhere(kind: 'route.add' | 'route.remove', source?: Ip): HostOperation[] {
+    const mtu = Math.min(INNER_MTU, innerMtu(PATH_MTU, this.#options.hops))
+    const advmss = mtu - INNER_MTU + INNER_MSS
+    const via = 'overlay'
+    return EVERYWHERE.map((destination) => ({
+      kind,
+      route: { destination, via, mtu, advmss, ...(source ? { source } : {}) },
+    }))
   }
 
   #filter(entries: readonly Ip[]): HostOperation {
@@ -93,10 +106,3 @@ const onHost = (...operations: readonly HostOperation[]): GuardEffect => ({ kind
 const onPlane = (operations: readonly PlaneOperation[]): GuardEffect => ({ kind: 'plane', operations })
 
 const uplink = (address: Ip): RouteSpec => ({ destination: host(address), via: 'uplink' })
-
-function everywhere(kind: 'route.add' | 'route.remove', source?: Ip): HostOperation[] {
-  return EVERYWHERE.map((destination) => ({
-    kind,
-    route: { destination, via: 'overlay', mtu: INNER_MTU, advmss: INNER_MSS, ...(source ? { source } : {}) },
-  }))
-}
