@@ -42,8 +42,20 @@ export async function runDemo(options: DemoOptions): Promise<number> {
   await clearOut(out)
   const mebibytes = options.size ?? (options.loss > 0 ? 4 : 64)
   const { keep, hops, loss: lossPercent } = options
-  const settings = { plane, hops, cipher, out, keep, lossPercent, mebibytes, userModeLinux, say }
   return await interruptible(async (signal) => {
+    // After an interruption the steps that fail because of it are of no interest.
+    const tellProgress = (text: string) => void (signal.aborted || say(text))
+    const settings = {
+      plane,
+      hops,
+      cipher,
+      out,
+      keep,
+      lossPercent,
+      mebibytes,
+      userModeLinux,
+      say: tellProgress,
+    }
     const commands = new Commands(signal)
     for (const id of await staleRuns()) {
       say(`removing what an earlier run left behind (${id})`)

@@ -3,7 +3,6 @@ import { release } from 'node:os'
 import { join } from 'node:path'
 import { type Capture, startCaptures, stopCaptures } from '#demo/capture'
 import { expect } from '#demo/checklist'
-import { MEBIBYTE } from '#demo/content'
 import {
   type CircuitStatus,
   type ClientStatus,

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { rm, stat } from 'node:fs/promises'
+import { readFile, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { IpprivError } from '#base/errors'
-import { type Background, type Commands, lastLine, until } from '#demo/command'
+import { type Background, type Commands, GaveUp, lastLine, until } from '#demo/command'
 import { ECHO_PORT } from '#demo/content'
 import type { Probe, ProbeResult } from '#demo/probe'
 import type { Pings } from '#demo/report'
@@ -87,16 +87,19 @@ export class Traffic {
     const argv = this.#curl(host, `/file?octets=${octets}`, file, 60 * this.#patience)
     const process = this.#commands.start(argv, log)
     const size = async () => (await stat(file).catch(() => undefined))?.size ?? 0
-    const received = await until(
-      'a download to get under way',
-      30_000 * this.#patience,
-      async () => {
-        const octetsSoFar = await size()
-        return octetsSoFar > 128 * 1024 ? octetsSoFar : undefined
-      },
-      10,
-    )
-    return { process, received }
+    const begun = async () => {
+      if (!process.running)
+        throw new GaveUp(new Error(`the download ended: ${lastLine(await readFile(log, 'utf8'))}`))
+      const octetsSoFar = await size()
+      return octetsSoFar > 128 * 1024 ? octetsSoFar : undefined
+    }
+    try {
+      const received = await until('a download to get under way', 30_000 * this.#patience, begun, 10)
+      return { process, received }
+    } catch (error) {
+      await process.stop(0)
+      throw error
+    }
   }
 
   get #server(): string {
