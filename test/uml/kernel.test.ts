@@ -5,7 +5,7 @@ import { test } from 'node:test'
 import { runInUml, umlProblem } from '#linux/uml'
 import type { GuestResult } from './guest.ts'
 
-const TIME_LIMIT = 240_000
+const TIME_LIMIT = 780_000
 
 const problem = await umlProblem()
 
