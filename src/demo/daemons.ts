@@ -196,9 +196,9 @@ const CONTROL_TIMEOUT_MS = 30_000
 /** Why a daemon ended: the last line of its log that is not a log record, or else the last record's text. */
 async function obituary(daemon: Daemon): Promise<IpprivError> {
   const lines = (await readFile(daemon.process.log, 'utf8')).trim().split('\n')
-  const last = lines.findLast((line) => line !== '' && !line.startsWith('{')) ?? lines.at(-1) ?? ''
+  const last = lines.findLast((line) => line !== '' && !line.startsWith('{')) ?? lines.at(-1)
   return new IpprivError(
     'IPP_HOST_TOOL',
-    `ippriv ${daemon.host.role} (${daemon.name}) ended: ${last.slice(0, 400)}`,
+    `ippriv ${daemon.host.role} (${daemon.name}) ended: ${last?.slice(0, 400) || 'without a word'}`,
   )
 }

@@ -32,7 +32,7 @@ export interface Evidence {
   readonly leakWatch: View
   /** Packets of the router with a private address. */
   readonly privateAtRouter: number
-  /** Packets the kernel dropped before a capture could keep them, over all captures. */
+  /** Packets the kernel dropped before a capture could keep them, over all captures; NaN: one of them died. */
   readonly captureDrops: number
 }
 
@@ -73,7 +73,9 @@ export function judge(evidence: Evidence): Verdict {
     {
       name: 'the captures are complete',
       ok: evidence.captureDrops === 0,
-      evidence: `${evidence.captureDrops} packets dropped before they were captured`,
+      evidence: Number.isNaN(evidence.captureDrops)
+        ? 'a capture ended before it was told to'
+        : `${evidence.captureDrops} packets dropped before they were captured`,
     },
   ]
   return { checks, knowledge, leaks: leaks.packets }
