@@ -1,5 +1,5 @@
 import { writeSync } from 'node:fs'
-import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
+import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads'
 import { wipe } from '#base/bytes'
 import { IpprivError } from '#base/errors'
 import { C, failure, sys } from '#linux/ffi'
@@ -107,14 +107,15 @@ class RunningWorker {
     let isOpen = false
     const opening = Promise.withResolvers<void>()
     this.opened = opening.promise
-    port1.on('message', (reply: PlaneReply) => {
+    const take = (reply: PlaneReply): void => {
       if (reply.kind === 'opened') {
         isOpen = true
         opening.resolve()
       } else if (reply.kind === 'failed')
         this.#death = new IpprivError(isOpen ? 'IPP_PLANE_DEAD' : reply.code, reply.where)
       else this.#settle(reply)
-    })
+    }
+    port1.on('message', take)
     this.#worker.on('error', (error) => {
       this.#death ??= new IpprivError('IPP_PLANE_DEAD', error.message, { cause: error })
     })
@@ -133,6 +134,9 @@ class RunningWorker {
         if (isOpen && !this.#closing) onFailure(reason)
       }
       this.#worker.on('exit', () => {
+        // To close a port is to lose what was not read yet: the reason, of a worker that failed at once.
+        for (let left = receiveMessageOnPort(port1); left !== undefined; left = receiveMessageOnPort(port1))
+          take(left.message as PlaneReply)
         this.#port.close()
         end()
       })
