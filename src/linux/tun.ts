@@ -72,14 +72,20 @@ function makeDeviceNode(): void {
 }
 
 function attach(fd: number, name: string): void {
-  interfaceRequest(
-    fd,
-    TUNSETIFF,
-    name,
-    'TUNSETIFF',
-    (union) => union.setInt16(0, IFF_TUN | IFF_NO_PI, true),
-    () => undefined,
-  )
+  try {
+    interfaceRequest(
+      fd,
+      TUNSETIFF,
+      name,
+      'TUNSETIFF',
+      (union) => union.setInt16(0, IFF_TUN | IFF_NO_PI, true),
+      () => undefined,
+    )
+  } catch (error) {
+    if (!(error instanceof IpprivError && error.where.endsWith(': EINVAL'))) throw error
+    const where = `a device of another kind has the name ${name}; rename or remove it`
+    throw new IpprivError('IPP_PLANE_UNAVAILABLE', where, { cause: error })
+  }
 }
 
 function configure(name: string, mtu: number): void {
