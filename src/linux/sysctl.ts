@@ -97,7 +97,7 @@ export class SysctlKeeper {
       text = await readFile(this.#note, 'utf8')
     } catch (error) {
       if (codeOf(error) === 'ENOENT') return new Map()
-      throw new IpprivError('IPP_STATE_UNUSABLE', this.#note, { cause: error })
+      throw unusable(this.#note, error)
     }
     const note = parseNote(text)
     const { boot, namespace } = await place()
@@ -113,7 +113,7 @@ export class SysctlKeeper {
       await writeFile(partial, JSON.stringify(note), { mode: 0o600, flush: true })
       await rename(partial, this.#note)
     } catch (error) {
-      throw new IpprivError('IPP_STATE_UNUSABLE', this.#note, { cause: error })
+      throw unusable(this.#note, error)
     }
   }
 }
@@ -173,6 +173,9 @@ function parseNote(text: string): Note | undefined {
   )
   return { boot, namespace, values: Object.fromEntries(entries) }
 }
+
+const unusable = (file: string, error: unknown): IpprivError =>
+  new IpprivError('IPP_STATE_UNUSABLE', `${file}: ${(error as Error).message}`, { cause: error })
 
 const codeOf = (error: unknown): unknown =>
   error instanceof Error && 'code' in error ? error.code : undefined
