@@ -147,7 +147,8 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
         break
       case 'consensus':
         this.#consensus = input.consensus
-        if (this.#state === 'waiting-for-consensus') this.#ensureDefault()
+        // One that failed may have lacked the very nodes that are listed now.
+        if (this.#state === 'waiting-for-consensus' || this.#state === 'failed') this.#ensureDefault()
         break
       case 'build':
         this.#build({
