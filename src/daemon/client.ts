@@ -27,6 +27,7 @@ export async function runClient(options: { config: string; check?: boolean }): P
     const { directory, circuit } = config
     if (config.address !== undefined) await requireLocalAddress(config.address)
     const self = config.address ?? (await sourceTowards(directory.address))
+    runtime.listenIke(self)
     const { plane, context } = await runtime.openPlane(config.plane, self)
     await runtime.setSysctls(clientSysctls(plane.device))
     const client = new OverlayClient({
@@ -42,6 +43,7 @@ export async function runClient(options: { config: string; check?: boolean }): P
       ...(circuit.path ? { path: circuit.path } : {}),
     })
     let lastError: string | null = null
+    let trouble: string | null = null
     let nextTicket = 1
     const waiting = new Map<number, Waiting>()
     const driver = runtime.drive<ClientInput, ClientEvent>(client, (event) => {
@@ -56,16 +58,16 @@ export async function runClient(options: { config: string; check?: boolean }): P
     await runtime.followDirectory(directory, {
       onConsensus: (consensus) => driver.input({ kind: 'consensus', consensus }),
       onTrouble: (line) => {
-        lastError = line
+        trouble = line
       },
     })
-    await runtime.serve({
+    runtime.serve({
       status: async () => ({
         role: 'client',
         pid: process.pid,
         plane: plane.kind,
         state: client.state,
-        lastError: client.state === 'ready' ? null : lastError,
+        lastError: (client.state === 'ready' ? null : lastError) ?? trouble,
         consensus: client.consensus
           ? {
               serial: client.consensus.serial,

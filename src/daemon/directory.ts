@@ -20,7 +20,7 @@ export async function runDirectory(options: { config: string; check?: boolean })
       log: runtime.log,
     })
     runtime.onClose(() => server.close())
-    await runtime.serve({ status: async () => server.status() })
+    runtime.serve({ status: async () => server.status() })
     return undefined
   })
 }

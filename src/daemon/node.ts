@@ -4,15 +4,12 @@ import { unwrap } from '#base/result'
 import { unixTime } from '#base/time'
 import { type NodeKeys, readNodeKeys } from '#config/keys'
 import { loadConfig, type NodeConfig } from '#config/load'
-import { Runtime } from '#daemon/runtime'
+import { IKE_PORT, Runtime } from '#daemon/runtime'
 import { encodeDescriptor } from '#directory/descriptor'
 import { requireLocalAddress } from '#linux/interfaces'
 import { nodeSysctls } from '#linux/sysctl'
 import { OverlayRouter, type RouterEvent, type RouterInput } from '#overlay/router'
 import packageJson from '../../package.json' with { type: 'json' }
-
-/** IKE, RFC 7296 section 2. */
-const IKE_PORT = 500
 
 export async function runNode(options: { config: string; check?: boolean }): Promise<void> {
   const config = await loadConfig('node', options.config)
@@ -21,6 +18,7 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
   const runtime = new Runtime('node', config)
   await runtime.run(async () => {
     await requireLocalAddress(config.address)
+    runtime.listenIke(config.address)
     const { plane, context } = await runtime.openPlane(config.plane, config.address)
     await runtime.setSysctls(nodeSysctls(plane.device))
     const router = new OverlayRouter({
@@ -37,14 +35,17 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
       keyLog: config.keylog !== undefined,
     })
     const driver = runtime.drive<RouterInput, RouterEvent>(router, (event) => report(runtime, event))
-    runtime.sockets.listen({ address: config.address, port: IKE_PORT })
     driver.input({ kind: 'start' })
     await driver.idle()
+    let trouble: string | null = null
     await runtime.followDirectory(config.directory, {
       descriptor: () => descriptorOf(runtime, config, keys),
       onConsensus: (consensus) => driver.input({ kind: 'consensus', consensus }),
+      onTrouble: (line) => {
+        trouble = line
+      },
     })
-    await runtime.serve({
+    runtime.serve({
       status: async () => ({
         role: 'node',
         pid: process.pid,
@@ -53,6 +54,7 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
         plane: plane.kind,
         pool: router.pool === undefined ? null : `${router.pool.address}/${router.pool.length}`,
         listed: router.pool !== undefined,
+        lastError: trouble,
         leases: router.leases(),
         overlay: router.overlay(),
         circuits: router.circuitCount,

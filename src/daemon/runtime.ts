@@ -20,6 +20,7 @@ import { Driver } from '#daemon/driver'
 import { DirectoryClient } from '#directory/client'
 import type { Consensus } from '#directory/documents'
 import type { IkeKeys } from '#ikev2/events'
+import { requireCapabilities } from '#linux/caps'
 import { type ControlHandlers, serveControl } from '#linux/control'
 import { chooseFirewall } from '#linux/firewall'
 import { LinuxHost } from '#linux/host'
@@ -44,6 +45,8 @@ type Closer = () => Promise<unknown> | unknown
 
 /** One daemon per network namespace, so one device name is enough. */
 const DEVICE = 'ippriv0'
+/** RFC 7296 section 2. */
+export const IKE_PORT = 500
 /** A stop that takes longer than this goes on without the peers' answers. */
 const STOP_PATIENCE = 5000
 
@@ -58,6 +61,7 @@ export class Runtime {
   #plane: DataPlane | undefined
   #host: LinuxHost | undefined
   #keyLog: KeyLog | undefined
+  readonly #handlers = Promise.withResolvers<ControlHandlers>()
   #stopped = Promise.withResolvers<void>()
 
   constructor(role: Config['kind'], config: Config) {
@@ -75,7 +79,8 @@ export class Runtime {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => signalled.resolve(signal))
     process.on('uncaughtException', (error) => this.#die(error))
     try {
-      await this.#prepareState()
+      if (this.#role !== 'directory') await requireCapabilities('CAP_NET_ADMIN', 'CAP_NET_RAW')
+      await this.#claim()
       const driver = await compose()
       this.log.info({ role: this.#role }, 'up')
       await notifySupervisor('READY=1')
@@ -105,6 +110,7 @@ export class Runtime {
       kind === 'xfrm' ? new XfrmPlane({ device: DEVICE, keepGuard: isClient }) : new UserPlane(DEVICE)
     const context: FilterContext = { plane: plane.kind, device: plane.device, address }
     const backend = await chooseFirewall(context)
+    if (kind === 'userspace') await XfrmPlane.clear(DEVICE)
     await plane.open()
     this.onClose(() => plane.close())
     plane.onFailure((error) => this.#die(error))
@@ -112,12 +118,19 @@ export class Runtime {
     const host = new LinuxHost({ firewall: { backend, owner, keepUntilSet: isClient } })
     await host.open(plane.device)
     this.onClose(() => host.close())
-    this.onClose(() => this.sockets.close())
     this.#plane = plane
     this.#host = host
     this.#openKeyLog()
     this.log.info({ plane: plane.kind, firewall: backend.name }, 'data plane is up')
     return { plane, context }
+  }
+
+  /**
+   * The IKE port of an address. Taken before anything else on this host, so that a daemon beside another one finds
+   * out while there is nothing it could have taken from it. @throws IpprivError IPP_HOST_*
+   */
+  listenIke(address: Ip): void {
+    this.sockets.listen({ address, port: IKE_PORT })
   }
 
   async setSysctls(sysctls: Sysctls): Promise<void> {
@@ -151,7 +164,8 @@ export class Runtime {
     hooks: {
       descriptor?: () => string
       onConsensus: (consensus: Consensus) => void
-      onTrouble?: (line: string) => void
+      /** What is wrong between us and the directory; null when it is well again. */
+      onTrouble?: (line: string | null) => void
     },
   ): Promise<void> {
     const dispatcher = new Agent({ connect: markedConnector() as never })
@@ -178,7 +192,10 @@ export class Runtime {
         this.log.warn(line)
         hooks.onTrouble?.(line)
       },
-      onRecovered: () => this.log.info('the directory answers again'),
+      onRecovered: () => {
+        this.log.info('the directory answers again')
+        hooks.onTrouble?.(null)
+      },
     })
     this.onClose(() => {
       sync.end()
@@ -187,9 +204,9 @@ export class Runtime {
     sync.start()
   }
 
-  async serve(handlers: ControlHandlers): Promise<void> {
-    const server = await serveControl(this.#config.control, handlers)
-    this.onClose(() => server.close())
+  /** Requests that came during the start are answered from now on. */
+  serve(handlers: ControlHandlers): void {
+    this.#handlers.resolve(handlers)
   }
 
   logIkeKeys(keys: IkeKeys): void {
@@ -201,12 +218,20 @@ export class Runtime {
     return ciphers.includes('aes-256-gcm-16') ? 'xfrm' : 'userspace'
   }
 
-  async #prepareState(): Promise<void> {
+  /**
+   * State directory and control socket. The socket is taken first of all and given back last of all: it is what
+   * keeps a second daemon of this configuration from taking over, and then taking down, what the first one holds.
+   */
+  async #claim(): Promise<void> {
+    const { state, control } = this.#config
     try {
-      await mkdir(this.#config.state, { recursive: true, mode: 0o700 })
+      await mkdir(state, { recursive: true, mode: 0o700 })
     } catch (cause) {
       throw new IpprivError('IPP_STATE_UNUSABLE', (cause as Error).message, { cause })
     }
+    const server = await serveControl(control, this.#handlers.promise)
+    this.onClose(() => server.close())
+    this.onClose(() => this.sockets.close())
   }
 
   #openKeyLog(): void {

@@ -27,10 +27,13 @@ const CONNECTION_LIMIT = 32
 const QUEUE_LIMIT = 16
 
 /**
- * Listens. The socket that a killed daemon left behind is replaced.
+ * Listens. The socket that a killed daemon left behind is replaced. Handlers may be promised: requests wait for them.
  * @throws IpprivError IPP_CONTROL_BUSY when a daemon answers there, IPP_STATE_UNUSABLE when it cannot be created.
  */
-export async function serveControl(path: string, handlers: ControlHandlers): Promise<ControlServer> {
+export async function serveControl(
+  path: string,
+  handlers: ControlHandlers | Promise<ControlHandlers>,
+): Promise<ControlServer> {
   const connections = new Set<Socket>()
   const server = createServer((socket) => {
     connections.add(socket)
@@ -147,14 +150,14 @@ function answers(path: string): Promise<boolean> {
 
 const isSocket = async (path: string): Promise<boolean> => (await stat(path)).isSocket()
 
-function serveConnection(socket: Socket, handlers: ControlHandlers): void {
+function serveConnection(socket: Socket, handlers: ControlHandlers | Promise<ControlHandlers>): void {
   const queue: string[] = []
   let busy = false
   const work = async () => {
     if (busy) return
     busy = true
     for (let line = queue.shift(); line !== undefined; line = queue.shift()) {
-      const answer = await answerTo(line, handlers)
+      const answer = await answerTo(line, await handlers)
       if (socket.destroyed) break
       socket.write(`${JSON.stringify(answer)}\n`)
     }

@@ -81,6 +81,24 @@ export class XfrmPlane implements DataPlane {
     this.#keepGuard = options.keepGuard ?? false
   }
 
+  /**
+   * Removes what a killed daemon left of this plane, for one that starts on the other: SAs, policies and the dummy
+   * device would stand in its way. Nothing to do where the kernel has no XFRM.
+   */
+  static async clear(device: string): Promise<void> {
+    const plane = new XfrmPlane({ device })
+    try {
+      plane.#route = new Netlink('route')
+      await deleteDummy(plane.#route, device)
+      plane.#xfrm = new Netlink('xfrm')
+      await plane.#sweep(false)
+    } catch (error) {
+      if (!isErrno(error, 'EPROTONOSUPPORT')) throw error
+    } finally {
+      plane.#release()
+    }
+  }
+
   async open(): Promise<void> {
     const { ciphers, reason } = await probeKernelEsp()
     if (!ciphers.includes('aes-256-gcm-16'))
