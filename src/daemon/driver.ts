@@ -81,8 +81,14 @@ export class Driver<Input extends { readonly kind: string }, Event> {
         const pending = this.#perform(effect)
         if (pending !== undefined) await pending
       }
-      if (this.#waiting.length === 0) return
+      if (this.#waiting.length === 0 && !this.#isDue()) return
     }
+  }
+
+  /** A machine may ask to be called again once its effects are performed. */
+  #isDue(): boolean {
+    const next = this.#machine.nextTimeout()
+    return next !== undefined && next <= now() && !this.#ended
   }
 
   #sleep(): void {

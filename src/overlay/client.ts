@@ -106,7 +106,9 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   readonly #circuits = new Map<CircuitId, Circuit>()
   readonly #circuitOf = new Map<IkeSaId, Circuit>()
   readonly #reqids = new ReqIdAllocator()
-  readonly #timers = new TimerTable<'rebuild' | 'stop'>()
+  readonly #timers = new TimerTable<'negotiate' | 'rebuild' | 'stop'>()
+  /** Circuits whose next hop is to be negotiated. */
+  readonly #next = new Set<Circuit>()
   readonly #avoid = new Map<NodeId, Instant>()
   #state: ClientState = 'waiting-for-consensus'
   #consensus: Consensus | undefined
@@ -176,7 +178,8 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     this.#now = now
     this.#ike.tick(now)
     for (const timer of this.#timers.expired(now)) {
-      if (timer === 'rebuild') this.#ensureDefault()
+      if (timer === 'negotiate') this.#negotiate()
+      else if (timer === 'rebuild') this.#ensureDefault()
       else this.#abandonAll()
     }
     this.#drain()
@@ -237,8 +240,23 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     return chosen.ok || this.#avoid.size === 0 ? chosen : choosePath(consensus, common, this.#options.rng)
   }
 
-  /** Negotiates the next hop through the layers that exist. */
+  /**
+   * The next hop, as soon as the effects so far are performed: routes and filters can take a while, and the
+   * retransmission timer must not run meanwhile.
+   */
   #extend(circuit: Circuit): void {
+    this.#next.add(circuit)
+    this.#timers.set('negotiate', this.#now)
+  }
+
+  #negotiate(): void {
+    const circuits = [...this.#next]
+    this.#next.clear()
+    for (const circuit of circuits) if (circuit.telescope.state === 'building') this.#initiate(circuit)
+  }
+
+  /** Negotiates the next hop through the layers that exist. */
+  #initiate(circuit: Circuit): void {
     const { hop, path } = circuit.telescope.next()!
     const node = this.#nodeOf(hop.nodeId)
     if (node === undefined) return this.#fail(circuit, 'IPP_PATH_UNKNOWN_NODE', hop.name)
