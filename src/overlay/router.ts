@@ -6,7 +6,8 @@
  *   IKE        a peer with a pinned key: its overlay SA. Nobody in particular: lend an address and bind it
  *   stop       delete what can be deleted, then take everything down; the filter goes last
  *
- * Of two peers the one with the lower node id initiates, so that a pair has one tunnel.
+ * Of two peers the one with the lower node id initiates, so that a pair has one tunnel. A node that restarted may have
+ * no tunnel while its peer believes in the old one: so the other one initiates, too, after waiting in vain.
  */
 import type { ErrorCode } from '#base/errors'
 import type { IkeSaId, NodeId } from '#base/ids'
@@ -85,6 +86,10 @@ const PEER_LIVENESS: Duration = 30 * SECOND
 const RETRY_FIRST: Duration = 500
 const RETRY_SPREAD: Duration = 300
 const RETRY_LATER: Duration = 5 * SECOND
+/** How long the peer with the higher node id waits for the other to begin. */
+const TAKE_OVER: Duration = 4 * SECOND
+/** A peer that leaves a request unanswered for this long is gone. */
+const PEER_PATIENCE: Duration = 30 * SECOND
 const STOP_PATIENCE: Duration = 1 * SECOND
 const STOP = 'stop'
 
@@ -231,6 +236,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     this.#peers.add(node, link)
     this.#plane(overlayPolicies(link))
     if (this.#initiatesTo(node.nodeId)) this.#connect(node.nodeId)
+    else this.#connectLater(node.nodeId, TAKE_OVER)
   }
 
   #removePeer(peer: Peer, detail: string): void {
@@ -264,6 +270,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
         remoteSelectors: selectors.remote,
         espCiphers: ciphers,
         liveness: PEER_LIVENESS,
+        patience: PEER_PATIENCE,
       },
       this.#now,
     )
@@ -274,6 +281,9 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     if (peer === undefined || peer.link.peer !== event.path.remote.address)
       return this.#ike.close(event.sa, this.#now)
     const { sa, child } = peer
+    // Both began at once: on both sides the tunnel counts that the lower node id began.
+    const ours = sa !== undefined && sa !== event.sa && child === undefined
+    if (ours && this.#initiatesTo(nodeId)) return this.#ike.close(event.sa, this.#now)
     this.#plane(overlaySas(peer.link, event.child))
     peer.sa = event.sa
     peer.child = event.child
@@ -290,9 +300,13 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     peer.sa = undefined
     peer.child = undefined
     if (wasUp) this.#event({ kind: 'overlay.down', peer: peer.node, detail })
-    if (this.#stopping || !this.#initiatesTo(peer.node.nodeId)) return
-    const pause = wasUp ? RETRY_FIRST : RETRY_LATER
-    this.#timers.set(peer.node.nodeId, after(this.#now, jittered(this.#options.rng, pause, RETRY_SPREAD)))
+    if (this.#stopping) return
+    const { nodeId } = peer.node
+    this.#connectLater(nodeId, !this.#initiatesTo(nodeId) ? TAKE_OVER : wasUp ? RETRY_FIRST : RETRY_LATER)
+  }
+
+  #connectLater(peer: NodeId, pause: Duration): void {
+    this.#timers.set(peer, after(this.#now, jittered(this.#options.rng, pause, RETRY_SPREAD)))
   }
 
   #initiatesTo(peer: NodeId): boolean {
