@@ -48,7 +48,7 @@ export function registerCircuits(program: Command): void {
     })
 
   common(
-    circuits.command('close').description('close one').argument('<id>', 'number from the list', Number),
+    circuits.command('close').description('close one').argument('<id>', 'number from the list', circuitId),
   ).action(async (id: number, { socket, json }: Options) => {
     await controlRequest(socket, 'circuits.close', { id })
     if (json) printJson({ closed: id })
@@ -66,6 +66,11 @@ export function circuitLines(circuits: readonly CircuitReport[]): string[] {
     circuit.buildMs === null ? '-' : `${circuit.buildMs} ms`,
   ])
   return columns(rows, ['id', 'state', 'path', 'private addresses', 'cipher', 'built in'])
+}
+
+function circuitId(text: string): number {
+  if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError('expected a number of `ippriv circuits`')
+  return Number(text)
 }
 
 function hopCount(text: string): number {
