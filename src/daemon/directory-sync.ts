@@ -50,7 +50,9 @@ export class DirectorySync {
   }
 
   async #turn(): Promise<void> {
-    const failed = (await this.#publish()) ?? (await this.#fetch())
+    // A node that is refused needs the consensus all the same.
+    const unpublished = await this.#publish()
+    const failed = (await this.#fetch()) ?? unpublished
     if (this.#ended) return
     if (failed === undefined && this.#troubled) this.#options.onRecovered()
     if (failed !== undefined && !this.#troubled) this.#options.onTrouble(toError(failed).line)

@@ -9,7 +9,7 @@ import { promisify } from 'node:util'
 import { brotliDecompress, gunzip } from 'node:zlib'
 import { type Dispatcher, request } from 'undici'
 import { utf8 } from '#base/bytes'
-import { ERRORS, type ErrorCode } from '#base/errors'
+import { ERRORS, type ErrorCode, IpprivError } from '#base/errors'
 import { type Failure, failure, type Result, success, within } from '#base/result'
 import { type Duration, SECOND, type UnixTime } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
@@ -276,6 +276,7 @@ const errnoOf = (error: unknown): string | undefined =>
 
 /** One line: for several addresses tried at once there is no message of their own. */
 function messageOf(error: unknown): string {
+  if (error instanceof IpprivError) return error.where
   if (error instanceof AggregateError && error.errors.length > 0) return messageOf(error.errors[0])
   const text = error instanceof Error ? error.message || error.name : String(error)
   return text.replaceAll(/\s+/g, ' ').slice(0, 200)

@@ -1,6 +1,7 @@
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram'
 import { Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
+import { getSystemErrorName } from 'node:util'
 import { IpprivError } from '#base/errors'
 import { type Ip, parseIp, type UdpEndpoint, type UdpPath } from '#base/ip'
 import { NAT_T_PORT } from '#linux/esp-socket'
@@ -120,7 +121,8 @@ export function markedTcpConnect(address: Ip, port: number): Promise<Socket> {
     const stopWaiting = whenWritable(fd, () => {
       clearTimeout(timer)
       const error = getOption(fd, C.SOL_SOCKET, C.SO_ERROR, 'SO_ERROR')
-      if (error !== 0) return refuse(new IpprivError('IPP_DIR_UNREACHABLE', `${where}: errno ${error}`))
+      if (error !== 0)
+        return refuse(new IpprivError('IPP_DIR_UNREACHABLE', `${where}: ${getSystemErrorName(-error)}`))
       resolve(new Socket({ fd, readable: true, writable: true }))
     })
   })
