@@ -85,7 +85,7 @@ const CLIENT_LIVENESS: Duration = 2 * MINUTE
 const PEER_LIVENESS: Duration = 30 * SECOND
 const RETRY_FIRST: Duration = 500
 const RETRY_SPREAD: Duration = 300
-const RETRY_LATER: Duration = 5 * SECOND
+const RETRY_LATER: Duration = 2 * SECOND
 /** How long the peer with the higher node id waits for the other to begin. */
 const TAKE_OVER: Duration = 4 * SECOND
 /** A peer that leaves a request unanswered for this long is gone. */
@@ -376,6 +376,8 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
           : undefined
       },
       publicKeyOf: (id, { remote }) => {
+        // A tunnel begun now would not be deleted any more, and its peer would believe in it.
+        if (this.#stopping) return undefined
         const peer = this.#peers.byIdentity(id)
         return peer?.node.address === remote.address ? peer.node.ikeKey : undefined
       },
