@@ -127,14 +127,34 @@ test('a middle node that dies costs the circuit, and the client builds another w
   assert.ok(!circuit(world).hops.some((hop) => hop.name === victim))
 })
 
-test('a node that restarts gets its overlay tunnels back', () => {
+test('a node that stops leaves nothing behind in itself', () => {
   const world = open({ seed: 6 })
   const elm = world.routers.get('elm')!
   elm.input({ kind: 'stop' })
   world.run(3000)
   assert.ok(elm.events.some((event) => event.kind === 'stopped'))
-  assert.equal(elm.engine.counters().length, 0, 'it left nothing behind')
+  assert.equal(elm.engine.counters().length, 0)
 })
+
+for (const name of NAMES) {
+  test(`${name} crashes, comes back with an empty memory and gets its tunnels back`, () => {
+    const world = open({ seed: 60 })
+    world.routers.get(name)!.alive = false
+    world.run(2000)
+    const again = world.boot(name)
+    again.input({ kind: 'start' })
+    again.input({ kind: 'consensus', consensus: world.consensus })
+    const up = (): number => again.machine.overlay().filter((link) => link.state === 'up').length
+    assert.ok(
+      world.runUntil(() => up() === NAMES.length - 1, 30_000),
+      `${up()} of 4 tunnels`,
+    )
+    world.run(60_000)
+    assert.equal(up(), NAMES.length - 1, 'and keeps them')
+    for (const [other, { engine }] of world.routers)
+      assert.ok(engine.counters().length >= 8, `${other} has both directions of four tunnels`)
+  })
+}
 
 test('an exhausted pool refuses the new circuit and leaves the old one alone', () => {
   // A /29 lends few addresses.

@@ -14,6 +14,7 @@ import type { Machine } from '#base/machine'
 import type { Rng } from '#base/rng'
 import { type Duration, type Instant, instant, unixTime } from '#base/time'
 import { nodeCrypto } from '#crypto/node'
+import type { KeyPair } from '#crypto/provider'
 import { nodeIdOf } from '#directory/descriptor'
 import type { Consensus, ConsensusNode, NodeRole } from '#directory/documents'
 import { NodeCipherDriver } from '#linux/ciphers'
@@ -55,6 +56,7 @@ export class SimOverlay {
   /** Every packet that crossed the network: outer source, destination, protocol. */
   readonly wire: { readonly from: Ip; readonly to: Ip; readonly protocol: number }[] = []
   readonly #rng: SeededRng
+  readonly #nodes = new Map<string, SimNode>()
   readonly #queue: { readonly due: number; readonly order: number; readonly deliver: () => void }[] = []
   #order = 0
 
@@ -73,20 +75,9 @@ export class SimOverlay {
       poolSpace: POOL_SPACE,
       nodes: nodes.map(({ listed }) => listed).sort((a, b) => (a.nodeId < b.nodeId ? -1 : 1)),
     }
-    for (const { listed, ikeKey } of nodes) {
-      const router = new OverlayRouter({
-        nodeId: listed.nodeId,
-        self: listed.address,
-        port: 500,
-        roles: listed.roles,
-        exitPolicy: listed.exitPolicy,
-        ikeKey,
-        ciphers: ['aes-256-gcm-16'],
-        context: { plane: 'userspace', device: 'ippriv0', address: listed.address },
-        crypto: nodeCrypto,
-        rng: this.#rng,
-      })
-      this.routers.set(listed.name, new SimHost(this, router, listed.address))
+    for (const node of nodes) {
+      this.#nodes.set(node.listed.name, node)
+      this.boot(node.listed.name)
     }
     const client = new OverlayClient({
       self: CLIENT,
@@ -100,6 +91,26 @@ export class SimOverlay {
       ...(options.path ? { path: options.path } : {}),
     })
     this.client = new SimHost(this, client, CLIENT)
+  }
+
+  /** A node's host with an empty memory: the first time, or after a crash. It is not started yet. */
+  boot(name: string): SimHost<RouterInput, RouterEvent, OverlayRouter> {
+    const { listed, ikeKey } = this.#nodes.get(name)!
+    const router = new OverlayRouter({
+      nodeId: listed.nodeId,
+      self: listed.address,
+      port: 500,
+      roles: listed.roles,
+      exitPolicy: listed.exitPolicy,
+      ikeKey,
+      ciphers: ['aes-256-gcm-16'],
+      context: { plane: 'userspace', device: 'ippriv0', address: listed.address },
+      crypto: nodeCrypto,
+      rng: this.#rng,
+    })
+    const host = new SimHost<RouterInput, RouterEvent, OverlayRouter>(this, router, listed.address)
+    this.routers.set(name, host)
+    return host
   }
 
   /** Starts every node and lets the overlay come up. */
@@ -301,11 +312,12 @@ export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
   }
 }
 
-function simNode(
-  name: string,
-  index: number,
-  poolLength: number,
-): { listed: ConsensusNode; ikeKey: { privateKey: Uint8Array; publicKey: Uint8Array } } {
+interface SimNode {
+  readonly listed: ConsensusNode
+  readonly ikeKey: KeyPair
+}
+
+function simNode(name: string, index: number, poolLength: number): SimNode {
   const identity = nodeCrypto.ed25519Generate()
   const ikeKey = nodeCrypto.ed25519Generate()
   const roles: NodeRole[] = ['entry', 'middle', 'exit']
