@@ -11,8 +11,18 @@ import type { IkeContext } from '#ikev2/context'
 import type { ChildSa, IkeRole } from '#ikev2/events'
 import type { ChildTerms } from '#ikev2/exchange/child'
 import type { InitResult } from '#ikev2/exchange/init'
+import type { Keying } from '#ikev2/exchange/key-exchange'
 import { malformed, PeerFault, protocolFault } from '#ikev2/fault'
-import { childKeys, type IkeSecrets, ikeSecrets, type Prf, prfOf, skeyseed } from '#ikev2/keys'
+import {
+  childKeys,
+  type IkeSecrets,
+  ikeSecrets,
+  type Prf,
+  prfOf,
+  skeyseed,
+  skeyseedFrom,
+  wipeSecrets,
+} from '#ikev2/keys'
 import { MessageKey } from '#ikev2/message/encrypted'
 import { HEADER_LENGTH, type Header, type ReceivedHeader } from '#ikev2/message/header'
 import { decodePayloads, type Payload } from '#ikev2/message/payload'
@@ -27,7 +37,6 @@ export interface Opened {
 
 export class Channel {
   readonly suite: IkeSuite
-  readonly #role: IkeRole
   readonly #prf: Prf
   readonly #skD: Uint8Array
   readonly #sending: MessageKey
@@ -38,7 +47,6 @@ export class Channel {
     const { skD, skEi, skEr } = secrets
     const [own, peers] = role === 'initiator' ? [skEi, skEr] : [skEr, skEi]
     this.suite = suite
-    this.#role = role
     this.#prf = prfOf(crypto, suite.prf)
     this.#skD = skD
     this.#sending = new MessageKey(crypto, suite.cipher, own)
@@ -62,21 +70,30 @@ export class Channel {
     return { firstPayload: sk.inner, plaintext }
   }
 
-  /** The Child SA that an exchange with these nonces made. */
-  childSa(inboundSpi: Spi, terms: ChildTerms, ni: Uint8Array, nr: Uint8Array): ChildSa {
+  /**
+   * The Child SA that an exchange made: IKE_AUTH, without a key exchange of its own, or CREATE_CHILD_SA. `initiated`:
+   * we began that exchange, whoever began the IKE SA (RFC 7296 section 2.17).
+   */
+  childSa(initiated: boolean, inboundSpi: Spi, terms: ChildTerms, keying: ChildKeying): ChildSa {
     const { suite, outboundSpi, localSelectors, remoteSelectors } = terms
-    const { initiatorToResponder, responderToInitiator } = childKeys(
-      this.#prf,
-      this.#skD,
-      suite.cipher,
-      ni,
-      nr,
-    )
-    const [inboundKey, outboundKey] =
-      this.#role === 'initiator'
-        ? [responderToInitiator, initiatorToResponder]
-        : [initiatorToResponder, responderToInitiator]
-    return { ...suite, inboundSpi, outboundSpi, inboundKey, outboundKey, localSelectors, remoteSelectors }
+    const { cipher, esn } = suite
+    const { ni, nr, sharedSecret } = keying
+    const keys = childKeys(this.#prf, this.#skD, cipher, ni, nr, sharedSecret ? [sharedSecret] : [])
+    wipe(sharedSecret)
+    const [inboundKey, outboundKey] = initiated
+      ? [keys.responderToInitiator, keys.initiatorToResponder]
+      : [keys.initiatorToResponder, keys.responderToInitiator]
+    return { cipher, esn, inboundSpi, outboundSpi, inboundKey, outboundKey, localSelectors, remoteSelectors }
+  }
+
+  /** The channel of the IKE SA that takes this one's place (RFC 7296 section 2.18). Wipes the shared secret. */
+  renew(context: KeyContext, association: Association, suite: IkeSuite, keying: Keying): Channel {
+    // The exchange belongs to the old IKE SA, and so does the PRF of its result.
+    const seed = skeyseedFrom(this.#prf, this.#skD, keying.sharedSecret, keying.ni, keying.nr)
+    wipe(keying.sharedSecret)
+    const { channel, secrets } = derive(context, association, suite, seed, keying)
+    wipeSecrets(secrets)
+    return channel
   }
 
   destroy(): void {
@@ -86,36 +103,25 @@ export class Channel {
   }
 }
 
+type KeyContext = Pick<IkeContext, 'crypto' | 'logKeys'>
+type ChildKeying = Pick<Keying, 'ni' | 'nr'> & Partial<Keying>
+
 /**
  * All keys of a new IKE SA, and what its AUTH payloads are made of. `initRequest` and `initResponse` are the two
- * datagrams as they travelled last. Wipes the shared secret, and SK_e once the channel has it.
+ * datagrams as they travelled last. Wipes the shared secret.
  */
 export function openChannel(
-  { crypto, logKeys }: Pick<IkeContext, 'crypto' | 'logKeys'>,
+  context: KeyContext,
   association: Association,
   initRequest: Uint8Array,
   initResponse: Uint8Array,
   result: InitResult,
 ): { readonly channel: Channel; readonly auth: AuthContext } {
   const { suite, ni, nr, sharedSecret, peerTakesEd25519 } = result
-  const { id: sa, role, path, spiInitiator, spiResponder } = association
-  const prf = prfOf(crypto, suite.prf)
+  const prf = prfOf(context.crypto, suite.prf)
   const seed = skeyseed(prf, sharedSecret, ni, nr)
-  const lengths = { prf: suite.prfLength, encryption: keyingLength(suite.cipher) }
-  const secrets = ikeSecrets(prf, seed, { ni, nr, spiInitiator, spiResponder }, lengths)
-  wipe(seed, sharedSecret)
-  const channel = new Channel(crypto, suite, role, secrets)
-  const { skEi, skEr } = secrets
-  logKeys?.({
-    sa,
-    path,
-    spiInitiator,
-    spiResponder,
-    skEi: skEi.slice(),
-    skEr: skEr.slice(),
-    cipher: suite.cipher,
-  })
-  wipe(skEi, skEr)
+  wipe(sharedSecret)
+  const { channel, secrets } = derive(context, association, suite, seed, result)
   return {
     channel,
     auth: {
@@ -128,4 +134,24 @@ export function openChannel(
       peerTakesEd25519,
     },
   }
+}
+
+/** Keys from a SKEYSEED, which is wiped, and SK_e with it once the channel has them. */
+function derive(
+  { crypto, logKeys }: KeyContext,
+  { id: sa, role, path, spiInitiator, spiResponder }: Association,
+  suite: IkeSuite,
+  seed: Uint8Array,
+  { ni, nr }: Pick<Keying, 'ni' | 'nr'>,
+): { readonly channel: Channel; readonly secrets: IkeSecrets } {
+  const { cipher } = suite
+  const lengths = { prf: suite.prfLength, encryption: keyingLength(cipher) }
+  const prf = prfOf(crypto, suite.prf)
+  const secrets = ikeSecrets(prf, seed, { ni, nr, spiInitiator, spiResponder }, lengths)
+  wipe(seed)
+  const channel = new Channel(crypto, suite, role, secrets)
+  const { skEi, skEr } = secrets
+  logKeys?.({ sa, path, spiInitiator, spiResponder, skEi: skEi.slice(), skEr: skEr.slice(), cipher })
+  wipe(skEi, skEr)
+  return { channel, secrets }
 }

@@ -29,7 +29,6 @@ export interface Outstanding<Answer> {
 export class RequestWindow<Answer> {
   readonly #rng: Rng
   readonly #roundTrip: RoundTrip
-  readonly #queue: Request<Answer>[] = []
   #patience: Duration
   #nextId = 0
   #current: Outstanding<Answer> | undefined
@@ -53,14 +52,13 @@ export class RequestWindow<Answer> {
     this.#patience = patience
   }
 
-  push(request: Request<Answer>): void {
-    this.#queue.push(request)
+  get isFree(): boolean {
+    return this.#current === undefined
   }
 
-  /** Begins the next request if none is out; the datagrams to transmit. */
-  begin(now: Instant): Datagrams {
-    const request = this.#current === undefined ? this.#queue.shift() : undefined
-    if (request === undefined) return []
+  /** Begins a request; the window must be free. The datagrams to transmit. */
+  begin(request: Request<Answer>, now: Instant): Datagrams {
+    if (this.#current !== undefined) throw new Error('a request is out already')
     const messageId = this.#nextId++
     this.#current = {
       request,
@@ -75,8 +73,7 @@ export class RequestWindow<Answer> {
   replace(request: Request<Answer>, now: Instant): Datagrams {
     this.#nextId = this.#current?.messageId ?? this.#nextId
     this.#current = undefined
-    this.#queue.unshift(request)
-    return this.begin(now)
+    return this.begin(request, now)
   }
 
   /** The request that is out is answered. */
@@ -86,14 +83,8 @@ export class RequestWindow<Answer> {
     this.#current = undefined
   }
 
-  /** Forgets what waits behind the request that is out. */
-  clearQueue(): void {
-    this.#queue.length = 0
-  }
-
-  /** Forgets everything. */
+  /** Forgets the request that is out: nobody waits for its answer any more. */
   clear(): void {
-    this.#queue.length = 0
     this.#current = undefined
   }
 }

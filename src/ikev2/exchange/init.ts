@@ -10,7 +10,8 @@
  */
 import { wipe } from '#base/bytes'
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
-import { faultOfNotify, malformed, PeerFault, protocolFault } from '#ikev2/fault'
+import { agree, checkNonce, invalidKe, NONCE_LENGTH } from '#ikev2/exchange/key-exchange'
+import { faultOfNotify, malformed, protocolFault } from '#ikev2/fault'
 import { notify, type Payload, type Proposal } from '#ikev2/message/payload'
 import { errorNotify, need, notifies } from '#ikev2/message/registry'
 import { HASH_ALGORITHM, NOTIFY } from '#ikev2/numbers'
@@ -76,7 +77,7 @@ export function readInitAnswer(
   const error = errorNotify(payloads)
   if (error !== undefined) throw faultOfNotify(error.type)
 
-  const suite = acceptIke(offer.proposals, need(payloads, 'SA').proposals)
+  const { suite } = acceptIke(offer.proposals, need(payloads, 'SA').proposals)
   const ke = need(payloads, 'KE')
   if (suite.group !== offer.group || ke.group !== offer.group)
     throw protocolFault('bad-ke', 'the key exchange is not of the group asked for')
@@ -130,19 +131,8 @@ export function answerInit(
   }
 }
 
-/** RFC 7296 section 2.10: at least half the key size of the PRF; everybody uses 32 octets. */
-const NONCE_LENGTH = 32
-/** RFC 7296 section 3.9. */
-const NONCE_MIN = 16
-const NONCE_MAX = 256
 /** RFC 7296 section 2.6. */
 const COOKIE_MAX = 64
-
-function checkNonce(nonce: Uint8Array): Uint8Array {
-  if (nonce.length < NONCE_MIN || nonce.length > NONCE_MAX)
-    throw malformed(`a nonce of ${nonce.length} octets`)
-  return nonce
-}
 
 function checkCookie(cookie: Uint8Array): Uint8Array {
   if (cookie.length === 0 || cookie.length > COOKIE_MAX)
@@ -157,19 +147,6 @@ function checkGroup(offer: InitOffer, data: Uint8Array): number {
     throw faultOfNotify(NOTIFY.number.INVALID_KE_PAYLOAD)
   return group
 }
-
-function agree(crypto: CryptoProvider, keyPair: KeyPair, peer: Uint8Array): Uint8Array {
-  const secret = crypto.x25519Agree(keyPair.privateKey, peer)
-  // RFC 7748 section 6.1: wrong length, or a point of small order.
-  if (secret === undefined) throw protocolFault('bad-ke', 'the key exchange value is not acceptable')
-  return secret
-}
-
-const invalidKe = (group: number): PeerFault =>
-  new PeerFault('IPP_IKE_NO_PROPOSAL', 'invalid-ke', 'the KE payload is of another group than the proposal', {
-    type: NOTIFY.number.INVALID_KE_PAYLOAD,
-    data: new Writer(2).u16(group).finish(),
-  })
 
 /** RFC 7427 section 4. Ed25519 hashes by itself: "identity" is all we sign with and verify. */
 const hashAlgorithms = (): Payload =>
