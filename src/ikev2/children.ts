@@ -49,7 +49,6 @@ interface Child {
   state: 'usable' | 'replaced' | 'deleting'
   /** What takes its place. */
   heir?: Child
-  switched: boolean
   /** Our rekey that is out. */
   attempt?: Attempt
   /** How often the peer put off our rekey. */
@@ -77,6 +76,7 @@ export class Children {
   readonly #live = new Map<Spi, Child>()
   /** Deleted on both sides, and heard until then. */
   readonly #retired = new TimerTable<ChildSa>()
+  #sending: Child | undefined
   #isBusy = false
 
   constructor(
@@ -99,7 +99,7 @@ export class Children {
 
   /** The Child SA of IKE_AUTH, which its session announces. */
   first(sa: ChildSa, now: Instant): void {
-    this.#add(sa, now)
+    this.#sending = this.#add(sa, now)
   }
 
   /** Rekeys a Child SA, or the one that took its place meanwhile, as soon as the window is free. */
@@ -166,7 +166,7 @@ export class Children {
   // -------------------------------------------------------------------------------------------- we ask
 
   #rekey(old: Child, sa: IkeSa, now: Instant): void {
-    if (old.state !== 'usable') return
+    if (!this.#isLive(old) || old.state !== 'usable') return
     const { crypto } = this.#context
     const offer = childRekeyOffer(crypto, old.sa, this.#ciphers, this.#context.allocateSpi())
     const attempt: Attempt = { offer }
@@ -198,7 +198,7 @@ export class Children {
     const child = this.#add(made, now)
     this.#context.emit({ kind: 'child.rekeyed', sa: this.#session, old: old.sa, child: made })
     this.#replace(old, child, now)
-    this.#switch(old, child)
+    this.#switch(child)
     if (rival !== undefined) this.#agenda.set(rival.child.remove, after(now, PEER_PATIENCE))
   }
 
@@ -243,7 +243,6 @@ export class Children {
       rekey: { run: (ike, at) => this.#rekey(child, ike, at) },
       remove: { run: (ike, at) => this.#remove(child, ike, at) },
       state: 'usable',
-      switched: false,
       postponed: 0,
     }
     this.#live.set(sa.inboundSpi, child)
@@ -263,18 +262,23 @@ export class Children {
     this.#agenda.set(old.remove, removeAt)
   }
 
-  #switch(old: Child, heir: Child): void {
-    if (old.switched) return
-    old.switched = true
+  /** From what we send on to an heir of it, or an heir's heir. Never back: the news may be late. */
+  #switch(heir: Child): void {
+    const old = this.#sending
+    let each = old?.heir
+    while (each !== undefined && each !== heir) each = each.heir
+    if (old === undefined || each === undefined) return
+    this.#sending = heir
     this.#context.emit({ kind: 'child.switched', sa: this.#session, old: old.sa, child: heir.sa })
   }
 
   /** Both sides agreed on its end. */
   #deleted(child: Child, now: Instant): void {
     // The peer deletes what a rekey of its own replaced, and so says that it won if ours is still out.
-    const heir = child.heir ?? child.attempt?.rival?.child
-    if (heir === undefined || !this.#isLive(heir)) return this.#close(child)
-    this.#switch(child, heir)
+    const rival = child.attempt?.rival?.child
+    if (child.heir === undefined && rival !== undefined) child.heir = rival
+    if (child.heir !== undefined && this.#isLive(child.heir)) this.#switch(child.heir)
+    if (child === this.#sending || !child.announced) return this.#close(child)
     this.#drop(child)
     this.#retired.set(child.sa, after(now, GRACE))
   }

@@ -30,7 +30,7 @@ export type IkeEvent =
    */
   | { readonly kind: 'child.rekeyed'; readonly sa: IkeSaId; readonly old: ChildSa; readonly child: ChildSa }
   /**
-   * The peer can hear `child`: install its outbound SA, then remove that of `old`. The inbound SA of `old` stays
+   * The peer can hear `child`, and we have been sending on `old` so far: install its outbound SA, then remove that of `old`. The inbound SA of `old` stays
    * until `child.closed`, for packets that are still on their way. From here on `child` is the Child SA.
    */
   | { readonly kind: 'child.switched'; readonly sa: IkeSaId; readonly old: ChildSa; readonly child: ChildSa }
