@@ -77,6 +77,8 @@ export class Children {
   /** Deleted on both sides, and heard until then. */
   readonly #retired = new TimerTable<ChildSa>()
   #sending: Child | undefined
+  /** The SPI of a rekey of ours that is out. */
+  #promised: Spi | undefined
   #isBusy = false
 
   constructor(
@@ -123,6 +125,8 @@ export class Children {
   }
 
   closeAll(): void {
+    if (this.#promised !== undefined) this.#context.releaseSpi(this.#promised)
+    this.#promised = undefined
     for (const child of [...this.#live.values()]) this.#close(child)
     for (const sa of this.#retired.expired(Infinity as Instant)) this.#closed(sa)
   }
@@ -168,12 +172,15 @@ export class Children {
   #rekey(old: Child, sa: IkeSa, now: Instant): void {
     if (!this.#isLive(old) || old.state !== 'usable') return
     const { crypto } = this.#context
-    const offer = childRekeyOffer(crypto, old.sa, this.#ciphers, this.#context.allocateSpi())
+    const inboundSpi = this.#context.allocateSpi()
+    const offer = childRekeyOffer(crypto, old.sa, this.#ciphers, inboundSpi)
     const attempt: Attempt = { offer }
     old.attempt = attempt
     this.#isBusy = true
+    this.#promised = inboundSpi
     sa.ask(EXCHANGE.number.CREATE_CHILD_SA, childRekeyRequest(old.sa, offer), now, (payloads, at) => {
       this.#isBusy = false
+      this.#promised = undefined
       delete old.attempt
       this.#rekeyAnswered(old, attempt, sa, payloads, at)
     })
@@ -199,7 +206,7 @@ export class Children {
     this.#context.emit({ kind: 'child.rekeyed', sa: this.#session, old: old.sa, child: made })
     this.#replace(old, child, now)
     this.#switch(child)
-    if (rival !== undefined) this.#agenda.set(rival.child.remove, after(now, PEER_PATIENCE))
+    if (rival !== undefined) this.#replace(rival.child, child, after(now, PEER_PATIENCE))
   }
 
   #read(offer: ChildRekeyOffer, payloads: readonly Payload[]): ReturnType<typeof readChildRekeyAnswer> {

@@ -171,13 +171,14 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     return this.#timers.next()
   }
 
-  /** Everything refused since the start, by name, and how many IKE SAs there are now. */
+  /** Everything refused since the start, by name, and how many IKE SAs and ESP SPIs there are now. */
   counters(): Record<string, number> {
     return {
       ...Object.fromEntries([...this.#counters].sort()),
       'sas.all': this.#bySpi.size,
       'sas.half-open': this.#halfOpen.size,
       'sas.lingering': this.#lingering.size,
+      'spis.inbound': this.#inboundSpis.size,
     }
   }
 

@@ -213,6 +213,7 @@ export function find<K extends IkeEvent['kind']>(
 export function isEmpty(host: Host): boolean {
   return (
     host.engine.counters()['sas.all'] === 0 &&
+    host.engine.counters()['spis.inbound'] === 0 &&
     host.engine.nextTimeout() === undefined &&
     host.children.size === 0 &&
     host.sending.size === 0

@@ -77,7 +77,8 @@ export class Subject {
 
   /** Octets, SAs and timers: what must not grow. */
   get isEmpty(): boolean {
-    return this.count('sas.all') === 0 && this.engine.nextTimeout() === undefined
+    const left = this.count('sas.all') + this.count('spis.inbound')
+    return left === 0 && this.engine.nextTimeout() === undefined
   }
 }
 
