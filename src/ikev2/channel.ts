@@ -23,17 +23,12 @@ import {
   skeyseedFrom,
   wipeSecrets,
 } from '#ikev2/keys'
-import { MessageKey } from '#ikev2/message/encrypted'
+import { FRAGMENT_HEADER_LENGTH, MessageKey } from '#ikev2/message/encrypted'
+import { type Opened, readFragmentOf, sealMessage } from '#ikev2/message/fragment'
 import { HEADER_LENGTH, type Header, type ReceivedHeader } from '#ikev2/message/header'
 import { decodePayloads, type Payload } from '#ikev2/message/payload'
 import type { AuthContext } from '#ikev2/proof'
 import type { IkeSuite } from '#ikev2/proposal'
-
-/** An authentic message, its payloads not yet decoded. */
-export interface Opened {
-  readonly firstPayload: number
-  readonly plaintext: Uint8Array
-}
 
 export class Channel {
   readonly suite: IkeSuite
@@ -41,33 +36,45 @@ export class Channel {
   readonly #skD: Uint8Array
   readonly #sending: MessageKey
   readonly #receiving: MessageKey
+  /** Both sides can put fragments together (RFC 7383). */
+  readonly #mayFragment: boolean
 
   /** Takes over `secrets.skD`; the others are still the caller's to wipe. */
-  constructor(crypto: CryptoProvider, suite: IkeSuite, role: IkeRole, secrets: IkeSecrets) {
+  constructor(
+    crypto: CryptoProvider,
+    suite: IkeSuite,
+    role: IkeRole,
+    secrets: IkeSecrets,
+    mayFragment: boolean,
+  ) {
     const { skD, skEi, skEr } = secrets
     const [own, peers] = role === 'initiator' ? [skEi, skEr] : [skEr, skEi]
     this.suite = suite
     this.#prf = prfOf(crypto, suite.prf)
     this.#skD = skD
+    this.#mayFragment = mayFragment
     this.#sending = new MessageKey(crypto, suite.cipher, own)
     this.#receiving = new MessageKey(crypto, suite.cipher, peers)
   }
 
   /** The datagrams of a message: sealed once, and then repeated as they are. */
   seal(header: Header, payloads: readonly Payload[]): readonly Uint8Array[] {
-    return [this.#sending.seal(header, payloads)]
+    return sealMessage(this.#sending, header, payloads, this.#mayFragment)
   }
 
-  /** @throws PeerFault, DecodeError when the datagram is no authentic message: nothing in it is to be believed. */
+  /** @throws PeerFault, DecodeError when the datagram is not authentic: nothing in it is to be believed. */
   open(header: ReceivedHeader, datagram: Uint8Array): Opened {
     const outer = decodePayloads(header.firstPayload, datagram.subarray(HEADER_LENGTH), 'message')
     const sk = outer.at(-1)
-    if (sk?.kind === 'SKF')
+    if (sk?.kind === 'SKF' && !this.#mayFragment)
       throw protocolFault('fragment', 'a fragment, and fragmentation was not negotiated')
-    if (sk?.kind !== 'SK') throw malformed('the message is not encrypted')
-    const plaintext = this.#receiving.open(datagram, sk.data.length)
+    if (sk?.kind !== 'SK' && sk?.kind !== 'SKF') throw malformed('the message is not encrypted')
+    const fragment = sk.kind === 'SKF' ? readFragmentOf(sk.data) : undefined
+    const sealedLength = sk.data.length - (fragment === undefined ? 0 : FRAGMENT_HEADER_LENGTH)
+    const plaintext = this.#receiving.open(datagram, sealedLength)
     if (plaintext === undefined) throw new PeerFault('IPP_IKE_MALFORMED', 'icv', 'the ICV does not verify')
-    return { firstPayload: sk.inner, plaintext }
+    const front = datagram.subarray(0, datagram.length - sk.data.length)
+    return { firstPayload: sk.inner, plaintext, front, ...(fragment === undefined ? {} : { fragment }) }
   }
 
   /**
@@ -91,7 +98,10 @@ export class Channel {
     // The exchange belongs to the old IKE SA, and so does the PRF of its result.
     const seed = skeyseedFrom(this.#prf, this.#skD, keying.sharedSecret, keying.ni, keying.nr)
     wipe(keying.sharedSecret)
-    const { channel, secrets } = derive(context, association, suite, seed, keying)
+    const { channel, secrets } = derive(context, association, suite, seed, {
+      ...keying,
+      mayFragment: this.#mayFragment,
+    })
     wipeSecrets(secrets)
     return channel
   }
@@ -142,14 +152,14 @@ function derive(
   { id: sa, role, path, spiInitiator, spiResponder }: Association,
   suite: IkeSuite,
   seed: Uint8Array,
-  { ni, nr }: Pick<Keying, 'ni' | 'nr'>,
+  { ni, nr, mayFragment }: Pick<InitResult, 'ni' | 'nr' | 'mayFragment'>,
 ): { readonly channel: Channel; readonly secrets: IkeSecrets } {
   const { cipher } = suite
   const lengths = { prf: suite.prfLength, encryption: keyingLength(cipher) }
   const prf = prfOf(crypto, suite.prf)
   const secrets = ikeSecrets(prf, seed, { ni, nr, spiInitiator, spiResponder }, lengths)
   wipe(seed)
-  const channel = new Channel(crypto, suite, role, secrets)
+  const channel = new Channel(crypto, suite, role, secrets, mayFragment)
   const { skEi, skEr } = secrets
   logKeys?.({ sa, path, spiInitiator, spiResponder, skEi: skEi.slice(), skEr: skEr.slice(), cipher })
   wipe(skEi, skEr)

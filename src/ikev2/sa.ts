@@ -19,6 +19,7 @@ import type { InitResult } from '#ikev2/exchange/init'
 import { asFault, faultOfNotify, type PeerFault } from '#ikev2/fault'
 import { wipeSecrets } from '#ikev2/keys'
 import { encodeClear } from '#ikev2/message/encrypted'
+import { type Message, Reassembly } from '#ikev2/message/fragment'
 import type { ReceivedHeader } from '#ikev2/message/header'
 import { decodePayloads, notify, type Payload } from '#ikev2/message/payload'
 import { checkContents, errorNotify } from '#ikev2/message/registry'
@@ -55,6 +56,8 @@ export class IkeSa {
   readonly #session: Session
   readonly #requests: RequestWindow<readonly Payload[]>
   readonly #responses: ResponseWindow
+  /** Fragments of a request and of a response that are not complete yet. */
+  readonly #partial = { request: new Reassembly(), response: new Reassembly() }
   #state: IkeState
   #channel: Channel | undefined
   /** What a side keeps until it is authenticated: one of the two. */
@@ -113,7 +116,7 @@ export class IkeSa {
     sa.#channel = channel
     sa.#admission = { policy, auth }
     sa.#expiry = after(now, HALF_OPEN_LIFETIME)
-    sa.#responses.answered(request, [response])
+    sa.#responses.answered([sa.#responses.digest(request)], [response])
     sa.#transmit([response])
     return sa
   }
@@ -141,11 +144,15 @@ export class IkeSa {
 
   /** When `tick` has something to do. */
   nextTimeout(): Instant | undefined {
-    return earliest(this.#requests.current?.retransmission.deadline, this.#expiry)
+    const { request, response } = this.#partial
+    const partial = earliest(request.deadline, response.deadline)
+    return earliest(earliest(this.#requests.current?.retransmission.deadline, this.#expiry), partial)
   }
 
   tick(now: Instant): void {
     const { current } = this.#requests
+    for (const partial of Object.values(this.#partial))
+      if (partial.deadline !== undefined && now >= partial.deadline) partial.clear()
     if (this.#expiry !== undefined && now >= this.#expiry) return this.#expired(now)
     const due = current?.retransmission.due(now)
     if (due === 'repeat') this.#transmit(current!.datagrams)
@@ -218,6 +225,8 @@ export class IkeSa {
     switch (this.#responses.classify(messageId, datagram)) {
       case 'repeated':
         return this.#transmit(this.#responses.lastResponse)
+      case 'repeated fragment':
+        return
       case 'changed':
         return this.#context.refuse('changed-retransmission', `${name} repeated with other content`)
       case 'out of window':
@@ -227,17 +236,18 @@ export class IkeSa {
     if (!mayRequest(this.#state, exchange))
       return this.#context.refuse('illegal-exchange', `${name} request while ${this.#state}`)
     const channel = this.#channel!
-    const { firstPayload, plaintext } = channel.open(header, datagram)
+    const message = this.#open(header, datagram, now)
+    if (message === undefined) return
     this.#session.heard(now)
-    const { payloads, conclude } = this.#answer(exchange, firstPayload, plaintext, now)
+    const { payloads, conclude } = this.#answer(exchange, message, now)
     const response = channel.seal(this.association.header(exchange, messageId, true), payloads)
-    this.#responses.answered(datagram, response)
+    this.#responses.answered(message.digests, response)
     this.#transmit(response)
     conclude?.()
   }
 
   /** The answer to an authentic request, and what happens once it is on its way. */
-  #answer(exchange: number, firstPayload: number, plaintext: Uint8Array, now: Instant): Answer {
+  #answer(exchange: number, { firstPayload, plaintext }: Message, now: Instant): Answer {
     try {
       const payloads = decodePayloads(firstPayload, plaintext, EXCHANGE.nameOf(exchange))
       checkContents(exchange, false, payloads)
@@ -277,6 +287,13 @@ export class IkeSa {
     return { payloads, conclude: () => this.#session.endedByPeer(this, fault.message, now, fault.code) }
   }
 
+  /** The authentic message a datagram completes. @throws PeerFault, DecodeError: it is not to be believed */
+  #open(header: ReceivedHeader, datagram: Uint8Array, now: Instant): Message | undefined {
+    const opened = this.channel.open(header, datagram)
+    const partial = header.response ? this.#partial.response : this.#partial.request
+    return partial.take(header.messageId, opened, this.#responses.digest(datagram), now)
+  }
+
   // -------------------------------------------------------------------------------------------- the peer answers
 
   #receiveResponse(header: ReceivedHeader, datagram: Uint8Array, now: Instant): void {
@@ -285,7 +302,9 @@ export class IkeSa {
     if (header.messageId !== current?.messageId || exchange !== current.request.exchange)
       return this.#context.refuse('unexpected-response', `${EXCHANGE.nameOf(exchange)} response to nothing`)
     if (this.#state === 'initiating') return this.#receiveInit(this.#attempt!, current, header, datagram, now)
-    const { firstPayload, plaintext } = this.#channel!.open(header, datagram)
+    const message = this.#open(header, datagram, now)
+    if (message === undefined) return
+    const { firstPayload, plaintext } = message
     this.#completed(current, now)
     this.#session.heard(now)
     try {
@@ -401,6 +420,8 @@ export class IkeSa {
     if (this.#state === 'gone') return
     this.#step('finish')
     this.#requests.clear()
+    this.#partial.request.clear()
+    this.#partial.response.clear()
     this.#expiry = undefined
     if (this.#attempt !== undefined) {
       this.#attempt.wipe()

@@ -89,12 +89,12 @@ export class RequestWindow<Answer> {
   }
 }
 
-export type Arrival = 'new' | 'repeated' | 'changed' | 'out of window'
+export type Arrival = 'new' | 'repeated' | 'repeated fragment' | 'changed' | 'out of window'
 
 export class ResponseWindow {
   readonly #crypto: CryptoProvider
   #nextId = 0
-  #lastRequest: Uint8Array | undefined
+  #lastRequest: readonly Uint8Array[] = []
   #lastResponse: Datagrams = []
 
   constructor(crypto: CryptoProvider) {
@@ -104,22 +104,25 @@ export class ResponseWindow {
   /** What a request is, by its number and octets alone: a repetition needs no decryption. */
   classify(messageId: number, datagram: Uint8Array): Arrival {
     if (messageId === this.#nextId) return 'new'
-    if (messageId !== this.#nextId - 1 || this.#lastRequest === undefined) return 'out of window'
-    return equalBytes(this.#digest(datagram), this.#lastRequest) ? 'repeated' : 'changed'
+    if (messageId !== this.#nextId - 1 || this.#lastRequest.length === 0) return 'out of window'
+    const digest = this.digest(datagram)
+    const index = this.#lastRequest.findIndex((known) => equalBytes(known, digest))
+    // RFC 7383 section 2.6.1: of a repeated request the first fragment is answered, the others are not.
+    return index < 0 ? 'changed' : index === 0 ? 'repeated' : 'repeated fragment'
   }
 
   get lastResponse(): Datagrams {
     return this.#lastResponse
   }
 
-  /** The request with the expected number was answered so; the next number is expected now. */
-  answered(request: Uint8Array, response: Datagrams): void {
+  /** The request with the expected number, whose datagrams had these digests, was answered so. */
+  answered(request: readonly Uint8Array[], response: Datagrams): void {
     this.#nextId++
-    this.#lastRequest = this.#digest(request)
+    this.#lastRequest = request
     this.#lastResponse = response
   }
 
-  #digest(datagram: Uint8Array): Uint8Array {
+  digest(datagram: Uint8Array): Uint8Array {
     return this.#crypto.hash('sha256', datagram)
   }
 }

@@ -94,6 +94,8 @@ export class RogueClient {
   channel: Channel | undefined
   auth: AuthContext | undefined
   nextId = 1
+  /** Sends large messages whole, as peers without RFC 7383 do, unless a test is about that. */
+  mayFragment = false
 
   constructor(subject: Subject, spiInitiator = nodeCrypto.random(8)) {
     this.subject = subject
@@ -122,7 +124,8 @@ export class RogueClient {
       if (answer.kind !== 'accepted') throw new Error(answer.kind)
       const association = new Association(1 as IkeSaId, pathBetween(CLIENT, NODE), this.spiInitiator)
       association.learnResponder(this.spiResponder)
-      const opened = openChannel(QUIET, association, initMessage, response, answer.result)
+      const { mayFragment } = this
+      const opened = openChannel(QUIET, association, initMessage, response, { ...answer.result, mayFragment })
       this.channel = opened.channel
       this.auth = opened.auth
     }

@@ -2,8 +2,8 @@
  * IKE_SA_INIT (RFC 7296 section 1.2): algorithms, nonces and a key exchange, in the clear.
  *
  *     initiator                                      responder
- *     [N(COOKIE)] SA KE Nonce N(HASH_ALG)    --->
- *                                            <---    SA KE Nonce N(HASH_ALG)
+ *     [N(COOKIE)] SA KE Nonce N(FRAGMENTATION) N(HASH_ALG)    --->
+ *                                            <---    SA KE Nonce [N(FRAGMENTATION)] N(HASH_ALG)
  *                                            <---    or N(COOKIE), N(INVALID_KE_PAYLOAD), N(NO_PROPOSAL_CHOSEN)
  *
  * No NAT detection: its hashes betray addresses (RFC 7296 section 2.23 makes it optional). No vendor ID.
@@ -35,6 +35,8 @@ export interface InitResult {
   readonly sharedSecret: Uint8Array
   /** The peer verifies Ed25519: it announced hash "identity" (RFC 8420 section 3). */
   readonly peerTakesEd25519: boolean
+  /** Both sides can put fragments together (RFC 7383 section 2.3). */
+  readonly mayFragment: boolean
 }
 
 export type InitAnswer =
@@ -60,6 +62,7 @@ export function initRequest(offer: InitOffer): Payload[] {
     { kind: 'SA', proposals: offer.proposals },
     { kind: 'KE', group: offer.group, data: offer.keyPair.publicKey },
     { kind: 'Nonce', data: offer.nonce },
+    FRAGMENTATION,
     hashAlgorithms(),
   ]
 }
@@ -90,6 +93,7 @@ export function readInitAnswer(
       nr,
       sharedSecret: agree(crypto, offer.keyPair, ke.data),
       peerTakesEd25519: announcesIdentity(payloads),
+      mayFragment: announcesFragmentation(payloads),
     },
   }
 }
@@ -120,12 +124,21 @@ export function answerInit(
   const sharedSecret = agree(crypto, keyPair, ke.data)
   wipe(keyPair.privateKey)
   const nr = crypto.random(NONCE_LENGTH)
+  const mayFragment = announcesFragmentation(payloads)
   return {
-    result: { suite, ni, nr, sharedSecret, peerTakesEd25519: announcesIdentity(payloads) },
+    result: {
+      suite,
+      ni,
+      nr,
+      sharedSecret,
+      peerTakesEd25519: announcesIdentity(payloads),
+      mayFragment,
+    },
     payloads: [
       { kind: 'SA', proposals: [proposal] },
       { kind: 'KE', group: suite.group, data: keyPair.publicKey },
       { kind: 'Nonce', data: nr },
+      ...(mayFragment ? [FRAGMENTATION] : []),
       hashAlgorithms(),
     ],
   }
@@ -147,6 +160,11 @@ function checkGroup(offer: InitOffer, data: Uint8Array): number {
     throw faultOfNotify(NOTIFY.number.INVALID_KE_PAYLOAD)
   return group
 }
+
+const FRAGMENTATION: Payload = notify(NOTIFY.number.IKEV2_FRAGMENTATION_SUPPORTED)
+
+const announcesFragmentation = (payloads: readonly Payload[]): boolean =>
+  notifies(payloads, NOTIFY.number.IKEV2_FRAGMENTATION_SUPPORTED).length > 0
 
 /** RFC 7427 section 4. Ed25519 hashes by itself: "identity" is all we sign with and verify. */
 const hashAlgorithms = (): Payload =>
