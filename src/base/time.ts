@@ -47,6 +47,19 @@ export class TimerTable<Key> {
     return min
   }
 
+  get size(): number {
+    return this.#deadlines.size
+  }
+
+  /** Removes and returns the key with the earliest deadline, if that is at or before `now`. */
+  take(now: Instant): Key | undefined {
+    let first: [Key, Instant] | undefined
+    for (const entry of this.#deadlines) if (entry[1] < (first?.[1] ?? Infinity)) first = entry
+    if (first === undefined || first[1] > now) return undefined
+    this.#deadlines.delete(first[0])
+    return first[0]
+  }
+
   /** Removes and returns every key whose deadline is at or before `now`, earliest first. */
   expired(now: Instant): Key[] {
     const due: [Key, Instant][] = []

@@ -7,8 +7,9 @@ import { hmac } from '@noble/hashes/hmac.js'
 import { sha1 } from '@noble/hashes/legacy.js'
 import { sha256, sha384, sha512 } from '@noble/hashes/sha2.js'
 import { randomBytes } from '@noble/hashes/utils.js'
+import { ml_kem768 } from '@noble/post-quantum/ml-kem.js'
 import { wipe } from '#base/bytes'
-import type { Aead, CryptoProvider } from '#crypto/provider'
+import { type Aead, type CryptoProvider, MLKEM768 } from '#crypto/provider'
 import { ESP_CIPHERS, type EspCipher } from '#crypto/suites'
 
 export const nobleCrypto: CryptoProvider = {
@@ -33,6 +34,32 @@ export const nobleCrypto: CryptoProvider = {
       // noble throws on the all-zero result (RFC 7748 section 6.1).
       return undefined
     }
+  },
+
+  mlkem768Generate() {
+    const privateKey = randomBytes(MLKEM768.seed)
+    const { secretKey, publicKey } = ml_kem768.keygen(privateKey)
+    wipe(secretKey)
+    return { privateKey, publicKey }
+  },
+
+  mlkem768Encapsulate(publicKey) {
+    if (publicKey.length !== MLKEM768.publicKey) return undefined
+    try {
+      const { cipherText: ciphertext, sharedSecret } = ml_kem768.encapsulate(publicKey)
+      return { ciphertext, sharedSecret }
+    } catch {
+      // A coefficient that is not below the modulus.
+      return undefined
+    }
+  },
+
+  mlkem768Decapsulate(privateKey, ciphertext) {
+    if (ciphertext.length !== MLKEM768.ciphertext) return undefined
+    const { secretKey } = ml_kem768.keygen(privateKey)
+    const sharedSecret = ml_kem768.decapsulate(ciphertext, secretKey)
+    wipe(secretKey)
+    return sharedSecret
   },
 
   ed25519Generate() {

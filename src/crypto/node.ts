@@ -7,7 +7,9 @@ import {
   createHmac,
   createPrivateKey,
   createPublicKey,
+  decapsulate,
   diffieHellman,
+  encapsulate,
   generateKeyPairSync,
   type KeyObject,
   randomBytes,
@@ -15,7 +17,7 @@ import {
   verify,
 } from 'node:crypto'
 import { concat, fromHex, wipe } from '#base/bytes'
-import type { Aead, CryptoProvider, KeyPair } from '#crypto/provider'
+import { type Aead, type CryptoProvider, type KeyPair, MLKEM768 } from '#crypto/provider'
 import { ESP_CIPHERS, type EspCipher } from '#crypto/suites'
 
 export const nodeCrypto: CryptoProvider = {
@@ -41,6 +43,35 @@ export const nodeCrypto: CryptoProvider = {
       // OpenSSL refuses low-order points itself: the all-zero result never reaches us.
       return undefined
     }
+  },
+
+  mlkem768Generate() {
+    const { privateKey, publicKey } = generateKeyPairSync('ml-kem-768')
+    const der = privateKey.export({ format: 'der', type: 'pkcs8' })
+    const seed = new Uint8Array(der.subarray(MLKEM_SEED_AT, MLKEM_SEED_AT + MLKEM768.seed))
+    wipe(der)
+    const raw = plain(publicKey.export({ format: 'der', type: 'spki' })).slice(-MLKEM768.publicKey)
+    return { privateKey: seed, publicKey: raw }
+  },
+
+  mlkem768Encapsulate(publicKey) {
+    if (publicKey.length !== MLKEM768.publicKey) return undefined
+    try {
+      const key = Buffer.from(concat(MLKEM_SPKI_PREFIX, publicKey))
+      const { sharedKey, ciphertext } = encapsulate(createPublicKey({ key, format: 'der', type: 'spki' }))
+      return { ciphertext: plain(ciphertext), sharedSecret: plain(sharedKey) }
+    } catch {
+      // A coefficient that is not below the modulus.
+      return undefined
+    }
+  },
+
+  mlkem768Decapsulate(privateKey, ciphertext) {
+    if (ciphertext.length !== MLKEM768.ciphertext) return undefined
+    const der = concat(MLKEM_PKCS8_PREFIX, privateKey)
+    const key = createPrivateKey({ key: Buffer.from(der.buffer), format: 'der', type: 'pkcs8' })
+    wipe(der)
+    return plain(decapsulate(key, ciphertext))
   },
 
   ed25519Generate: () => exportPair(generateKeyPairSync('ed25519')),
@@ -76,6 +107,11 @@ const SPKI_PREFIX: Record<Curve, Uint8Array> = {
   x25519: fromHex('302a300506032b656e032100'),
   ed25519: fromHex('302a300506032b6570032100'),
 }
+
+// RFC 9935 sections 4 and 6. OpenSSL writes a private key as a sequence of seed and expanded key, and reads a bare seed.
+const MLKEM_SPKI_PREFIX = fromHex('308204b2300b0609608648016503040402038204a100')
+const MLKEM_PKCS8_PREFIX = fromHex('3054020100300b060960864801650304040204428040')
+const MLKEM_SEED_AT = 30
 
 class NodeAead implements Aead {
   readonly #algorithm: 'aes-256-gcm' | 'aes-128-gcm' | 'chacha20-poly1305'

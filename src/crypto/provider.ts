@@ -14,6 +14,15 @@ export interface CryptoProvider {
   x25519Generate(): KeyPair
   /** Undefined when the result is all zero (RFC 7748 section 6.1) or the public value has a wrong length. */
   x25519Agree(privateKey: Uint8Array, peerPublicKey: Uint8Array): Uint8Array | undefined
+  /** A fresh ML-KEM-768 key pair (FIPS 203): the private key is its 64-octet seed, the public key has 1184 octets. */
+  mlkem768Generate(): KeyPair
+  /** Undefined when the public key has a wrong length or fails the modulus check (FIPS 203 section 7.2). */
+  mlkem768Encapsulate(publicKey: Uint8Array): Encapsulation | undefined
+  /**
+   * Undefined when the ciphertext has a wrong length. One that was made for another key, or changed, gives a secret
+   * that nobody else has (implicit rejection).
+   */
+  mlkem768Decapsulate(privateKey: Uint8Array, ciphertext: Uint8Array): Uint8Array | undefined
   /** Ed25519 (RFC 8032). `seed` is the 32-octet private key. */
   ed25519Generate(): KeyPair
   ed25519PublicKey(seed: Uint8Array): Uint8Array
@@ -29,6 +38,15 @@ export interface KeyPair {
   readonly privateKey: Uint8Array
   readonly publicKey: Uint8Array
 }
+
+/** 1088 octets for the owner of the key, and the 32 they stand for. */
+export interface Encapsulation {
+  readonly ciphertext: Uint8Array
+  readonly sharedSecret: Uint8Array
+}
+
+/** FIPS 203 table 3, in octets. */
+export const MLKEM768 = { publicKey: 1184, ciphertext: 1088, seed: 64 } as const
 
 /** `nonce` is 12 octets: salt and explicit IV. The 16-octet tag stands behind the ciphertext. */
 export interface Aead {

@@ -14,9 +14,15 @@ export class Association {
   #spiResponder: Uint8Array
 
   /** Without `spiResponder` this is an initiator, which learns it from the answer to IKE_SA_INIT. */
-  constructor(id: IkeSaId, path: UdpPath, spiInitiator: Uint8Array, spiResponder?: Uint8Array) {
+  constructor(
+    id: IkeSaId,
+    path: UdpPath,
+    spiInitiator: Uint8Array,
+    spiResponder?: Uint8Array,
+    role: IkeRole = spiResponder === undefined ? 'initiator' : 'responder',
+  ) {
     this.id = id
-    this.role = spiResponder === undefined ? 'initiator' : 'responder'
+    this.role = role
     this.path = path
     this.spiInitiator = spiInitiator
     this.#spiResponder = spiResponder ?? new Uint8Array(SPI_LENGTH)
@@ -29,6 +35,16 @@ export class Association {
 
   learnResponder(spi: Uint8Array): void {
     this.#spiResponder = spi.slice()
+  }
+
+  /** Who a rekeyed IKE SA is: new SPIs, and the roles are those of the rekey (RFC 7296 section 2.18). */
+  succeed(role: IkeRole, spiInitiator: Uint8Array, spiResponder: Uint8Array): Association {
+    return new Association(this.id, this.path, spiInitiator, spiResponder, role)
+  }
+
+  /** The SPI we chose. */
+  get ownSpi(): Uint8Array {
+    return this.role === 'initiator' ? this.spiInitiator : this.#spiResponder
   }
 
   header(exchange: number, messageId: number, response: boolean): Header {

@@ -7,9 +7,9 @@ import type { Spi } from '#base/ids'
 import type { Association } from '#ikev2/association'
 import { type Channel, openChannel } from '#ikev2/channel'
 import type { IkeContext } from '#ikev2/context'
-import type { InitiateRequest, PeerIdentity } from '#ikev2/events'
-import { authRequest, readAuthAnswer } from '#ikev2/exchange/auth'
-import type { ChildOffer, ChildTerms } from '#ikev2/exchange/child'
+import type { InitiateRequest } from '#ikev2/events'
+import { type AuthResult, authRequest, readAuthAnswer } from '#ikev2/exchange/auth'
+import type { ChildOffer } from '#ikev2/exchange/child'
 import { type InitAnswer, type InitOffer, initOffer, initRequest, readInitAnswer } from '#ikev2/exchange/init'
 import { protocolFault } from '#ikev2/fault'
 import { wipeSecrets } from '#ikev2/keys'
@@ -80,7 +80,7 @@ export class Attempt {
   }
 
   /** @throws PeerFault */
-  readAuth(payloads: readonly Payload[]): { readonly peer: PeerIdentity; readonly terms: ChildTerms } {
+  readAuth(payloads: readonly Payload[]): AuthResult {
     return readAuthAnswer(this.#context.crypto, this.#auth!, this.#request.peer, this.#child, payloads)
   }
 

@@ -11,72 +11,99 @@ import type { IkeContext } from '#ikev2/context'
 import type { ChildSa, IkeRole } from '#ikev2/events'
 import type { ChildTerms } from '#ikev2/exchange/child'
 import type { InitResult } from '#ikev2/exchange/init'
+import type { Keying } from '#ikev2/exchange/key-exchange'
 import { malformed, PeerFault, protocolFault } from '#ikev2/fault'
-import { childKeys, type IkeSecrets, ikeSecrets, type Prf, prfOf, skeyseed } from '#ikev2/keys'
-import { MessageKey } from '#ikev2/message/encrypted'
+import {
+  childKeys,
+  type IkeSecrets,
+  ikeSecrets,
+  type Prf,
+  prfOf,
+  skeyseed,
+  skeyseedFrom,
+  wipeSecrets,
+} from '#ikev2/keys'
+import { FRAGMENT_HEADER_LENGTH, MessageKey } from '#ikev2/message/encrypted'
+import { type Opened, readFragmentOf, sealMessage } from '#ikev2/message/fragment'
 import { HEADER_LENGTH, type Header, type ReceivedHeader } from '#ikev2/message/header'
 import { decodePayloads, type Payload } from '#ikev2/message/payload'
 import type { AuthContext } from '#ikev2/proof'
 import type { IkeSuite } from '#ikev2/proposal'
 
-/** An authentic message, its payloads not yet decoded. */
-export interface Opened {
-  readonly firstPayload: number
-  readonly plaintext: Uint8Array
-}
-
 export class Channel {
   readonly suite: IkeSuite
-  readonly #role: IkeRole
   readonly #prf: Prf
   readonly #skD: Uint8Array
   readonly #sending: MessageKey
   readonly #receiving: MessageKey
+  /** Both sides can put fragments together (RFC 7383). */
+  readonly #mayFragment: boolean
 
   /** Takes over `secrets.skD`; the others are still the caller's to wipe. */
-  constructor(crypto: CryptoProvider, suite: IkeSuite, role: IkeRole, secrets: IkeSecrets) {
+  constructor(
+    crypto: CryptoProvider,
+    suite: IkeSuite,
+    role: IkeRole,
+    secrets: IkeSecrets,
+    mayFragment: boolean,
+  ) {
     const { skD, skEi, skEr } = secrets
     const [own, peers] = role === 'initiator' ? [skEi, skEr] : [skEr, skEi]
     this.suite = suite
-    this.#role = role
     this.#prf = prfOf(crypto, suite.prf)
     this.#skD = skD
+    this.#mayFragment = mayFragment
     this.#sending = new MessageKey(crypto, suite.cipher, own)
     this.#receiving = new MessageKey(crypto, suite.cipher, peers)
   }
 
   /** The datagrams of a message: sealed once, and then repeated as they are. */
   seal(header: Header, payloads: readonly Payload[]): readonly Uint8Array[] {
-    return [this.#sending.seal(header, payloads)]
+    return sealMessage(this.#sending, header, payloads, this.#mayFragment)
   }
 
-  /** @throws PeerFault, DecodeError when the datagram is no authentic message: nothing in it is to be believed. */
+  /** @throws PeerFault, DecodeError when the datagram is not authentic: nothing in it is to be believed. */
   open(header: ReceivedHeader, datagram: Uint8Array): Opened {
     const outer = decodePayloads(header.firstPayload, datagram.subarray(HEADER_LENGTH), 'message')
     const sk = outer.at(-1)
-    if (sk?.kind === 'SKF')
+    if (sk?.kind === 'SKF' && !this.#mayFragment)
       throw protocolFault('fragment', 'a fragment, and fragmentation was not negotiated')
-    if (sk?.kind !== 'SK') throw malformed('the message is not encrypted')
-    const plaintext = this.#receiving.open(datagram, sk.data.length)
+    if (sk?.kind !== 'SK' && sk?.kind !== 'SKF') throw malformed('the message is not encrypted')
+    const fragment = sk.kind === 'SKF' ? readFragmentOf(sk.data) : undefined
+    const sealedLength = sk.data.length - (fragment === undefined ? 0 : FRAGMENT_HEADER_LENGTH)
+    const plaintext = this.#receiving.open(datagram, sealedLength)
     if (plaintext === undefined) throw new PeerFault('IPP_IKE_MALFORMED', 'icv', 'the ICV does not verify')
-    return { firstPayload: sk.inner, plaintext }
+    const front = datagram.subarray(0, datagram.length - sk.data.length)
+    return { firstPayload: sk.inner, plaintext, front, ...(fragment === undefined ? {} : { fragment }) }
   }
 
-  /** The Child SA that an exchange with these nonces made. */
-  childSa(inboundSpi: Spi, terms: ChildTerms, ni: Uint8Array, nr: Uint8Array): ChildSa {
+  /**
+   * The Child SA that an exchange made: IKE_AUTH, without a key exchange of its own, or CREATE_CHILD_SA. `initiated`:
+   * we began that exchange, whoever began the IKE SA (RFC 7296 section 2.17).
+   */
+  childSa(initiated: boolean, inboundSpi: Spi, terms: ChildTerms, keying: ChildKeying): ChildSa {
     const { suite, outboundSpi, localSelectors, remoteSelectors } = terms
-    const { initiatorToResponder, responderToInitiator } = childKeys(
-      this.#prf,
-      this.#skD,
-      suite.cipher,
-      ni,
-      nr,
-    )
-    const [inboundKey, outboundKey] =
-      this.#role === 'initiator'
-        ? [responderToInitiator, initiatorToResponder]
-        : [initiatorToResponder, responderToInitiator]
-    return { ...suite, inboundSpi, outboundSpi, inboundKey, outboundKey, localSelectors, remoteSelectors }
+    const { cipher, esn } = suite
+    const { ni, nr, sharedSecret } = keying
+    const keys = childKeys(this.#prf, this.#skD, cipher, ni, nr, sharedSecret ? [sharedSecret] : [])
+    wipe(sharedSecret)
+    const [inboundKey, outboundKey] = initiated
+      ? [keys.responderToInitiator, keys.initiatorToResponder]
+      : [keys.initiatorToResponder, keys.responderToInitiator]
+    return { cipher, esn, inboundSpi, outboundSpi, inboundKey, outboundKey, localSelectors, remoteSelectors }
+  }
+
+  /** The channel of the IKE SA that takes this one's place (RFC 7296 section 2.18). Wipes the shared secret. */
+  renew(context: KeyContext, association: Association, suite: IkeSuite, keying: Keying): Channel {
+    // The exchange belongs to the old IKE SA, and so does the PRF of its result.
+    const seed = skeyseedFrom(this.#prf, this.#skD, keying.sharedSecret, keying.ni, keying.nr)
+    wipe(keying.sharedSecret)
+    const { channel, secrets } = derive(context, association, suite, seed, {
+      ...keying,
+      mayFragment: this.#mayFragment,
+    })
+    wipeSecrets(secrets)
+    return channel
   }
 
   destroy(): void {
@@ -86,36 +113,25 @@ export class Channel {
   }
 }
 
+type KeyContext = Pick<IkeContext, 'crypto' | 'logKeys'>
+type ChildKeying = Pick<Keying, 'ni' | 'nr'> & Partial<Keying>
+
 /**
  * All keys of a new IKE SA, and what its AUTH payloads are made of. `initRequest` and `initResponse` are the two
- * datagrams as they travelled last. Wipes the shared secret, and SK_e once the channel has it.
+ * datagrams as they travelled last. Wipes the shared secret.
  */
 export function openChannel(
-  { crypto, logKeys }: Pick<IkeContext, 'crypto' | 'logKeys'>,
+  context: KeyContext,
   association: Association,
   initRequest: Uint8Array,
   initResponse: Uint8Array,
   result: InitResult,
 ): { readonly channel: Channel; readonly auth: AuthContext } {
   const { suite, ni, nr, sharedSecret, peerTakesEd25519 } = result
-  const { id: sa, role, path, spiInitiator, spiResponder } = association
-  const prf = prfOf(crypto, suite.prf)
+  const prf = prfOf(context.crypto, suite.prf)
   const seed = skeyseed(prf, sharedSecret, ni, nr)
-  const lengths = { prf: suite.prfLength, encryption: keyingLength(suite.cipher) }
-  const secrets = ikeSecrets(prf, seed, { ni, nr, spiInitiator, spiResponder }, lengths)
-  wipe(seed, sharedSecret)
-  const channel = new Channel(crypto, suite, role, secrets)
-  const { skEi, skEr } = secrets
-  logKeys?.({
-    sa,
-    path,
-    spiInitiator,
-    spiResponder,
-    skEi: skEi.slice(),
-    skEr: skEr.slice(),
-    cipher: suite.cipher,
-  })
-  wipe(skEi, skEr)
+  wipe(sharedSecret)
+  const { channel, secrets } = derive(context, association, suite, seed, result)
   return {
     channel,
     auth: {
@@ -128,4 +144,24 @@ export function openChannel(
       peerTakesEd25519,
     },
   }
+}
+
+/** Keys from a SKEYSEED, which is wiped, and SK_e with it once the channel has them. */
+function derive(
+  { crypto, logKeys }: KeyContext,
+  { id: sa, role, path, spiInitiator, spiResponder }: Association,
+  suite: IkeSuite,
+  seed: Uint8Array,
+  { ni, nr, mayFragment }: Pick<InitResult, 'ni' | 'nr' | 'mayFragment'>,
+): { readonly channel: Channel; readonly secrets: IkeSecrets } {
+  const { cipher } = suite
+  const lengths = { prf: suite.prfLength, encryption: keyingLength(cipher) }
+  const prf = prfOf(crypto, suite.prf)
+  const secrets = ikeSecrets(prf, seed, { ni, nr, spiInitiator, spiResponder }, lengths)
+  wipe(seed)
+  const channel = new Channel(crypto, suite, role, secrets, mayFragment)
+  const { skEi, skEr } = secrets
+  logKeys?.({ sa, path, spiInitiator, spiResponder, skEi: skEi.slice(), skEr: skEr.slice(), cipher })
+  wipe(skEi, skEr)
+  return { channel, secrets }
 }

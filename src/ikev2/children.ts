@@ -1,39 +1,331 @@
-/** The Child SAs of one IKE SA, by our inbound SPI. Whatever ends one, ends it here: once, and in public. */
-
-import type { Spi } from '#base/ids'
+/**
+ * The Child SAs of one session, and how one follows another. Whatever ends one, ends it here: once, and in public.
+ *
+ *     usable ---> replaced ---> (DELETE) ---> retired ---> closed       another took its place
+ *        '----------------> deleting ------------------> closed         it is not wanted any more
+ *
+ * Make before break (RFC 7296 section 2.8): the heir is announced before the peer can use it. Whoever rekeyed sends
+ * on the heir as soon as it is answered, the other side when the old one is deleted, which proves that the heir is
+ * installed over there. The old one is deleted by whoever rekeyed and stays a moment for packets on their way.
+ *
+ * Rekeys that cross (sections 2.8.1, 2.25.1): both are answered; of the four nonces the lowest decides which
+ * exchange was in vain, and whoever began that one deletes what it made.
+ */
+import type { IkeSaId, Spi } from '#base/ids'
+import { jittered } from '#base/rng'
+import { after, type Duration, type Instant, SECOND, TimerTable } from '#base/time'
+import type { EspCipher } from '#crypto/suites'
+import { loses, type NoncePair, retryPause } from '#ikev2/collision'
+import { type Agenda, type IkeContext, LIFETIME_JITTER, PEER_PATIENCE, type Task } from '#ikev2/context'
 import type { ChildSa } from '#ikev2/events'
+import {
+  answerChildRekey,
+  type ChildRekeyOffer,
+  childNotFound,
+  childRekeyOffer,
+  childRekeyRequest,
+  readChildRekeyAnswer,
+  temporaryFailure,
+} from '#ikev2/exchange/create-child'
+import { deleteChildren } from '#ikev2/exchange/informational'
+import { faultOfNotify } from '#ikev2/fault'
+import type { Payload } from '#ikev2/message/payload'
+import { errorNotify } from '#ikev2/message/registry'
+import { EXCHANGE, NOTIFY } from '#ikev2/numbers'
+import type { Answer, IkeSa } from '#ikev2/sa'
+
+/** Packets that were sent on an SA before its end may arrive for so long after it. */
+const GRACE: Duration = 5 * SECOND
+/** A peer that rekeys faster than it deletes has to wait. */
+const MAX_CHILDREN = 8
+
+/** A Child SA that peer and we have in common. */
+interface Child {
+  readonly sa: ChildSa
+  /** The owner was told of it. What lost a collision is nobody's business. */
+  readonly announced: boolean
+  readonly rekey: Task
+  readonly remove: Task
+  state: 'usable' | 'replaced' | 'deleting'
+  /** What takes its place. */
+  heir?: Child
+  /** Our rekey that is out. */
+  attempt?: Attempt
+  /** How often the peer put off our rekey. */
+  postponed: number
+}
+
+interface Attempt {
+  readonly offer: ChildRekeyOffer
+  /** What the peer's rekey of the same Child SA made meanwhile. */
+  rival?: Rival
+}
+
+interface Rival {
+  readonly child: Child
+  readonly nonces: NoncePair
+}
 
 export class Children {
-  readonly #bySpi = new Map<Spi, ChildSa>()
-  readonly #closed: (child: ChildSa) => void
+  readonly #context: IkeContext
+  readonly #session: IkeSaId
+  readonly #agenda: Agenda
+  readonly #ciphers: readonly EspCipher[]
+  readonly #lifetime: Duration | undefined
+  /** By our inbound SPI. */
+  readonly #live = new Map<Spi, Child>()
+  /** Deleted on both sides, and heard until then. */
+  readonly #retired = new TimerTable<ChildSa>()
+  #sending: Child | undefined
+  /** The SPI of a rekey of ours that is out. */
+  #promised: Spi | undefined
+  #isBusy = false
 
-  /** `closed` is told of every Child SA that ends. */
-  constructor(closed: (child: ChildSa) => void) {
-    this.#closed = closed
+  constructor(
+    context: IkeContext,
+    session: IkeSaId,
+    agenda: Agenda,
+    wishes: { readonly espCiphers: readonly EspCipher[]; readonly lifetime: Duration | undefined },
+  ) {
+    this.#context = context
+    this.#session = session
+    this.#agenda = agenda
+    this.#ciphers = wishes.espCiphers
+    this.#lifetime = wishes.lifetime
   }
 
-  add(child: ChildSa): void {
-    this.#bySpi.set(child.inboundSpi, child)
+  /** A request of ours about a Child SA is out: no time to renew the IKE SA (RFC 7296 section 2.25.2). */
+  get isBusy(): boolean {
+    return this.#isBusy
   }
 
-  has(inboundSpi: Spi): boolean {
-    return this.#bySpi.has(inboundSpi)
+  /** The Child SA of IKE_AUTH, which its session announces. */
+  first(sa: ChildSa, now: Instant): void {
+    this.#sending = this.#add(sa, now)
   }
 
-  /** The one the peer means: it names Child SAs by the SPIs of its inbound, our outbound side. */
-  byOutbound(spi: Spi): ChildSa | undefined {
-    for (const child of this.#bySpi.values()) if (child.outboundSpi === spi) return child
-    return undefined
+  /** Rekeys a Child SA, or the one that took its place meanwhile, as soon as the window is free. */
+  rekey(inboundSpi: Spi, now: Instant): void {
+    const child = this.#find(inboundSpi)
+    if (child?.state === 'usable' && child.attempt === undefined) this.#agenda.set(child.rekey, now)
   }
 
-  close(inboundSpi: Spi): void {
-    const child = this.#bySpi.get(inboundSpi)
-    if (child === undefined) return
-    this.#bySpi.delete(inboundSpi)
-    this.#closed(child)
+  /** Deletes a Child SA, or the one that took its place meanwhile, as soon as the window is free. */
+  remove(inboundSpi: Spi, now: Instant): void {
+    const child = this.#find(inboundSpi)
+    if (child?.state === 'usable') this.#agenda.set(child.remove, now)
+  }
+
+  nextTimeout(): Instant | undefined {
+    return this.#retired.next()
+  }
+
+  tick(now: Instant): void {
+    for (const sa of this.#retired.expired(now)) this.#closed(sa)
   }
 
   closeAll(): void {
-    for (const inboundSpi of [...this.#bySpi.keys()]) this.close(inboundSpi)
+    if (this.#promised !== undefined) this.#context.releaseSpi(this.#promised)
+    this.#promised = undefined
+    for (const child of [...this.#live.values()]) this.#close(child)
+    for (const sa of this.#retired.expired(Infinity as Instant)) this.#closed(sa)
+  }
+
+  // -------------------------------------------------------------------------------------------- the peer asks
+
+  /** @throws PeerFault whose notify is the answer; nothing has changed then. */
+  answerRekey(sa: IkeSa, outboundSpi: Spi, payloads: readonly Payload[], now: Instant): Payload[] {
+    const old = this.#byOutbound(outboundSpi)
+    if (old === undefined) return childNotFound(outboundSpi)
+    if (old.state !== 'usable' || old.attempt?.rival !== undefined || this.#isCrowded)
+      return temporaryFailure()
+    const inboundSpi = this.#context.allocateSpi()
+    try {
+      const { crypto } = this.#context
+      const answer = answerChildRekey(crypto, old.sa, this.#ciphers, inboundSpi, payloads)
+      const child = this.#add(sa.channel.childSa(false, inboundSpi, answer.terms, answer.keying), now)
+      this.#context.emit({ kind: 'child.rekeyed', sa: this.#session, old: old.sa, child: child.sa })
+      if (old.attempt !== undefined) old.attempt.rival = { child, nonces: answer.keying }
+      else this.#replace(old, child, after(now, PEER_PATIENCE))
+      return answer.payloads
+    } catch (error) {
+      if (!this.#live.has(inboundSpi)) this.#context.releaseSpi(inboundSpi)
+      throw error
+    }
+  }
+
+  /** RFC 7296 section 1.4.1: the answer lists our halves, but not those that a DELETE of ours is out for. */
+  answerDelete(outboundSpis: readonly Spi[], now: Instant): Answer {
+    const named = new Set(outboundSpis.flatMap((spi) => this.#byOutbound(spi) ?? []))
+    const children = [...named].filter(({ state }) => state !== 'deleting')
+    const spis = children.map(({ sa }) => sa.inboundSpi)
+    return {
+      payloads: spis.length === 0 ? [] : [deleteChildren(spis)],
+      conclude: () => {
+        for (const child of children) this.#deleted(child, now)
+      },
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------- we ask
+
+  #rekey(old: Child, sa: IkeSa, now: Instant): void {
+    if (!this.#isLive(old) || old.state !== 'usable') return
+    const { crypto } = this.#context
+    const inboundSpi = this.#context.allocateSpi()
+    const offer = childRekeyOffer(crypto, old.sa, this.#ciphers, inboundSpi)
+    const attempt: Attempt = { offer }
+    old.attempt = attempt
+    this.#isBusy = true
+    this.#promised = inboundSpi
+    sa.ask(EXCHANGE.number.CREATE_CHILD_SA, childRekeyRequest(old.sa, offer), now, (payloads, at) => {
+      this.#isBusy = false
+      this.#promised = undefined
+      delete old.attempt
+      this.#rekeyAnswered(old, attempt, sa, payloads, at)
+    })
+  }
+
+  #rekeyAnswered(old: Child, attempt: Attempt, sa: IkeSa, payloads: readonly Payload[], now: Instant): void {
+    const { offer } = attempt
+    const rival = attempt.rival && this.#isLive(attempt.rival.child) ? attempt.rival : undefined
+    const error = errorNotify(payloads)
+    if (error !== undefined) {
+      this.#context.releaseSpi(offer.child.inboundSpi)
+      return this.#refused(old, rival, error.type, now)
+    }
+    const { terms, keying } = this.#read(offer, payloads)
+    const made = sa.channel.childSa(true, offer.child.inboundSpi, terms, keying)
+    if (!this.#isLive(old) || (rival !== undefined && loses(keying, rival.nonces))) {
+      // In vain: the peer announced what we made, so it is ours to delete. Nobody here ever hears of it.
+      this.#agenda.set(this.#add(made, now, false).remove, now)
+      if (rival !== undefined && this.#isLive(old)) this.#replace(old, rival.child, after(now, PEER_PATIENCE))
+      return
+    }
+    const child = this.#add(made, now)
+    this.#context.emit({ kind: 'child.rekeyed', sa: this.#session, old: old.sa, child: made })
+    this.#replace(old, child, now)
+    this.#switch(child)
+    if (rival !== undefined) this.#replace(rival.child, child, after(now, PEER_PATIENCE))
+  }
+
+  #read(offer: ChildRekeyOffer, payloads: readonly Payload[]): ReturnType<typeof readChildRekeyAnswer> {
+    try {
+      return readChildRekeyAnswer(this.#context.crypto, offer, payloads)
+    } catch (error) {
+      this.#context.releaseSpi(offer.child.inboundSpi)
+      throw error
+    }
+  }
+
+  /** @throws PeerFault when there is no use in trying again: the IKE SA is to be built anew. */
+  #refused(old: Child, rival: Rival | undefined, type: number, now: Instant): void {
+    if (!this.#isLive(old)) return
+    if (rival !== undefined) return this.#replace(old, rival.child, after(now, PEER_PATIENCE))
+    // The peer deleted it and we did not hear of that yet (RFC 7296 section 2.25.1).
+    if (type === NOTIFY.number.CHILD_SA_NOT_FOUND) return this.#close(old)
+    const pause =
+      type === NOTIFY.number.TEMPORARY_FAILURE ? retryPause(this.#context.rng, old.postponed++) : undefined
+    if (pause === undefined) throw faultOfNotify(type)
+    this.#agenda.set(old.rekey, after(now, pause))
+  }
+
+  #remove(child: Child, sa: IkeSa, now: Instant): void {
+    if (!this.#isLive(child) || child.state === 'deleting') return
+    child.state = 'deleting'
+    this.#isBusy = true
+    sa.ask(EXCHANGE.number.INFORMATIONAL, [deleteChildren([child.sa.inboundSpi])], now, (_, at) => {
+      this.#isBusy = false
+      // Whatever the answer lists, the pair is gone on both sides now (RFC 7296 section 1.4.1).
+      if (this.#isLive(child)) this.#deleted(child, at)
+    })
+  }
+
+  // -------------------------------------------------------------------------------------------- beginning and end
+
+  #add(sa: ChildSa, now: Instant, announced = true): Child {
+    const child: Child = {
+      sa,
+      announced,
+      rekey: { run: (ike, at) => this.#rekey(child, ike, at) },
+      remove: { run: (ike, at) => this.#remove(child, ike, at) },
+      state: 'usable',
+      postponed: 0,
+    }
+    this.#live.set(sa.inboundSpi, child)
+    const lifetime = this.#lifetime
+    if (lifetime !== undefined) {
+      const at = jittered(this.#context.rng, lifetime, LIFETIME_JITTER * lifetime)
+      this.#agenda.set(child.rekey, after(now, at))
+    }
+    return child
+  }
+
+  /** `removeAt`: when we delete the old one. If the peer is to do that, long after it should have. */
+  #replace(old: Child, heir: Child, removeAt: Instant): void {
+    old.state = 'replaced'
+    old.heir = heir
+    this.#agenda.clear(old.rekey)
+    this.#agenda.set(old.remove, removeAt)
+  }
+
+  /** From what we send on to an heir of it, or an heir's heir. Never back: the news may be late. */
+  #switch(heir: Child): void {
+    const old = this.#sending
+    let each = old?.heir
+    while (each !== undefined && each !== heir) each = each.heir
+    if (old === undefined || each === undefined) return
+    this.#sending = heir
+    this.#context.emit({ kind: 'child.switched', sa: this.#session, old: old.sa, child: heir.sa })
+  }
+
+  /** Both sides agreed on its end. */
+  #deleted(child: Child, now: Instant): void {
+    // The peer deletes what a rekey of its own replaced, and so says that it won if ours is still out.
+    const rival = child.attempt?.rival?.child
+    if (child.heir === undefined && rival !== undefined) child.heir = rival
+    if (child.heir !== undefined && this.#isLive(child.heir)) this.#switch(child.heir)
+    if (child === this.#sending || !child.announced) return this.#close(child)
+    this.#drop(child)
+    this.#retired.set(child.sa, after(now, GRACE))
+  }
+
+  #close(child: Child): void {
+    this.#drop(child)
+    if (child.announced) this.#closed(child.sa)
+    else this.#context.releaseSpi(child.sa.inboundSpi)
+  }
+
+  #drop(child: Child): void {
+    this.#live.delete(child.sa.inboundSpi)
+    this.#agenda.clear(child.rekey)
+    this.#agenda.clear(child.remove)
+  }
+
+  #closed(sa: ChildSa): void {
+    this.#context.releaseSpi(sa.inboundSpi)
+    this.#context.emit({ kind: 'child.closed', sa: this.#session, child: sa })
+  }
+
+  // -------------------------------------------------------------------------------------------- pieces
+
+  get #isCrowded(): boolean {
+    return this.#live.size + this.#retired.size >= MAX_CHILDREN
+  }
+
+  #isLive(child: Child): boolean {
+    return this.#live.get(child.sa.inboundSpi) === child
+  }
+
+  /** The one in use, if an SPI is of one that was replaced. */
+  #find(inboundSpi: Spi): Child | undefined {
+    let child = this.#live.get(inboundSpi)
+    while (child?.heir !== undefined) child = child.heir
+    return child
+  }
+
+  #byOutbound(spi: Spi): Child | undefined {
+    for (const child of this.#live.values()) if (child.sa.outboundSpi === spi) return child
+    return undefined
   }
 }

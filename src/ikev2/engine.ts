@@ -2,7 +2,7 @@
  * All IKE SAs of a host, in both roles, as one machine without I/O: datagrams in, datagrams and events out.
  *
  * Theory of operation. The engine finds the IKE SA of a datagram by our own SPI in its header and hands it over
- * (`sa.ts`). What belongs to no IKE SA is either an IKE_SA_INIT request, which a responder answers under the limits
+ * (`sa.ts`); IKE SAs that follow each other are one session (`session.ts`). What belongs to no IKE SA is either an IKE_SA_INIT request, which a responder answers under the limits
  * below, or it is counted and dropped without an answer: an unprotected error from us would tell a stranger what
  * is here, and an unprotected error from them proves nothing.
  *
@@ -34,6 +34,7 @@ import { decodePayloads, type NotifyPayload, notify, type Payload } from '#ikev2
 import { checkContents } from '#ikev2/message/registry'
 import { EXCHANGE, NOTIFY } from '#ikev2/numbers'
 import { IkeSa } from '#ikev2/sa'
+import { Session } from '#ikev2/session'
 
 export interface IkeEngineOptions {
   readonly crypto: CryptoProvider
@@ -65,8 +66,8 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   readonly #context: IkeContext
   readonly #cookies: CookieJar
   /** By our own SPI, as hex. */
-  readonly #bySpi = new Map<string, Entry>()
-  readonly #byId = new Map<IkeSaId, Entry>()
+  readonly #bySpi = new Map<string, IkeSa>()
+  readonly #entries = new Map<IkeSaId, Entry>()
   /** By source and digest of the IKE_SA_INIT request: a repeated one is not a new peer. */
   readonly #byInit = new Map<string, Entry>()
   readonly #halfOpen = new Set<Entry>()
@@ -94,6 +95,9 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
       refuse: (counter, detail) => this.#refuse(counter, detail),
       allocateSpi: () => this.#allocateSpi(),
       releaseSpi: (spi) => this.#inboundSpis.delete(spi),
+      freshIkeSpi: () => this.#freshIkeSpi(),
+      listen: (spi, sa) => this.#bySpi.set(toHex(spi), sa),
+      forget: (spi) => this.#bySpi.delete(toHex(spi)),
     }
   }
 
@@ -101,28 +105,40 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   initiate(request: InitiateRequest, now: Instant): IkeSaId {
     const spi = this.#freshIkeSpi()
     const association = new Association(this.#nextId(), request.path, spi)
-    this.#add({ sa: IkeSa.initiate(this.#context, association, request, now), spi: toHex(spi) })
+    const session = new Session(this.#context, association.id, 'initiator', request.path, request)
+    const first = IkeSa.initiate(this.#context, session, association, request, now)
+    this.#add({ session, first })
     return association.id
   }
 
   /** Sends DELETE; `ike.closed` follows when it is answered, or without an answer a little later. Idempotent. */
   close(id: IkeSaId, now: Instant): void {
-    this.#on(id, (sa) => sa.close(now))
+    this.#on(id, (session) => session.close(now))
   }
 
   /** Sends DELETE for one Child SA; `child.closed` follows. */
   closeChild(id: IkeSaId, inboundSpi: Spi, now: Instant): void {
-    this.#on(id, (sa) => sa.closeChild(inboundSpi, now))
+    this.#on(id, (session) => session.closeChild(inboundSpi, now))
+  }
+
+  /** Renews a Child SA: `child.rekeyed` follows, then `child.switched`. An SPI of one that was replaced will do. */
+  rekeyChild(id: IkeSaId, inboundSpi: Spi, now: Instant): void {
+    this.#on(id, (session) => session.rekeyChild(inboundSpi, now))
+  }
+
+  /** Renews the keys of an IKE SA. Id and Child SAs stay; the owner hears nothing but `exchange`. */
+  rekeyIke(id: IkeSaId, now: Instant): void {
+    this.#on(id, (session) => session.rekeyIke(now))
   }
 
   /** Drops an IKE SA without sending anything: its path is gone. */
   abandon(id: IkeSaId): void {
-    this.#on(id, (sa) => sa.abandon())
+    this.#on(id, (session) => session.abandon())
   }
 
   /** ESP of this IKE SA's peer arrived: it lives, and the liveness check waits. */
   heard(id: IkeSaId, now: Instant): void {
-    this.#on(id, (sa) => sa.heard(now))
+    this.#on(id, (session) => session.heard(now))
   }
 
   handle(input: IkeInput, now: Instant): void {
@@ -137,7 +153,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
 
   tick(now: Instant): void {
     for (const entry of this.#timers.expired(now)) {
-      entry.sa.tick(now)
+      entry.session.tick(now)
       this.#settle(entry)
     }
   }
@@ -155,13 +171,14 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     return this.#timers.next()
   }
 
-  /** Everything refused since the start, by name, and how many IKE SAs there are now. */
+  /** Everything refused since the start, by name, and how many IKE SAs and ESP SPIs there are now. */
   counters(): Record<string, number> {
     return {
       ...Object.fromEntries([...this.#counters].sort()),
       'sas.all': this.#bySpi.size,
       'sas.half-open': this.#halfOpen.size,
       'sas.lingering': this.#lingering.size,
+      'spis.inbound': this.#inboundSpis.size,
     }
   }
 
@@ -175,17 +192,15 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     if (isInit && !header.response) return this.#receiveInit(header, path, datagram, now)
 
     const own = header.fromInitiator ? header.spiResponder : header.spiInitiator
-    const entry = this.#bySpi.get(toHex(own))
+    const sa = this.#bySpi.get(toHex(own))
     // A message of ours that comes back says it is from our role: no SA of ours is its receiver.
-    if (
-      entry === undefined ||
-      entry.sa.association.role !== (header.fromInitiator ? 'responder' : 'initiator')
-    )
+    if (sa === undefined || sa.association.role !== (header.fromInitiator ? 'responder' : 'initiator'))
       return this.#refuse('unknown-spi', `${EXCHANGE.nameOf(header.exchange)} for no IKE SA of ours`)
-    const mismatch = entry.sa.association.mismatch(header, path)
+    const mismatch = sa.association.mismatch(header, path)
     if (mismatch !== undefined)
       return this.#refuse(mismatch, `${EXCHANGE.nameOf(header.exchange)} that is not from the peer`)
-    entry.sa.receive(header, datagram, now)
+    const entry = this.#entries.get(sa.association.id)!
+    sa.receive(header, datagram, now)
     this.#settle(entry)
   }
 
@@ -195,7 +210,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
       throw protocolFault('bad-init', 'IKE_SA_INIT that begins nothing')
     const initKey = `${path.remote.address} ${path.remote.port} ${toHex(this.#crypto.hash('sha256', datagram))}`
     const known = this.#byInit.get(initKey)
-    if (known !== undefined) return known.sa.repeatInit()
+    if (known !== undefined) return known.first.repeatInit()
 
     const payloads = decodePayloads(header.firstPayload, datagram.subarray(HEADER_LENGTH), 'IKE_SA_INIT')
     try {
@@ -204,8 +219,9 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
       const answer = answerInit(this.#crypto, payloads)
       const spi = this.#freshIkeSpi()
       const association = new Association(this.#nextId(), path, header.spiInitiator.slice(), spi)
-      const sa = IkeSa.respond(this.#context, association, this.#responder, datagram, answer, now)
-      this.#add({ sa, spi: toHex(spi), initKey })
+      const session = new Session(this.#context, association.id, 'responder', path, this.#responder)
+      const first = IkeSa.respond(this.#context, session, association, this.#responder, datagram, answer, now)
+      this.#add({ session, first, initKey })
     } catch (error) {
       const fault = asFault(error)
       // Only these have a place before there are keys; anything else would be noise for whoever asks.
@@ -245,36 +261,33 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   // -------------------------------------------------------------------------------------------- bookkeeping
 
   #add(entry: Entry): void {
-    this.#bySpi.set(entry.spi, entry)
-    this.#byId.set(entry.sa.association.id, entry)
+    this.#entries.set(entry.session.id, entry)
     if (entry.initKey !== undefined) this.#byInit.set(entry.initKey, entry)
     this.#settle(entry)
   }
 
-  /** Follows an IKE SA after anything happened to it: which list it is in, and when it wants to be woken. */
+  /** Follows a session after anything happened to it: which list it is in, and when it wants to be woken. */
   #settle(entry: Entry): void {
-    const { state } = entry.sa
-    if (state === 'half-open') this.#halfOpen.add(entry)
+    const { session } = entry
+    if (session.isHalfOpen) this.#halfOpen.add(entry)
     else this.#halfOpen.delete(entry)
-    if (state === 'lingering') this.#linger(entry)
-    if (state === 'gone') return this.#remove(entry)
-    const at = entry.sa.nextTimeout()
+    if (session.isGone) return this.#remove(entry)
+    if (session.isOver) this.#linger(entry)
+    const at = session.nextTimeout()
     if (at === undefined) this.#timers.clear(entry)
     else this.#timers.set(entry, at)
   }
 
   #linger(entry: Entry): void {
-    this.#byId.delete(entry.sa.association.id)
     this.#lingering.add(entry)
     if (this.#lingering.size <= this.#limits.lingering) return
     const [oldest] = this.#lingering
-    oldest!.sa.abandon()
+    oldest!.session.abandon()
     this.#remove(oldest!)
   }
 
   #remove(entry: Entry): void {
-    this.#bySpi.delete(entry.spi)
-    this.#byId.delete(entry.sa.association.id)
+    this.#entries.delete(entry.session.id)
     if (entry.initKey !== undefined) this.#byInit.delete(entry.initKey)
     this.#halfOpen.delete(entry)
     this.#lingering.delete(entry)
@@ -282,10 +295,10 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   }
 
   /** An id that is unknown, or no longer means anything, is no error: events and calls cross. */
-  #on(id: IkeSaId, action: (sa: IkeSa) => void): void {
-    const entry = this.#byId.get(id)
-    if (entry === undefined) return
-    action(entry.sa)
+  #on(id: IkeSaId, action: (session: Session) => void): void {
+    const entry = this.#entries.get(id)
+    if (entry === undefined || entry.session.isOver) return
+    action(entry.session)
     this.#settle(entry)
   }
 
@@ -325,8 +338,9 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
 }
 
 interface Entry {
-  readonly sa: IkeSa
-  readonly spi: string
+  readonly session: Session
+  /** The one that IKE_SA_INIT made. */
+  readonly first: IkeSa
   readonly initKey?: string
 }
 

@@ -23,9 +23,20 @@ export type IkeEvent =
   | IkeEstablished
   /** A Child SA exists: install it. For a responder this comes before the reply is transmitted. */
   | ChildEstablished
-  /** A Child SA is gone (deleted by either side, or with its IKE SA): remove it. */
+  /**
+   * `child` is to take the place of `old`, with the same selectors: install its inbound SA beside the pair of `old`,
+   * and go on sending on `old`. For a responder this comes before the reply is transmitted. Rekeys from both sides
+   * may cross: then an `old` has two of them, and the one that loses is closed without ever being switched to.
+   */
+  | { readonly kind: 'child.rekeyed'; readonly sa: IkeSaId; readonly old: ChildSa; readonly child: ChildSa }
+  /**
+   * The peer can hear `child`, and we have been sending on `old` so far: install its outbound SA, then remove that of `old`. The inbound SA of `old` stays
+   * until `child.closed`, for packets that are still on their way. From here on `child` is the Child SA.
+   */
+  | { readonly kind: 'child.switched'; readonly sa: IkeSaId; readonly old: ChildSa; readonly child: ChildSa }
+  /** A Child SA is gone (deleted by either side, replaced, or with its IKE SA): remove both its SAs. */
   | { readonly kind: 'child.closed'; readonly sa: IkeSaId; readonly child: ChildSa }
-  /** The IKE SA is gone and its id is free of meaning. Every child was closed before. */
+  /** The IKE SA is gone and its id is free of meaning. Every child was closed before. A rekey keeps the id. */
   | {
       readonly kind: 'ike.closed'
       readonly sa: IkeSaId
@@ -162,6 +173,17 @@ export interface InitiateRequest {
   readonly initialTimeout?: Duration
   /** Give up an exchange after this long. */
   readonly patience?: Duration
+  readonly lifetimes?: Lifetimes
+}
+
+/**
+ * How long an SA is used before it is renewed. The actual moment is random, up to a quarter earlier or later, so that
+ * layers of a telescope and the SAs of a node never line up. Both sides renew: let the one that should not have at
+ * least twice the lifetimes of the other. Absent: never on our own.
+ */
+export interface Lifetimes {
+  readonly ike: Duration
+  readonly child: Duration
 }
 
 /** What a responder decides, synchronously and without I/O. */
@@ -181,4 +203,5 @@ export interface ResponderPolicy {
   ): { readonly local: readonly TrafficSelector[]; readonly remote: readonly TrafficSelector[] } | undefined
   readonly espCiphers: readonly EspCipher[]
   readonly liveness?: Duration
+  readonly lifetimes?: Lifetimes
 }

@@ -23,6 +23,8 @@ export interface IkeSuite {
 export interface EspSuite {
   readonly cipher: EspCipher
   readonly esn: boolean
+  /** Of the key exchange around it; absent in IKE_AUTH. */
+  readonly group?: number
 }
 
 /** Key exchange methods in order of preference: the first is the one an initiator guesses. */
@@ -37,20 +39,25 @@ const PRFS = [
   { id: PRF.number.HMAC_SHA2_512, hash: 'sha512', length: 64 },
 ] as const
 
-/** What an initiator offers for the IKE SA. */
-export function ikeProposals(): Proposal[] {
+/** What an initiator offers for the IKE SA. In a rekey the proposal carries its SPI of the new one. */
+export function ikeProposals(spi: Uint8Array = NO_SPI): Proposal[] {
   const transforms = [
     ...IKE_CIPHERS.map(cipherTransform),
     transform(TRANSFORM.number.PRF, PRFS[0].id),
-    ...IKE_GROUPS.map((id) => transform(TRANSFORM.number.KE, id)),
+    ...IKE_GROUPS.map(keTransform),
   ]
-  return [{ number: 1, protocol: PROTOCOL.number.IKE, spi: new Uint8Array(0), transforms }]
+  return [{ number: 1, protocol: PROTOCOL.number.IKE, spi, transforms }]
 }
 
-/** What an initiator offers for a Child SA: extended sequence numbers first. In IKE_AUTH there is no KE. */
-export function espProposals(ciphers: readonly EspCipher[], spi: Uint8Array): Proposal[] {
+/** What an initiator offers for a Child SA: extended sequence numbers first. `groups` is empty in IKE_AUTH. */
+export function espProposals(
+  ciphers: readonly EspCipher[],
+  spi: Uint8Array,
+  groups: readonly number[] = [],
+): Proposal[] {
   const transforms = [
     ...ciphers.map(cipherTransform),
+    ...groups.map(keTransform),
     transform(TRANSFORM.number.SN, SEQUENCE_NUMBERS.number.EXTENDED),
     transform(TRANSFORM.number.SN, SEQUENCE_NUMBERS.number.SHORT),
   ]
@@ -59,39 +66,43 @@ export function espProposals(ciphers: readonly EspCipher[], spi: Uint8Array): Pr
 
 export interface Choice<Suite> {
   readonly suite: Suite
-  /** The one proposal that goes into the answer, still with the offer's SPI. */
+  /** The one proposal of the answer, with the SPI of whoever made it: a responder puts in its own. */
   readonly proposal: Proposal
 }
 
-/** A responder's choice for the IKE SA. @throws PeerFault NO_PROPOSAL_CHOSEN */
-export function chooseIke(offered: readonly Proposal[]): Choice<IkeSuite> {
-  return choose(offered, PROTOCOL.number.IKE, 0, IKE_WANTS, ikeSuite)
+/** A responder's choice for the IKE SA; `rekey`: the proposals carry SPIs. @throws PeerFault NO_PROPOSAL_CHOSEN */
+export function chooseIke(offered: readonly Proposal[], rekey = false): Choice<IkeSuite> {
+  return choose(offered, PROTOCOL.number.IKE, rekey ? IKE_SPI_LENGTH : 0, IKE_WANTS, ikeSuite)
 }
 
 /** A responder's choice for a Child SA. @throws PeerFault NO_PROPOSAL_CHOSEN */
-export function chooseEsp(offered: readonly Proposal[], ciphers: readonly EspCipher[]): Choice<EspSuite> {
-  return choose(offered, PROTOCOL.number.ESP, ESP_SPI_LENGTH, espWants(ciphers), espSuite)
+export function chooseEsp(
+  offered: readonly Proposal[],
+  ciphers: readonly EspCipher[],
+  groups: readonly number[] = [],
+): Choice<EspSuite> {
+  return choose(offered, PROTOCOL.number.ESP, ESP_SPI_LENGTH, espWants(ciphers, groups), espSuite)
 }
 
 /** Checks the responder's choice against our offer. @throws PeerFault when it is anything else. */
-export function acceptIke(ours: readonly Proposal[], answer: readonly Proposal[]): IkeSuite {
-  return ikeSuite(acceptAnswer(ours, answer, 0).transforms)
+export function acceptIke(ours: readonly Proposal[], answer: readonly Proposal[]): Choice<IkeSuite> {
+  const proposal = acceptAnswer(ours, answer)
+  return { suite: ikeSuite(proposal.transforms), proposal }
 }
 
-/** As `acceptIke`; also returns the peer's SPI. */
-export function acceptEsp(
-  ours: readonly Proposal[],
-  answer: readonly Proposal[],
-): EspSuite & { readonly spi: Uint8Array } {
-  const proposal = acceptAnswer(ours, answer, ESP_SPI_LENGTH)
-  return { ...espSuite(proposal.transforms), spi: proposal.spi }
+/** As `acceptIke`. The proposal holds the peer's SPI. */
+export function acceptEsp(ours: readonly Proposal[], answer: readonly Proposal[]): Choice<EspSuite> {
+  const proposal = acceptAnswer(ours, answer)
+  return { suite: espSuite(proposal.transforms), proposal }
 }
 
 /** For people: `AES-256-GCM-16/HMAC-SHA256/X25519`. */
 export const formatSuite = (suite: IkeSuite): string =>
   `${suite.cipher}/hmac-${suite.prf}/${GROUP.nameOf(suite.group).toLowerCase()}`
 
+const NO_SPI = new Uint8Array(0)
 const ESP_SPI_LENGTH = 4
+const IKE_SPI_LENGTH = 8
 
 // ---------------------------------------------------------------------------------------------- choosing
 
@@ -103,12 +114,13 @@ const NONE = 0
 const IKE_WANTS: Wants = new Map([
   [TRANSFORM.number.ENCR, IKE_CIPHERS.map(cipherTransform)],
   [TRANSFORM.number.PRF, PRFS.map(({ id }) => transform(TRANSFORM.number.PRF, id))],
-  [TRANSFORM.number.KE, IKE_GROUPS.map((id) => transform(TRANSFORM.number.KE, id))],
+  [TRANSFORM.number.KE, IKE_GROUPS.map(keTransform)],
 ])
 
-const espWants = (ciphers: readonly EspCipher[]): Wants =>
+const espWants = (ciphers: readonly EspCipher[], groups: readonly number[]): Wants =>
   new Map([
     [TRANSFORM.number.ENCR, ciphers.map(cipherTransform)],
+    ...(groups.length === 0 ? [] : ([[TRANSFORM.number.KE, groups.map(keTransform)]] as const)),
     [
       TRANSFORM.number.SN,
       [SEQUENCE_NUMBERS.number.EXTENDED, SEQUENCE_NUMBERS.number.SHORT].map((id) =>
@@ -149,12 +161,12 @@ function chooseTransforms(offered: readonly Transform[], wants: Wants): Transfor
   return chosen
 }
 
-function acceptAnswer(ours: readonly Proposal[], answer: readonly Proposal[], spiLength: number): Proposal {
+function acceptAnswer(ours: readonly Proposal[], answer: readonly Proposal[]): Proposal {
   const [proposal] = answer
   if (proposal === undefined || answer.length !== 1)
     throw noProposal(`the answer has ${answer.length} proposals`)
   const offer = ours.find(({ number }) => number === proposal.number)
-  if (offer === undefined || offer.protocol !== proposal.protocol || proposal.spi.length !== spiLength)
+  if (offer === undefined || offer.protocol !== proposal.protocol || proposal.spi.length !== offer.spi.length)
     throw noProposal('the answer is a proposal that was never offered')
   const types = new Set(offer.transforms.map(({ type }) => type))
   if (proposal.transforms.length !== types.size)
@@ -170,6 +182,10 @@ function acceptAnswer(ours: readonly Proposal[], answer: readonly Proposal[], sp
 
 function transform(type: number, id: number): Transform {
   return { type, id, attributes: [] }
+}
+
+function keTransform(group: number): Transform {
+  return transform(TRANSFORM.number.KE, group)
 }
 
 function cipherTransform(cipher: EspCipher): Transform {
@@ -200,7 +216,8 @@ function ikeSuite(transforms: readonly Transform[]): IkeSuite {
 
 function espSuite(transforms: readonly Transform[]): EspSuite {
   const esn = idOf(transforms, TRANSFORM.number.SN) === SEQUENCE_NUMBERS.number.EXTENDED
-  return { cipher: cipherOf(transforms), esn }
+  const ke = transforms.find(({ type }) => type === TRANSFORM.number.KE)
+  return { cipher: cipherOf(transforms), esn, ...(ke === undefined ? {} : { group: ke.id }) }
 }
 
 const idOf = (transforms: readonly Transform[], type: number): number =>

@@ -3,11 +3,13 @@
  * is illegal: an event without a row is a defect of ours, a request without a row is refused unanswered.
  *
  *     initiator   initiating ---> authenticating ---.
- *                     ^ |  cookie, group            v
- *                     '-'                      established ---> closing ---> gone
- *                                                   ^  |  peer deleted         ^
- *     responder                     half-open ------'  '------> lingering -----'
- *                                       '--- refused ------------->^
+ *                     ^ |  cookie, group            v             close
+ *                     '-'                      established ---------------> closing ---> gone
+ *     responder                     half-open ----->^ | \                      ^           ^
+ *                                       |             |  '---> replaced -------'           |
+ *     successor, born of a rekey  ------|------------>'           |                        |
+ *                                       |           peer deleted  v                        |
+ *                                       '-- refused ---------> lingering ------------------'
  */
 import { EXCHANGE } from '#ikev2/numbers'
 
@@ -19,6 +21,8 @@ export type IkeState =
   /** IKE_SA_INIT is answered: keys, but nobody is authenticated. */
   | 'half-open'
   | 'established'
+  /** Another took its place, and its DELETE is awaited. */
+  | 'replaced'
   /** Our DELETE is out. */
   | 'closing'
   /** Over for its owner; stays a moment to repeat the last answer, should it have been lost. */
@@ -30,6 +34,7 @@ export type IkeStep =
   | 'init answered'
   | 'authenticated'
   | 'refused'
+  | 'replace'
   | 'close'
   | 'ended by peer'
   | 'finish'
@@ -38,7 +43,8 @@ const TRANSITIONS: Readonly<Record<IkeState, Partial<Record<IkeStep, IkeState>>>
   initiating: { restart: 'initiating', 'init answered': 'authenticating', finish: 'gone' },
   authenticating: { authenticated: 'established', finish: 'gone' },
   'half-open': { authenticated: 'established', refused: 'lingering', finish: 'gone' },
-  established: { close: 'closing', 'ended by peer': 'lingering', finish: 'gone' },
+  established: { replace: 'replaced', close: 'closing', 'ended by peer': 'lingering', finish: 'gone' },
+  replaced: { close: 'closing', 'ended by peer': 'lingering', finish: 'gone' },
   closing: { 'ended by peer': 'lingering', finish: 'gone' },
   lingering: { finish: 'gone' },
   gone: {},
@@ -58,6 +64,7 @@ const REQUESTS: Readonly<Record<IkeState, readonly number[]>> = {
   authenticating: [],
   'half-open': [X.IKE_AUTH],
   established: [X.CREATE_CHILD_SA, X.INFORMATIONAL],
+  replaced: [X.CREATE_CHILD_SA, X.INFORMATIONAL],
   closing: [X.CREATE_CHILD_SA, X.INFORMATIONAL],
   lingering: [X.INFORMATIONAL],
   gone: [],

@@ -29,7 +29,6 @@ export interface Outstanding<Answer> {
 export class RequestWindow<Answer> {
   readonly #rng: Rng
   readonly #roundTrip: RoundTrip
-  readonly #queue: Request<Answer>[] = []
   #patience: Duration
   #nextId = 0
   #current: Outstanding<Answer> | undefined
@@ -53,14 +52,13 @@ export class RequestWindow<Answer> {
     this.#patience = patience
   }
 
-  push(request: Request<Answer>): void {
-    this.#queue.push(request)
+  get isFree(): boolean {
+    return this.#current === undefined
   }
 
-  /** Begins the next request if none is out; the datagrams to transmit. */
-  begin(now: Instant): Datagrams {
-    const request = this.#current === undefined ? this.#queue.shift() : undefined
-    if (request === undefined) return []
+  /** Begins a request; the window must be free. The datagrams to transmit. */
+  begin(request: Request<Answer>, now: Instant): Datagrams {
+    if (this.#current !== undefined) throw new Error('a request is out already')
     const messageId = this.#nextId++
     this.#current = {
       request,
@@ -75,8 +73,7 @@ export class RequestWindow<Answer> {
   replace(request: Request<Answer>, now: Instant): Datagrams {
     this.#nextId = this.#current?.messageId ?? this.#nextId
     this.#current = undefined
-    this.#queue.unshift(request)
-    return this.begin(now)
+    return this.begin(request, now)
   }
 
   /** The request that is out is answered. */
@@ -86,24 +83,18 @@ export class RequestWindow<Answer> {
     this.#current = undefined
   }
 
-  /** Forgets what waits behind the request that is out. */
-  clearQueue(): void {
-    this.#queue.length = 0
-  }
-
-  /** Forgets everything. */
+  /** Forgets the request that is out: nobody waits for its answer any more. */
   clear(): void {
-    this.#queue.length = 0
     this.#current = undefined
   }
 }
 
-export type Arrival = 'new' | 'repeated' | 'changed' | 'out of window'
+export type Arrival = 'new' | 'repeated' | 'repeated fragment' | 'changed' | 'out of window'
 
 export class ResponseWindow {
   readonly #crypto: CryptoProvider
   #nextId = 0
-  #lastRequest: Uint8Array | undefined
+  #lastRequest: readonly Uint8Array[] = []
   #lastResponse: Datagrams = []
 
   constructor(crypto: CryptoProvider) {
@@ -113,22 +104,25 @@ export class ResponseWindow {
   /** What a request is, by its number and octets alone: a repetition needs no decryption. */
   classify(messageId: number, datagram: Uint8Array): Arrival {
     if (messageId === this.#nextId) return 'new'
-    if (messageId !== this.#nextId - 1 || this.#lastRequest === undefined) return 'out of window'
-    return equalBytes(this.#digest(datagram), this.#lastRequest) ? 'repeated' : 'changed'
+    if (messageId !== this.#nextId - 1 || this.#lastRequest.length === 0) return 'out of window'
+    const digest = this.digest(datagram)
+    const index = this.#lastRequest.findIndex((known) => equalBytes(known, digest))
+    // RFC 7383 section 2.6.1: of a repeated request the first fragment is answered, the others are not.
+    return index < 0 ? 'changed' : index === 0 ? 'repeated' : 'repeated fragment'
   }
 
   get lastResponse(): Datagrams {
     return this.#lastResponse
   }
 
-  /** The request with the expected number was answered so; the next number is expected now. */
-  answered(request: Uint8Array, response: Datagrams): void {
+  /** The request with the expected number, whose datagrams had these digests, was answered so. */
+  answered(request: readonly Uint8Array[], response: Datagrams): void {
     this.#nextId++
-    this.#lastRequest = this.#digest(request)
+    this.#lastRequest = request
     this.#lastResponse = response
   }
 
-  #digest(datagram: Uint8Array): Uint8Array {
+  digest(datagram: Uint8Array): Uint8Array {
     return this.#crypto.hash('sha256', datagram)
   }
 }

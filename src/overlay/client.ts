@@ -15,12 +15,18 @@ import type { CircuitId, IkeSaId, NodeId } from '#base/ids'
 import type { Ip, UdpPath } from '#base/ip'
 import type { Machine } from '#base/machine'
 import type { Rng } from '#base/rng'
-import { after, type Duration, earliest, type Instant, SECOND, TimerTable } from '#base/time'
+import { after, type Duration, earliest, HOUR, type Instant, SECOND, TimerTable } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
 import type { EspCipher } from '#crypto/suites'
 import type { Consensus, ConsensusNode } from '#directory/documents'
 import { IkeEngine } from '#ikev2/engine'
-import { ANY_SELECTOR, type ChildEstablished, type IkeEvent, type IkeKeys } from '#ikev2/events'
+import {
+  ANY_SELECTOR,
+  type ChildEstablished,
+  type IkeEvent,
+  type IkeKeys,
+  type Lifetimes,
+} from '#ikev2/events'
 import { Guard, type GuardOptions } from '#overlay/guard'
 import { nodeIdentity } from '#overlay/identity'
 import { choosePath } from '#overlay/path'
@@ -41,6 +47,8 @@ export interface ClientOptions extends GuardOptions {
   readonly crypto: CryptoProvider
   readonly rng: Rng
   readonly keyLog?: boolean
+  /** When layers get new keys; one constant for all clients unless a test is in a hurry. */
+  readonly lifetimes?: Lifetimes
 }
 
 export type ClientInput =
@@ -90,6 +98,8 @@ const REBUILD_MAX: Duration = 30 * SECOND
 const HOP_PATIENCE: Duration = 10 * SECOND
 /** Liveness of the innermost hop proves all below; a fixed schedule, the same for every client. */
 const LIVENESS: Duration = 30 * SECOND
+/** Every layer draws its own moments around these. Nodes keep theirs for longer, so that the client speaks first. */
+const LIFETIMES: Lifetimes = { child: HOUR, ike: 4 * HOUR }
 /** A stop waits this long for nodes to confirm deletion. */
 const STOP_PATIENCE: Duration = 2 * SECOND
 interface Circuit {
@@ -271,6 +281,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
         remoteSelectors: [ANY_SELECTOR],
         espCiphers: this.#options.ciphers,
         patience: HOP_PATIENCE,
+        lifetimes: this.#options.lifetimes ?? LIFETIMES,
         ...(innermost ? { liveness: LIVENESS } : {}),
       },
       this.#now,
@@ -377,20 +388,32 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
         return this.#event({ kind: 'keys', keys: event })
       case 'refused':
         return this.#event(event)
-      case 'child.closed':
-        // A telescope layer has exactly one Child SA; without it the hop is useless.
-        return this.#ike.close(event.sa, this.#now)
-      case 'ike.established':
-      case 'child.established':
-      case 'exchange':
-      case 'ike.closed': {
+      default: {
         const circuit = this.#circuitOf.get(event.sa)
-        if (circuit === undefined) return
-        if (event.kind === 'ike.established') circuit.telescope.suite ||= event.suite
-        if (event.kind === 'child.established') this.#extended(circuit, event)
-        if (event.kind === 'exchange') this.#measured(circuit, event)
-        if (event.kind === 'ike.closed') this.#hopClosed(circuit, event.sa, event.reason, event.detail)
+        if (circuit !== undefined) this.#hopEvent(circuit, event)
       }
+    }
+  }
+
+  #hopEvent(circuit: Circuit, event: Exclude<IkeEvent, { kind: 'keys' | 'refused' }>): void {
+    switch (event.kind) {
+      case 'ike.established':
+        circuit.telescope.suite ||= event.suite
+        return
+      case 'child.established':
+        return this.#extended(circuit, event)
+      case 'child.rekeyed':
+      case 'child.switched':
+      case 'child.closed': {
+        const operations = circuit.telescope.renew(event)
+        // A telescope layer has exactly one Child SA; without it the hop is useless.
+        if (operations === undefined) return this.#ike.close(event.sa, this.#now)
+        return this.#plane(operations)
+      }
+      case 'exchange':
+        return this.#measured(circuit, event)
+      case 'ike.closed':
+        return this.#hopClosed(circuit, event.sa, event.reason, event.detail)
     }
   }
 

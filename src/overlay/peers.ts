@@ -3,9 +3,10 @@ import { equalBytes } from '#base/bytes'
 import type { IkeSaId, NodeId } from '#base/ids'
 import { contains, host, type Ip, type Prefix, rangeOf, samePrefix, uint32ToIp } from '#base/ip'
 import type { ConsensusNode } from '#directory/documents'
-import type { ChildSa, IkeId, TrafficSelector } from '#ikev2/events'
+import type { IkeId, TrafficSelector } from '#ikev2/events'
 import { nodeOfIdentity } from '#overlay/identity'
 import type { OverlayLink } from '#telescope/plan'
+import type { Pairs } from '#telescope/renewal'
 
 export interface Peer {
   readonly node: ConsensusNode
@@ -13,7 +14,7 @@ export interface Peer {
   /** The IKE SA we use or negotiate. */
   sa: IkeSaId | undefined
   /** The overlay tunnel, while it is up. */
-  child: ChildSa | undefined
+  tunnel: Pairs | undefined
 }
 
 /** What an overlay tunnel carries, as IKE negotiates it. */
@@ -30,7 +31,7 @@ export class Peers {
   }
 
   add(node: ConsensusNode, link: OverlayLink): Peer {
-    const peer: Peer = { node, link, sa: undefined, child: undefined }
+    const peer: Peer = { node, link, sa: undefined, tunnel: undefined }
     this.#byNode.set(node.nodeId, peer)
     return peer
   }
@@ -46,6 +47,11 @@ export class Peers {
   byIdentity(id: IkeId): Peer | undefined {
     const nodeId = nodeOfIdentity(id)
     return nodeId === undefined ? undefined : this.#byNode.get(nodeId)
+  }
+
+  bySa(sa: IkeSaId): Peer | undefined {
+    for (const peer of this) if (peer.sa === sa) return peer
+    return undefined
   }
 
   /** The node that lent an address: a private address is a backward route, so its pool names the neighbour. */

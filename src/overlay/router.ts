@@ -14,12 +14,12 @@ import type { IkeSaId, NodeId } from '#base/ids'
 import { contains, type Ip, type Prefix, samePrefix, type UdpPath } from '#base/ip'
 import type { Machine } from '#base/machine'
 import { jittered, type Rng } from '#base/rng'
-import { after, type Duration, earliest, type Instant, MINUTE, SECOND, TimerTable } from '#base/time'
+import { after, type Duration, earliest, HOUR, type Instant, MINUTE, SECOND, TimerTable } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
 import type { EspCipher } from '#crypto/suites'
 import type { Consensus, ConsensusNode, NodeRole } from '#directory/documents'
 import { IkeEngine } from '#ikev2/engine'
-import type { ChildEstablished, IkeEvent, IkeKeys, ResponderPolicy } from '#ikev2/events'
+import type { ChildEstablished, IkeEvent, IkeKeys, Lifetimes, ResponderPolicy } from '#ikev2/events'
 import { AddressPool } from '#nat/pool'
 import type { ExitPolicy, FilterContext } from '#nat/rules'
 import { nodeRules } from '#nat/rulesets'
@@ -29,6 +29,7 @@ import type { Effect, HostOperation } from '#overlay/ports'
 import {
   type Binding,
   bind,
+  bindingEnds,
   harden,
   hardenRemove,
   type OverlayLink,
@@ -39,6 +40,7 @@ import {
   unbind,
 } from '#telescope/plan'
 import type { PlaneOperation } from '#telescope/plane'
+import { type Renewal, renew } from '#telescope/renewal'
 import { ReqIdAllocator } from '#telescope/reqids'
 
 export interface RouterOptions {
@@ -54,6 +56,8 @@ export interface RouterOptions {
   readonly crypto: CryptoProvider
   readonly rng: Rng
   readonly keyLog?: boolean
+  /** When overlay tunnels get new keys, if not at the usual times. */
+  readonly lifetimes?: Lifetimes
 }
 
 export type RouterInput =
@@ -83,6 +87,10 @@ export type RouterEvent =
 /** Anonymous clients vanish silently; longer than a client's own check, so that the client speaks first. */
 const CLIENT_LIVENESS: Duration = 2 * MINUTE
 const PEER_LIVENESS: Duration = 30 * SECOND
+/** Of an overlay tunnel, for the node that began it. */
+const LIFETIMES: Lifetimes = { child: HOUR, ike: 4 * HOUR }
+/** What others began, they renew: we would only after so many times that. */
+const RESPONDER_FACTOR = 2
 const RETRY_FIRST: Duration = 500
 const RETRY_SPREAD: Duration = 300
 const RETRY_LATER: Duration = 2 * SECOND
@@ -171,10 +179,10 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   }
 
   overlay(): readonly { readonly peer: string; readonly address: Ip; readonly state: 'up' | 'connecting' }[] {
-    return [...this.#peers].map(({ node, child }) => ({
+    return [...this.#peers].map(({ node, tunnel }) => ({
       peer: node.name,
       address: node.address,
-      state: child === undefined ? 'connecting' : 'up',
+      state: tunnel === undefined ? 'connecting' : 'up',
     }))
   }
 
@@ -245,11 +253,11 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     for (const [sa, binding] of [...this.#bindings]) {
       if (binding.via?.reqid === peer.link.reqid) this.#abandon(sa)
     }
-    if (peer.child !== undefined) this.#plane(overlaySasRemove(peer.link, peer.child))
+    if (peer.tunnel !== undefined) this.#plane(overlaySasRemove(peer.link, peer.tunnel))
     this.#plane(overlayPoliciesRemove(peer.link))
     this.#reqids.release(peer.link.reqid)
     if (peer.sa !== undefined) this.#ike.close(peer.sa, this.#now)
-    if (peer.child !== undefined) this.#event({ kind: 'overlay.down', peer: peer.node, detail })
+    if (peer.tunnel !== undefined) this.#event({ kind: 'overlay.down', peer: peer.node, detail })
   }
 
   #connect(nodeId: NodeId): void {
@@ -271,6 +279,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
         espCiphers: ciphers,
         liveness: PEER_LIVENESS,
         patience: PEER_PATIENCE,
+        lifetimes: this.#lifetimes,
       },
       this.#now,
     )
@@ -280,25 +289,25 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     const peer = this.#peers.get(nodeId)
     if (peer === undefined || peer.link.peer !== event.path.remote.address)
       return this.#ike.close(event.sa, this.#now)
-    const { sa, child } = peer
+    const { sa, tunnel } = peer
     // Both began at once: on both sides the tunnel counts that the lower node id began.
-    const ours = sa !== undefined && sa !== event.sa && child === undefined
+    const ours = sa !== undefined && sa !== event.sa && tunnel === undefined
     if (ours && this.#initiatesTo(nodeId)) return this.#ike.close(event.sa, this.#now)
     this.#plane(overlaySas(peer.link, event.child))
     peer.sa = event.sa
-    peer.child = event.child
+    peer.tunnel = { child: event.child }
     // The peer came anew (it restarted): the kernel prefers the newest SA of a reqid, the old one goes silently.
-    if (child !== undefined) this.#plane(overlaySasRemove(peer.link, child))
+    if (tunnel !== undefined) this.#plane(overlaySasRemove(peer.link, tunnel))
     if (sa !== undefined && sa !== event.sa) this.#ike.abandon(sa)
     this.#timers.clear(nodeId)
     this.#event({ kind: 'overlay.up', peer: peer.node })
   }
 
   #overlayClosed(peer: Peer, detail: string): void {
-    if (peer.child !== undefined) this.#plane(overlaySasRemove(peer.link, peer.child))
-    const wasUp = peer.child !== undefined
+    if (peer.tunnel !== undefined) this.#plane(overlaySasRemove(peer.link, peer.tunnel))
+    const wasUp = peer.tunnel !== undefined
     peer.sa = undefined
-    peer.child = undefined
+    peer.tunnel = undefined
     if (wasUp) this.#event({ kind: 'overlay.down', peer: peer.node, detail })
     if (this.#stopping) return
     const { nodeId } = peer.node
@@ -343,6 +352,28 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     this.#event({ kind: 'circuit.released' })
   }
 
+  /** New keys for an overlay tunnel or a telescope. Neither is of use without its one Child SA. */
+  #renew(event: Renewal): void {
+    const binding = this.#bindings.get(event.sa)
+    const peer = this.#peers.bySa(event.sa)
+    if (binding !== undefined) {
+      const { tunnel, operations } = renew(binding, bindingEnds(binding), event)
+      if (tunnel === undefined) return this.#lost(event.sa)
+      this.#bindings.set(event.sa, tunnel)
+      this.#plane(operations)
+    } else if (peer?.tunnel !== undefined) {
+      const { tunnel, operations } = renew(peer.tunnel, peer.link, event)
+      if (tunnel === undefined) return this.#lost(event.sa)
+      peer.tunnel = tunnel
+      this.#plane(operations)
+    } else if (event.kind === 'child.closed') this.#ike.close(event.sa, this.#now)
+  }
+
+  #lost(sa: IkeSaId): void {
+    this.#unbind(sa)
+    this.#ike.close(sa, this.#now)
+  }
+
   #endLease(sa: IkeSaId): void {
     if (this.#leases.delete(sa)) this.#pool?.release(sa, this.#now)
   }
@@ -366,12 +397,16 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
       credential: { kind: 'ed25519', id: nodeIdentity(nodeId), ...ikeKey },
       espCiphers: ciphers,
       liveness: CLIENT_LIVENESS,
+      lifetimes: {
+        child: RESPONDER_FACTOR * this.#lifetimes.child,
+        ike: RESPONDER_FACTOR * this.#lifetimes.ike,
+      },
       admitAnonymous: ({ remote }) => {
         if (this.#stopping || this.#pool === undefined) return 'IPP_OVERLAY_NOT_LISTED'
         if (!this.#isPrivate(remote.address))
           return roles.includes('entry') ? undefined : 'IPP_OVERLAY_FOREIGN_SOURCE'
         if (!roles.includes('middle') && !roles.includes('exit')) return 'IPP_OVERLAY_FOREIGN_SOURCE'
-        return this.#peers.lender(remote.address)?.child === undefined
+        return this.#peers.lender(remote.address)?.tunnel === undefined
           ? 'IPP_OVERLAY_FOREIGN_SOURCE'
           : undefined
       },
@@ -415,16 +450,15 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
         const nodeId = nodeOfIdentity(event.peer.id)
         return nodeId === undefined ? this.#ike.close(event.sa, this.#now) : this.#overlayUp(nodeId, event)
       }
+      case 'child.rekeyed':
+      case 'child.switched':
       case 'child.closed':
-        this.#unbind(event.sa)
-        // Neither an overlay tunnel nor a telescope layer is of use without its one Child SA.
-        return this.#ike.close(event.sa, this.#now)
+        return this.#renew(event)
       case 'ike.closed': {
         this.#unbind(event.sa)
         this.#endLease(event.sa)
-        for (const peer of this.#peers) {
-          if (peer.sa === event.sa) this.#overlayClosed(peer, event.detail)
-        }
+        const peer = this.#peers.bySa(event.sa)
+        if (peer !== undefined) this.#overlayClosed(peer, event.detail)
       }
     }
   }
@@ -459,6 +493,10 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   }
 
   // -------------------------------------------------------------------------------------------- pieces
+
+  get #lifetimes(): Lifetimes {
+    return this.#options.lifetimes ?? LIFETIMES
+  }
 
   get #isExit(): boolean {
     return this.#options.roles.includes('exit')

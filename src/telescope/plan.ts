@@ -21,14 +21,13 @@ import {
   type PlaneOperation,
   type PolicySpec,
   PRIORITY,
-  REPLAY_WINDOW,
-  type SaSpec,
   type Selector,
   type Template,
 } from '#telescope/plane'
+import { type Ends, installPair, type Pairs, removePairs } from '#telescope/renewal'
 
 /** One layer of a telescope as its client knows it. Layer 1 is the outermost. */
-export interface Layer {
+export interface Layer extends Pairs {
   /** Public address of the hop that ends this layer. */
   readonly hop: Ip
   /** Source of this layer's outer header: the client's own address, or the one the previous hop lent. */
@@ -36,7 +35,6 @@ export interface Layer {
   /** The private address this hop lent. */
   readonly leased: Ip
   readonly reqid: ReqId
-  readonly child: ChildSa
 }
 
 const OUTER_PROTOCOLS = { icmp: 1, tcp: 6, udp: 17 } as const
@@ -71,11 +69,15 @@ export function clientEntryPassRemove(self: Ip, entry: Ip): PlaneOperation[] {
 /** Adds the last of `layers` to a telescope that already has the others. */
 export function clientExtend(layers: readonly Layer[]): PlaneOperation[] {
   const layer = layers.at(-1)!
-  return [
-    ...saPair(layer.outerSource, layer.hop, layer.reqid, layer.child),
-    ...layerPolicies(layers).map(install),
-  ]
+  return [...installPair(layerEnds(layer), layer.child), ...layerPolicies(layers).map(install)]
 }
+
+/** Where a layer's tunnel ends: what a renewal needs to know. */
+export const layerEnds = ({ outerSource, hop, reqid }: Layer): Ends => ({
+  self: outerSource,
+  peer: hop,
+  reqid,
+})
 
 /** Takes layers away from the inside until `keep` are left. */
 export function clientTruncate(layers: readonly Layer[], keep: number): PlaneOperation[] {
@@ -83,7 +85,7 @@ export function clientTruncate(layers: readonly Layer[], keep: number): PlaneOpe
   for (let n = layers.length; n > keep; n--) {
     const layer = layers[n - 1]!
     operations.push(...layerPolicies(layers.slice(0, n)).reverse().map(remove))
-    operations.push(...saPairRemove(layer.outerSource, layer.hop, layer.child))
+    operations.push(...removePairs(layerEnds(layer), layer))
   }
   return operations
 }
@@ -145,13 +147,12 @@ export interface OverlayLink {
 }
 
 /** A circuit as one of its nodes knows it: whom it came from and which private address it was lent. */
-export interface Binding {
+export interface Binding extends Pairs {
   readonly self: Ip
   /** Outer address of the client as seen here: its public one (entry), or the one the previous node lent. */
   readonly client: Ip
   readonly leased: Ip
   readonly reqid: ReqId
-  readonly child: ChildSa
   /** The overlay tunnel it came through; absent at the entry. */
   readonly via?: OverlayLink
 }
@@ -166,27 +167,23 @@ export function overlayPoliciesRemove(link: OverlayLink): PlaneOperation[] {
 }
 
 export function overlaySas(link: OverlayLink, child: ChildSa): PlaneOperation[] {
-  return saPair(link.self, link.peer, link.reqid, child)
+  return installPair(link, child)
 }
 
-export function overlaySasRemove(link: OverlayLink, child: ChildSa): PlaneOperation[] {
-  return saPairRemove(link.self, link.peer, child)
+export function overlaySasRemove(link: OverlayLink, pairs: Pairs): PlaneOperation[] {
+  return removePairs(link, pairs)
 }
 
 /** Binds a private address to a telescope. */
 export function bind(binding: Binding): PlaneOperation[] {
-  return [
-    ...saPair(binding.self, binding.client, binding.reqid, binding.child),
-    ...bindingPolicies(binding).map(install),
-  ]
+  return [...installPair(bindingEnds(binding), binding.child), ...bindingPolicies(binding).map(install)]
 }
 
 export function unbind(binding: Binding): PlaneOperation[] {
-  return [
-    ...bindingPolicies(binding).reverse().map(remove),
-    ...saPairRemove(binding.self, binding.client, binding.child),
-  ]
+  return [...bindingPolicies(binding).reverse().map(remove), ...removePairs(bindingEnds(binding), binding)]
 }
+
+export const bindingEnds = ({ self, client, reqid }: Binding): Ends => ({ self, peer: client, reqid })
 
 /** Clients are kept apart, and plaintext to or from the pool is refused unless this node is an exit. */
 export function harden(pool: Prefix, isExit: boolean): PlaneOperation[] {
@@ -246,38 +243,6 @@ function hardenPolicies(pool: Prefix, isExit: boolean): PolicySpec[] {
 }
 
 // ---------------------------------------------------------------------------------------------- pieces
-
-/** Inbound first: the peer may send as soon as it knows the SA, and we must not before we can hear the answer. */
-function saPair(self: Ip, peer: Ip, reqid: ReqId, child: ChildSa): PlaneOperation[] {
-  const common = { reqid, cipher: child.cipher, esn: child.esn, replayWindow: REPLAY_WINDOW }
-  const inbound: SaSpec = {
-    ...common,
-    flow: 'inbound',
-    source: peer,
-    destination: self,
-    spi: child.inboundSpi,
-    key: child.inboundKey,
-  }
-  const outbound: SaSpec = {
-    ...common,
-    flow: 'outbound',
-    source: self,
-    destination: peer,
-    spi: child.outboundSpi,
-    key: child.outboundKey,
-  }
-  return [
-    { kind: 'sa.install', sa: inbound },
-    { kind: 'sa.install', sa: outbound },
-  ]
-}
-
-function saPairRemove(self: Ip, peer: Ip, child: ChildSa): PlaneOperation[] {
-  return [
-    { kind: 'sa.remove', sa: { source: self, destination: peer, spi: child.outboundSpi } },
-    { kind: 'sa.remove', sa: { source: peer, destination: self, spi: child.inboundSpi } },
-  ]
-}
 
 function ikeBypass(self: Ip, peer: Ip): PolicySpec[] {
   const protocol = OUTER_PROTOCOLS.udp

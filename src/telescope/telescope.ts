@@ -9,8 +9,9 @@ import type { CircuitId, IkeSaId, ReqId } from '#base/ids'
 import { contains, type Ip, type Prefix, type UdpPath } from '#base/ip'
 import type { Duration, Instant } from '#base/time'
 import type { ChildEstablished } from '#ikev2/events'
-import { clientExtend, clientTruncate, type Layer } from '#telescope/plan'
+import { clientExtend, clientTruncate, type Layer, layerEnds } from '#telescope/plan'
 import type { PlaneOperation } from '#telescope/plane'
+import { type Renewal, renew } from '#telescope/renewal'
 import type { ReqIdAllocator } from '#telescope/reqids'
 
 /** What a telescope needs to know of a node. */
@@ -103,6 +104,17 @@ export class Telescope {
     const reqid: ReqId = this.#reqids.allocate()
     this.#layers.push({ hop: hop.address, outerSource: path.local.address, leased, reqid, child })
     return clientExtend(this.#layers)
+  }
+
+  /** A layer gets new keys, or loses the last ones: undefined, and the layer is of no use any more. */
+  renew(event: Renewal): PlaneOperation[] | undefined {
+    const index = this.#sas.indexOf(event.sa)
+    const layer = this.#layers[index]
+    if (layer === undefined) return []
+    const { tunnel, operations } = renew(layer, layerEnds(layer), event)
+    if (tunnel === undefined) return undefined
+    this.#layers[index] = tunnel
+    return operations
   }
 
   /** Shrinks from the inside to `keep` layers; the addresses given up are to be removed from the host. */

@@ -1,6 +1,7 @@
 /** Every primitive against published vectors, and the two providers against each other on random input. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { ml_kem768 } from '@noble/post-quantum/ml-kem.js'
 import { concat, fromHex, toHex, utf8 } from '#base/bytes'
 import { nobleCrypto } from '#crypto/noble'
 import { nodeCrypto } from '#crypto/node'
@@ -33,6 +34,28 @@ for (const crypto of PROVIDERS) {
       'ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
     ])
       assert.equal(crypto.x25519Agree(privateKey, fromHex(point)), undefined, point)
+  })
+
+  test(`${crypto.name}: ML-KEM-768: sizes, and both sides get the same secret`, () => {
+    const { privateKey, publicKey } = crypto.mlkem768Generate()
+    const { ciphertext, sharedSecret } = crypto.mlkem768Encapsulate(publicKey)!
+    const lengths = [privateKey, publicKey, ciphertext, sharedSecret].map(({ length }) => length)
+    assert.deepEqual(lengths, [64, 1184, 1088, 32])
+    assert.deepEqual(crypto.mlkem768Decapsulate(privateKey, ciphertext), sharedSecret)
+    const again = crypto.mlkem768Encapsulate(publicKey)!
+    assert.notDeepEqual(again.sharedSecret, sharedSecret)
+    assert.notDeepEqual(crypto.mlkem768Generate().publicKey, publicKey)
+  })
+
+  test(`${crypto.name}: ML-KEM-768 refuses wrong lengths and public keys beyond the modulus`, () => {
+    const { privateKey, publicKey } = crypto.mlkem768Generate()
+    for (const length of [0, 32, 1183, 1185, 1568])
+      assert.equal(crypto.mlkem768Encapsulate(new Uint8Array(length)), undefined)
+    // FIPS 203 section 7.2: the first coefficient would be 4095.
+    const beyond = publicKey.with(0, 0xff).with(1, publicKey[1]! | 0x0f)
+    assert.equal(crypto.mlkem768Encapsulate(beyond), undefined)
+    for (const length of [0, 32, 1087, 1089, 1568])
+      assert.equal(crypto.mlkem768Decapsulate(privateKey, new Uint8Array(length)), undefined)
   })
 
   test(`${crypto.name}: Ed25519, RFC 8032 section 7.1 test 1`, () => {
@@ -173,3 +196,26 @@ function malleated(signature: Uint8Array): Uint8Array {
     i < 32 ? octet : Number((s >> BigInt(8 * (i - 32))) & 255n),
   )
 }
+
+test('ML-KEM-768: a seed is the same key to both providers, whoever encapsulates', () => {
+  for (let round = 0; round < 10; round++) {
+    const seed = rng.bytes(64)
+    const { publicKey } = ml_kem768.keygen(seed)
+    for (const crypto of PROVIDERS) {
+      const { ciphertext, sharedSecret } = crypto.mlkem768Encapsulate(publicKey)!
+      for (const other of PROVIDERS)
+        assert.deepEqual(other.mlkem768Decapsulate(seed, ciphertext), sharedSecret)
+    }
+  }
+})
+
+test('ML-KEM-768: both providers reject implicitly, and alike', () => {
+  const { privateKey, publicKey } = nodeCrypto.mlkem768Generate()
+  const { ciphertext, sharedSecret } = nobleCrypto.mlkem768Encapsulate(publicKey)!
+  for (const at of [0, 500, 1087]) {
+    const changed = ciphertext.with(at, ciphertext[at]! ^ 1)
+    const secret = nodeCrypto.mlkem768Decapsulate(privateKey, changed)
+    assert.notDeepEqual(secret, sharedSecret)
+    assert.deepEqual(nobleCrypto.mlkem768Decapsulate(privateKey, changed), secret)
+  }
+})

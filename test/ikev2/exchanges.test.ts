@@ -63,7 +63,12 @@ test('all requests look the same: one payload order, nothing that names a client
       return `${bytes.length} ${outer.map((payload) => (payload.kind === 'Notify' ? payload.type : payload.kind))}`
     })
   })
-  assert.deepEqual(shapes[0], ['162 SA,KE,Nonce,16431', '154 SA,KE,Nonce,16431', '257 SK', '277 SK'])
+  assert.deepEqual(shapes[0], [
+    '170 SA,KE,Nonce,16430,16431',
+    '162 SA,KE,Nonce,16430,16431',
+    '257 SK',
+    '277 SK',
+  ])
   assert.deepEqual(shapes[1], shapes[0])
   assert.deepEqual(shapes[2], shapes[0])
 })

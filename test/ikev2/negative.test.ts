@@ -749,26 +749,25 @@ for (const [protocol, size] of [
 const createChild = (client: RogueClient): Payload[] => {
   const [sa] = client.offer.proposals
   return [
-    { kind: 'SA', proposals: [sa!] },
+    { kind: 'SA', proposals: [{ ...sa!, protocol: 3, spi: Uint8Array.of(1, 2, 3, 4) }] },
     { kind: 'Nonce', data: new Uint8Array(32) },
   ]
 }
 
-test('CREATE_CHILD_SA: a second Child SA, an unknown one and an IKE rekey are declined, and the IKE SA lives', () => {
+test('CREATE_CHILD_SA: a second Child SA and a rekey of an unknown one are declined, and the IKE SA lives', () => {
   const subject = responder()
   const client = new RogueClient(subject).establish()
-  const rekey = (spi: Uint8Array): Payload => ({
+  const unknownChild: Payload = {
     kind: 'Notify',
     protocol: 3,
-    spi,
+    spi: Uint8Array.of(9, 9, 9, 9),
     type: N.REKEY_SA,
     data: NOTHING,
-  })
+  }
   const ask = (...more: Payload[]): number[] =>
     notifyTypes(client.ask(X.CREATE_CHILD_SA, [...more, ...createChild(client)]))
   assert.deepEqual(ask(), [N.NO_ADDITIONAL_SAS])
-  assert.deepEqual(ask(rekey(Uint8Array.of(9, 9, 9, 9))), [N.CHILD_SA_NOT_FOUND])
-  assert.deepEqual(ask(rekey(Uint8Array.of(0x12, 0x34, 0x56, 0x78))), [N.NO_ADDITIONAL_SAS])
+  assert.deepEqual(ask(unknownChild), [N.CHILD_SA_NOT_FOUND])
   assert.equal(subject.count('sas.all'), 1)
 })
 
@@ -777,12 +776,16 @@ test('CVE-2026-78133: rekey and delete of a Child SA at once', () => {
   const client = new RogueClient(subject).establish()
   const { sa, child } = subject.last('child.established')!
   subject.engine.closeChild(sa, child.inboundSpi, subject.now)
-  subject.drain()
+  const [deletion] = subject.drain()
   const spi = Uint8Array.of(0x12, 0x34, 0x56, 0x78)
   const rekey: Payload = { kind: 'Notify', protocol: 3, spi, type: N.REKEY_SA, data: NOTHING }
-  client.ask(X.CREATE_CHILD_SA, [rekey, ...createChild(client)])
-  const answer = client.ask(X.INFORMATIONAL, [{ kind: 'Delete', protocol: 3, spis: [spi, spi] }])
-  assert.equal(answer?.filter(({ kind }) => kind === 'Delete').length, 1)
+  const put = client.ask(X.CREATE_CHILD_SA, [rekey, ...createChild(client)])
+  assert.deepEqual(notifyTypes(put), [N.TEMPORARY_FAILURE])
+  const crossing: Payload = { kind: 'Delete', protocol: 3, spis: [spi, spi] }
+  assert.deepEqual(client.ask(X.INFORMATIONAL, [crossing]), [], 'ours is out: it is not listed again')
+  assert.equal(subject.last('child.closed'), undefined)
+  const { messageId } = decodeHeader(deletion!)
+  subject.hear(client.channel!.seal(client.header(X.INFORMATIONAL, messageId, true), [])[0]!)
   assert.equal(subject.outputs.filter(({ kind }) => kind === 'child.closed').length, 1)
 })
 

@@ -1,5 +1,6 @@
 /** Engines on a simulated network, with what they said: the stage of most tests here. */
 
+import assert from 'node:assert/strict'
 import { ERRORS } from '#base/errors'
 import type { IkeSaId } from '#base/ids'
 import { type Ip, ip, type UdpPath } from '#base/ip'
@@ -31,7 +32,10 @@ export interface Host {
   readonly events: IkeEvent[]
   /** Datagrams and events, in order. */
   readonly outputs: IkeOutput[]
+  /** Installed, by inbound SPI. */
   readonly children: Map<number, ChildSa>
+  /** What it sends on, by IKE SA. */
+  readonly sending: Map<IkeSaId, ChildSa>
 }
 
 export interface NodeKey {
@@ -106,7 +110,15 @@ export function addHost(
     ...(limits ? { limits } : {}),
     ...(keyLog ? { keyLog } : {}),
   })
-  const host: Host = { address, engine, crypto, events: [], outputs: [], children: new Map() }
+  const host: Host = {
+    address,
+    engine,
+    crypto,
+    events: [],
+    outputs: [],
+    children: new Map(),
+    sending: new Map(),
+  }
   network.attach<IkeInput, IkeOutput>({
     name: `${address}`,
     machine: engine,
@@ -116,12 +128,33 @@ export function addHost(
       host.outputs.push(output)
       if (output.kind === 'transmit') return network.send(along(output.path, output.bytes))
       host.events.push(output)
-      if (output.kind === 'child.established') host.children.set(output.child.inboundSpi, output.child)
-      if (output.kind === 'child.closed') host.children.delete(output.child.inboundSpi)
+      follow(host, output)
       if (output.kind === 'ike.closed' && !(output.reason in ERRORS)) throw new Error(output.reason)
     },
   })
   return host
+}
+
+/** Installs and removes as an owner does. */
+function follow({ children, sending }: Host, event: IkeEvent): void {
+  switch (event.kind) {
+    case 'child.established':
+      children.set(event.child.inboundSpi, event.child)
+      sending.set(event.sa, event.child)
+      return
+    case 'child.rekeyed':
+      assert.ok(children.has(event.old.inboundSpi), 'what is rekeyed exists')
+      children.set(event.child.inboundSpi, event.child)
+      return
+    case 'child.switched':
+      assert.ok(children.has(event.child.inboundSpi), 'what is switched to is installed')
+      assert.equal(sending.get(event.sa), event.old)
+      sending.set(event.sa, event.child)
+      return
+    case 'child.closed':
+      assert.ok(children.delete(event.child.inboundSpi), 'what is closed was installed')
+      if (sending.get(event.sa) === event.child) sending.delete(event.sa)
+  }
 }
 
 export interface Pair {
@@ -180,7 +213,9 @@ export function find<K extends IkeEvent['kind']>(
 export function isEmpty(host: Host): boolean {
   return (
     host.engine.counters()['sas.all'] === 0 &&
+    host.engine.counters()['spis.inbound'] === 0 &&
     host.engine.nextTimeout() === undefined &&
-    host.children.size === 0
+    host.children.size === 0 &&
+    host.sending.size === 0
   )
 }

@@ -10,6 +10,7 @@ import { type Channel, openChannel } from '#ikev2/channel'
 import { IkeEngine, type IkeEngineOptions } from '#ikev2/engine'
 import type { IkeOutput, InitiateRequest, LocalCredential } from '#ikev2/events'
 import { answerAuth, authRequest } from '#ikev2/exchange/auth'
+import { type IkeRekeyOffer, readIkeRekeyAnswer } from '#ikev2/exchange/create-child'
 import { answerInit, type InitOffer, initOffer, initRequest, readInitAnswer } from '#ikev2/exchange/init'
 import { encodeClear } from '#ikev2/message/encrypted'
 import { decodeHeader, HEADER_LENGTH, type Header } from '#ikev2/message/header'
@@ -76,7 +77,8 @@ export class Subject {
 
   /** Octets, SAs and timers: what must not grow. */
   get isEmpty(): boolean {
-    return this.count('sas.all') === 0 && this.engine.nextTimeout() === undefined
+    const left = this.count('sas.all') + this.count('spis.inbound')
+    return left === 0 && this.engine.nextTimeout() === undefined
   }
 }
 
@@ -87,14 +89,17 @@ export const responder = (overrides: Partial<ReturnType<typeof openPolicy>> = {}
 export class RogueClient {
   readonly subject: Subject
   readonly offer: InitOffer = initOffer(nodeCrypto)
-  readonly spiInitiator = nodeCrypto.random(8)
+  readonly spiInitiator: Uint8Array
   spiResponder: Uint8Array = new Uint8Array(8)
   channel: Channel | undefined
   auth: AuthContext | undefined
   nextId = 1
+  /** Sends large messages whole, as peers without RFC 7383 do, unless a test is about that. */
+  mayFragment = false
 
-  constructor(subject: Subject) {
+  constructor(subject: Subject, spiInitiator = nodeCrypto.random(8)) {
     this.subject = subject
+    this.spiInitiator = spiInitiator
   }
 
   header(exchange: number, messageId: number, response = false): Header {
@@ -119,7 +124,8 @@ export class RogueClient {
       if (answer.kind !== 'accepted') throw new Error(answer.kind)
       const association = new Association(1 as IkeSaId, pathBetween(CLIENT, NODE), this.spiInitiator)
       association.learnResponder(this.spiResponder)
-      const opened = openChannel(QUIET, association, initMessage, response, answer.result)
+      const { mayFragment } = this
+      const opened = openChannel(QUIET, association, initMessage, response, { ...answer.result, mayFragment })
       this.channel = opened.channel
       this.auth = opened.auth
     }
@@ -154,6 +160,23 @@ export class RogueClient {
   /** IKE_AUTH as nobody. */
   authenticate(alter: Alter = asIs): readonly Payload[] | undefined {
     return this.ask(X.IKE_AUTH, alter(this.authPayloads()))
+  }
+
+  /** The client on the IKE SA that a rekey of its own made. */
+  renewed(offer: IkeRekeyOffer, answer: readonly Payload[]): RogueClient {
+    const { suite, peerSpi, keying } = readIkeRekeyAnswer(nodeCrypto, offer, answer)
+    const next = new RogueClient(this.subject, offer.spi)
+    next.spiResponder = peerSpi
+    const association = new Association(
+      1 as IkeSaId,
+      pathBetween(CLIENT, NODE),
+      offer.spi,
+      peerSpi,
+      'initiator',
+    )
+    next.channel = this.channel!.renew(QUIET, association, suite, keying)
+    next.nextId = 0
+    return next
   }
 
   /** Everything up to an established IKE SA. */

@@ -42,3 +42,37 @@ for (const [name, link] of Object.entries(WEATHER)) {
     if (link.loss === 1) assert.equal(established, 0)
   })
 }
+
+/** Both sides renew at the same average pace, so that they keep getting in each other's way. */
+const LIFETIMES = { child: 20_000, ike: 50_000 }
+const HOUR = 3_600_000
+
+for (const [name, link] of Object.entries(WEATHER)) {
+  if (link.loss === 1) continue
+  test(`${name}: an hour of rekeys by both sides, 3 seeds`, () => {
+    for (let seed = 1; seed <= 3; seed++) {
+      const stage = pair({ seed, link, policy: { lifetimes: LIFETIMES, liveness: 30_000 } })
+      const { client, node, network } = stage
+      const id = connect(stage, { lifetimes: LIFETIMES })
+      if (!client.sending.has(id)) continue
+      const calm = new Map([client, node].map((host) => [host, network.now]))
+      let most = 0
+      while (network.now < HOUR && client.sending.has(id)) {
+        network.run(1000)
+        for (const host of [client, node]) {
+          most = Math.max(most, host.children.size, host.engine.counters()['sas.all']!)
+          if (host.children.size <= 1) calm.set(host, network.now)
+          assert.ok(network.now - calm.get(host)! < 300_000, `seed ${seed}: old Child SAs stay`)
+        }
+      }
+      assert.ok(most <= 8, `seed ${seed}: ${most} at once`)
+      assert.ok(link.loss > 0.1 || network.now >= HOUR, `seed ${seed}: the session ended`)
+      const rekeys = client.events.filter(({ kind }) => kind === 'child.switched').length
+      assert.ok(rekeys > network.now / 60_000, `seed ${seed}: ${rekeys} rekeys in ${network.now} ms`)
+      client.engine.close(id, network.now)
+      network.run(1_000_000)
+      for (const host of [client, node])
+        assert.ok(isEmpty(host), `seed ${seed}: ${JSON.stringify(host.engine.counters())}`)
+    }
+  })
+}

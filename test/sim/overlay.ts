@@ -17,12 +17,14 @@ import { nodeCrypto } from '#crypto/node'
 import type { KeyPair } from '#crypto/provider'
 import { nodeIdOf } from '#directory/descriptor'
 import type { Consensus, ConsensusNode, NodeRole } from '#directory/documents'
+import type { Lifetimes } from '#ikev2/events'
 import { NodeCipherDriver } from '#linux/ciphers'
 import { DEFAULT_EXIT_POLICY } from '#nat/exit-policy'
 import { type ClientEvent, type ClientInput, OverlayClient } from '#overlay/client'
 import type { Effect, HostOperation } from '#overlay/ports'
 import { OverlayRouter, type RouterEvent, type RouterInput } from '#overlay/router'
 import { HEADROOM, PacketEngine, TAILROOM, VERDICT } from '#telescope/engine'
+import type { PlaneOperation } from '#telescope/plane'
 import { addressText, destination, IPV4_HEADER, PROTOCOL, protocol, source, writeIpv4 } from '#wire/ipv4'
 import { destinationPort, sourcePort, UDP_HEADER, writeUdp } from '#wire/udp'
 
@@ -56,16 +58,25 @@ export class SimOverlay {
   /** Every packet that crossed the network: outer source, destination, protocol. */
   readonly wire: { readonly from: Ip; readonly to: Ip; readonly protocol: number }[] = []
   readonly #rng: SeededRng
+  readonly #hurry: { readonly lifetimes?: Lifetimes }
   readonly #nodes = new Map<string, SimNode>()
   readonly #queue: { readonly due: number; readonly order: number; readonly deliver: () => void }[] = []
   #order = 0
 
   constructor(
     names: readonly string[],
-    options: { seed: number; weather?: Weather; hops?: number; path?: string[]; poolLength?: number },
+    options: {
+      seed: number
+      weather?: Weather
+      hops?: number
+      path?: string[]
+      poolLength?: number
+      lifetimes?: Lifetimes
+    },
   ) {
     this.#rng = new SeededRng(options.seed)
     this.weather = options.weather ?? FAIR
+    this.#hurry = options.lifetimes ? { lifetimes: options.lifetimes } : {}
     const nodes = names.map((name, index) => simNode(name, index, options.poolLength ?? 20))
     this.consensus = {
       validAfter: unixTime(0),
@@ -89,6 +100,7 @@ export class SimOverlay {
       crypto: nodeCrypto,
       rng: this.#rng,
       ...(options.path ? { path: options.path } : {}),
+      ...this.#hurry,
     })
     this.client = new SimHost(this, client, CLIENT)
   }
@@ -107,6 +119,7 @@ export class SimOverlay {
       context: { plane: 'userspace', device: 'ippriv0', address: listed.address },
       crypto: nodeCrypto,
       rng: this.#rng,
+      ...this.#hurry,
     })
     const host = new SimHost<RouterInput, RouterEvent, OverlayRouter>(this, router, listed.address)
     this.routers.set(name, host)
@@ -207,6 +220,7 @@ export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
   readonly address: Ip
   readonly events: Event[] = []
   readonly hostOperations: HostOperation[] = []
+  readonly planeOperations: PlaneOperation[] = []
   readonly engine = new PacketEngine({ driver: new NodeCipherDriver() })
   /** False: the host is dead and hears nothing. */
   alive = true
@@ -259,8 +273,10 @@ export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
 
   #perform(): void {
     for (let effect = this.machine.poll(); effect !== undefined; effect = this.machine.poll()) {
-      if (effect.kind === 'plane') this.engine.apply(effect.operations)
-      else if (effect.kind === 'event') this.events.push(effect.event)
+      if (effect.kind === 'plane') {
+        this.planeOperations.push(...effect.operations)
+        this.engine.apply(effect.operations)
+      } else if (effect.kind === 'event') this.events.push(effect.event)
       else if (effect.kind === 'host') this.#host(effect.operations)
       else this.#transmit(effect.path, effect.bytes)
     }

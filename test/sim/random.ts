@@ -1,8 +1,9 @@
 /** Randomness with a seed, so that a simulation that failed can be run again. Never for keys that matter. */
 
+import { ml_kem768 } from '@noble/post-quantum/ml-kem.js'
 import type { Rng } from '#base/rng'
 import { nodeCrypto } from '#crypto/node'
-import type { CryptoProvider, KeyPair } from '#crypto/provider'
+import { type CryptoProvider, type Encapsulation, type KeyPair, MLKEM768 } from '#crypto/provider'
 
 export interface SeededRng extends Rng {
   /** Uniform in [0, 1). */
@@ -38,6 +39,16 @@ export function seededCrypto(rng: Rng): CryptoProvider {
     x25519Generate(): KeyPair {
       const privateKey = rng.bytes(32)
       return { privateKey, publicKey: nodeCrypto.x25519Agree(privateKey, basePoint)! }
+    },
+    mlkem768Generate(): KeyPair {
+      const privateKey = rng.bytes(MLKEM768.seed)
+      return { privateKey, publicKey: ml_kem768.keygen(privateKey).publicKey }
+    },
+    mlkem768Encapsulate(publicKey): Encapsulation | undefined {
+      // The provider decides what is a key; the randomness is ours.
+      if (nodeCrypto.mlkem768Encapsulate(publicKey) === undefined) return undefined
+      const { cipherText: ciphertext, sharedSecret } = ml_kem768.encapsulate(publicKey, rng.bytes(32))
+      return { ciphertext, sharedSecret }
     },
     ed25519Generate(): KeyPair {
       const privateKey = rng.bytes(32)

@@ -42,6 +42,12 @@ export function authRequest(
   ]
 }
 
+/** What both sides proved and agreed. */
+export interface AuthResult {
+  readonly peer: PeerIdentity
+  readonly terms: ChildTerms
+}
+
 /**
  * @throws PeerFault `IPP_IKE_AUTH_FAILED` when the responder is not who it must be; with any other code it is,
  * and there is no Child SA.
@@ -52,7 +58,7 @@ export function readAuthAnswer(
   peer: ExpectedPeer,
   child: ChildOffer,
   payloads: readonly Payload[],
-): { readonly peer: PeerIdentity; readonly terms: ChildTerms } {
+): AuthResult {
   const auth = find(payloads, 'AUTH')
   const error = errorNotify(payloads)
   if (auth === undefined)
@@ -67,12 +73,7 @@ export function readAuthAnswer(
 }
 
 export type AuthAnswer =
-  | {
-      readonly kind: 'established'
-      readonly peer: PeerIdentity
-      readonly terms: ChildTerms
-      readonly payloads: Payload[]
-    }
+  | ({ readonly kind: 'established'; readonly payloads: Payload[] } & AuthResult)
   /** The peer is authenticated and gets no Child SA: the answer proves us and says why. */
   | { readonly kind: 'refused'; readonly fault: PeerFault; readonly payloads: Payload[] }
 

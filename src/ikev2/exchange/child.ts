@@ -8,7 +8,7 @@ import { bytesToIp, type Ip, ipToBytes, ipToUint32, type UdpPath } from '#base/i
 import type { EspCipher } from '#crypto/suites'
 import { ANY_SELECTOR, type PeerIdentity, type ResponderPolicy, type TrafficSelector } from '#ikev2/events'
 import { faultOfNotify, noProposal, PeerFault, tsUnacceptable } from '#ikev2/fault'
-import type { Payload } from '#ikev2/message/payload'
+import type { Payload, Proposal } from '#ikev2/message/payload'
 import { errorNotify, find, need } from '#ikev2/message/registry'
 import { CP_ATTRIBUTE, CP_TYPE, NOTIFY } from '#ikev2/numbers'
 import { acceptEsp, chooseEsp, type EspSuite, espProposals } from '#ikev2/proposal'
@@ -22,6 +22,8 @@ export interface ChildOffer {
   readonly requestAddress: boolean
   readonly localSelectors: readonly TrafficSelector[]
   readonly remoteSelectors: readonly TrafficSelector[]
+  /** Key exchange methods of CREATE_CHILD_SA; in IKE_AUTH there are none. */
+  readonly groups?: readonly number[]
 }
 
 /** What was agreed, as this side sees it. */
@@ -41,7 +43,7 @@ export function childRequest(offer: ChildOffer): Payload[] {
   }
   return [
     ...(offer.requestAddress ? [address] : []),
-    { kind: 'SA', proposals: espProposals(offer.ciphers, spiBytes(offer.inboundSpi)) },
+    { kind: 'SA', proposals: proposalsOf(offer) },
     { kind: 'TSi', selectors: toWire(offer.localSelectors) },
     { kind: 'TSr', selectors: toWire(offer.remoteSelectors) },
   ]
@@ -51,8 +53,7 @@ export function childRequest(offer: ChildOffer): Payload[] {
 export function readChildAnswer(offer: ChildOffer, payloads: readonly Payload[]): ChildTerms {
   const error = errorNotify(payloads)
   if (error !== undefined) throw faultOfNotify(error.type)
-  const ours = espProposals(offer.ciphers, spiBytes(offer.inboundSpi))
-  const { spi, ...suite } = acceptEsp(ours, need(payloads, 'SA').proposals)
+  const { suite, proposal } = acceptEsp(proposalsOf(offer), need(payloads, 'SA').proposals)
   const leased = offer.requestAddress ? readLease(payloads) : undefined
   const localSelectors = leased === undefined ? offer.localSelectors : [hostSelector(leased)]
   const { remoteSelectors } = offer
@@ -64,7 +65,7 @@ export function readChildAnswer(offer: ChildOffer, payloads: readonly Payload[])
     throw tsUnacceptable('TSr is not what was asked for')
   return {
     suite,
-    outboundSpi: readSpi(spi),
+    outboundSpi: readSpi(proposal.spi),
     localSelectors,
     remoteSelectors,
     ...(leased === undefined ? {} : { leased }),
@@ -105,6 +106,9 @@ export function answerChild(
     ],
   }
 }
+
+const proposalsOf = ({ ciphers, inboundSpi, groups }: ChildOffer): Proposal[] =>
+  espProposals(ciphers, spiBytes(inboundSpi), groups)
 
 export const spiBytes = (spi: Spi): Uint8Array => new Writer(4).u32(spi).finish()
 
@@ -181,7 +185,8 @@ function isUnicast(address: Ip): boolean {
   return first !== 0 && first !== 127 && first < 224
 }
 
-function readSpi(spi: Uint8Array): Spi {
+/** @throws PeerFault */
+export function readSpi(spi: Uint8Array): Spi {
   const value = new Reader(spi).u32()
   if (value < SPI_MIN) throw noProposal('a reserved SPI')
   return value as Spi

@@ -2,15 +2,16 @@
  * IKE_SA_INIT (RFC 7296 section 1.2): algorithms, nonces and a key exchange, in the clear.
  *
  *     initiator                                      responder
- *     [N(COOKIE)] SA KE Nonce N(HASH_ALG)    --->
- *                                            <---    SA KE Nonce N(HASH_ALG)
+ *     [N(COOKIE)] SA KE Nonce N(FRAGMENTATION) N(HASH_ALG)    --->
+ *                                            <---    SA KE Nonce [N(FRAGMENTATION)] N(HASH_ALG)
  *                                            <---    or N(COOKIE), N(INVALID_KE_PAYLOAD), N(NO_PROPOSAL_CHOSEN)
  *
  * No NAT detection: its hashes betray addresses (RFC 7296 section 2.23 makes it optional). No vendor ID.
  */
 import { wipe } from '#base/bytes'
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
-import { faultOfNotify, malformed, PeerFault, protocolFault } from '#ikev2/fault'
+import { agree, checkNonce, invalidKe, NONCE_LENGTH } from '#ikev2/exchange/key-exchange'
+import { faultOfNotify, malformed, protocolFault } from '#ikev2/fault'
 import { notify, type Payload, type Proposal } from '#ikev2/message/payload'
 import { errorNotify, need, notifies } from '#ikev2/message/registry'
 import { HASH_ALGORITHM, NOTIFY } from '#ikev2/numbers'
@@ -34,6 +35,8 @@ export interface InitResult {
   readonly sharedSecret: Uint8Array
   /** The peer verifies Ed25519: it announced hash "identity" (RFC 8420 section 3). */
   readonly peerTakesEd25519: boolean
+  /** Both sides can put fragments together (RFC 7383 section 2.3). */
+  readonly mayFragment: boolean
 }
 
 export type InitAnswer =
@@ -59,6 +62,7 @@ export function initRequest(offer: InitOffer): Payload[] {
     { kind: 'SA', proposals: offer.proposals },
     { kind: 'KE', group: offer.group, data: offer.keyPair.publicKey },
     { kind: 'Nonce', data: offer.nonce },
+    FRAGMENTATION,
     hashAlgorithms(),
   ]
 }
@@ -76,7 +80,7 @@ export function readInitAnswer(
   const error = errorNotify(payloads)
   if (error !== undefined) throw faultOfNotify(error.type)
 
-  const suite = acceptIke(offer.proposals, need(payloads, 'SA').proposals)
+  const { suite } = acceptIke(offer.proposals, need(payloads, 'SA').proposals)
   const ke = need(payloads, 'KE')
   if (suite.group !== offer.group || ke.group !== offer.group)
     throw protocolFault('bad-ke', 'the key exchange is not of the group asked for')
@@ -89,6 +93,7 @@ export function readInitAnswer(
       nr,
       sharedSecret: agree(crypto, offer.keyPair, ke.data),
       peerTakesEd25519: announcesIdentity(payloads),
+      mayFragment: announcesFragmentation(payloads),
     },
   }
 }
@@ -119,30 +124,28 @@ export function answerInit(
   const sharedSecret = agree(crypto, keyPair, ke.data)
   wipe(keyPair.privateKey)
   const nr = crypto.random(NONCE_LENGTH)
+  const mayFragment = announcesFragmentation(payloads)
   return {
-    result: { suite, ni, nr, sharedSecret, peerTakesEd25519: announcesIdentity(payloads) },
+    result: {
+      suite,
+      ni,
+      nr,
+      sharedSecret,
+      peerTakesEd25519: announcesIdentity(payloads),
+      mayFragment,
+    },
     payloads: [
       { kind: 'SA', proposals: [proposal] },
       { kind: 'KE', group: suite.group, data: keyPair.publicKey },
       { kind: 'Nonce', data: nr },
+      ...(mayFragment ? [FRAGMENTATION] : []),
       hashAlgorithms(),
     ],
   }
 }
 
-/** RFC 7296 section 2.10: at least half the key size of the PRF; everybody uses 32 octets. */
-const NONCE_LENGTH = 32
-/** RFC 7296 section 3.9. */
-const NONCE_MIN = 16
-const NONCE_MAX = 256
 /** RFC 7296 section 2.6. */
 const COOKIE_MAX = 64
-
-function checkNonce(nonce: Uint8Array): Uint8Array {
-  if (nonce.length < NONCE_MIN || nonce.length > NONCE_MAX)
-    throw malformed(`a nonce of ${nonce.length} octets`)
-  return nonce
-}
 
 function checkCookie(cookie: Uint8Array): Uint8Array {
   if (cookie.length === 0 || cookie.length > COOKIE_MAX)
@@ -158,18 +161,10 @@ function checkGroup(offer: InitOffer, data: Uint8Array): number {
   return group
 }
 
-function agree(crypto: CryptoProvider, keyPair: KeyPair, peer: Uint8Array): Uint8Array {
-  const secret = crypto.x25519Agree(keyPair.privateKey, peer)
-  // RFC 7748 section 6.1: wrong length, or a point of small order.
-  if (secret === undefined) throw protocolFault('bad-ke', 'the key exchange value is not acceptable')
-  return secret
-}
+const FRAGMENTATION: Payload = notify(NOTIFY.number.IKEV2_FRAGMENTATION_SUPPORTED)
 
-const invalidKe = (group: number): PeerFault =>
-  new PeerFault('IPP_IKE_NO_PROPOSAL', 'invalid-ke', 'the KE payload is of another group than the proposal', {
-    type: NOTIFY.number.INVALID_KE_PAYLOAD,
-    data: new Writer(2).u16(group).finish(),
-  })
+const announcesFragmentation = (payloads: readonly Payload[]): boolean =>
+  notifies(payloads, NOTIFY.number.IKEV2_FRAGMENTATION_SUPPORTED).length > 0
 
 /** RFC 7427 section 4. Ed25519 hashes by itself: "identity" is all we sign with and verify. */
 const hashAlgorithms = (): Payload =>

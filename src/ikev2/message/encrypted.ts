@@ -1,8 +1,9 @@
 /**
- * Whole messages: in the clear, and protected by the SK payload with an AEAD (RFC 7296 section 3.14, RFC 5282).
+ * Messages in the clear, and the SK and SKF payloads with an AEAD (RFC 7296 section 3.14, RFC 5282, RFC 7383).
  *
  *     header | [payloads in the clear] | SK header | IV (8) | ciphertext of: payloads, padding, pad length | ICV
- *     '------------ associated data -------------'
+ *     header | SKF header | number (2) | total (2) | IV (8) | ciphertext of: a piece of the payloads, ...  | ICV
+ *     '-------------- associated data ------------'
  */
 import { concat, wipe } from '#base/bytes'
 import type { Aead, CryptoProvider } from '#crypto/provider'
@@ -20,50 +21,49 @@ export function encodeClear(header: Header, payloads: readonly Payload[]): Uint8
   return writer.bytes(body).finish()
 }
 
+/** Which piece of how many, from 1. */
+export interface FragmentOf {
+  readonly number: number
+  readonly total: number
+}
+
 /** One direction of an IKE SA: SK_ei or SK_er. The key it is made from may be wiped afterwards. */
 export class MessageKey {
   readonly #aead: Aead
   readonly #salt: Uint8Array
-  readonly #icvLength: number
   /** Never repeats under a key: the counter is the only source of IVs, and it only grows (RFC 5282 section 3.1). */
   #nextIv = 0n
 
   /** `keying` is the key with its salt behind it. */
   constructor(crypto: CryptoProvider, cipher: EspCipher, keying: Uint8Array) {
-    const { keyLength, icvLength } = ESP_CIPHERS[cipher]
+    const { keyLength } = ESP_CIPHERS[cipher]
     this.#aead = crypto.aead(cipher, keying.subarray(0, keyLength))
     this.#salt = keying.slice(keyLength)
-    this.#icvLength = icvLength
   }
 
   /** The message with all payloads inside SK. Every call takes a fresh IV. */
   seal(header: Header, payloads: readonly Payload[]): Uint8Array {
-    const iv = new Uint8Array(IV_LENGTH)
-    new DataView(iv.buffer).setBigUint64(0, this.#nextIv++)
-    return this.sealWithIv(header, payloads, iv)
+    return this.sealWithIv(header, payloads, this.#freshIv())
   }
 
   /** For known-answer tests; everybody else calls `seal`. */
   sealWithIv(header: Header, payloads: readonly Payload[], iv: Uint8Array): Uint8Array {
-    // No padding: an AEAD needs none, and the pad length octet says so.
-    const plaintext = concat(encodePayloads(payloads), Uint8Array.of(0))
-    const skLength = GENERIC_HEADER_LENGTH + IV_LENGTH + plaintext.length + this.#icvLength
-    const writer = new Writer(HEADER_LENGTH + skLength)
-    encodeHeader(writer, header, PAYLOAD.number.SK, HEADER_LENGTH + skLength)
-    writer.u8(firstType(payloads)).u8(0).u16(skLength)
-    const associated = writer.finish()
-    const sealed = this.#aead.seal(concat(this.#salt, iv), plaintext, associated)
-    wipe(plaintext)
-    return concat(associated, iv, sealed)
+    return this.#seal(header, PAYLOAD.number.SK, firstType(payloads), encodePayloads(payloads), iv)
+  }
+
+  /** One piece of a message inside SKF. `inner` is the type of its first payload in the first piece, else 0. */
+  sealFragment(header: Header, inner: number, piece: Uint8Array, { number, total }: FragmentOf): Uint8Array {
+    const which = new Writer(FRAGMENT_HEADER_LENGTH).u16(number).u16(total).finish()
+    return this.#seal(header, PAYLOAD.number.SKF, inner, piece, this.#freshIv(), which)
   }
 
   /**
-   * The plaintext payload chain of a received message whose SK payload has `skDataLength` octets (IV to ICV)
-   * at its end, or undefined when the ICV does not verify or the padding is impossible.
+   * The plaintext of a received message that ends with `sealedLength` octets from IV to ICV: its payload chain, or a
+   * piece of it. Undefined when the ICV does not verify or the padding is impossible.
    */
-  open(datagram: Uint8Array, skDataLength: number): Uint8Array | undefined {
-    if (skDataLength < IV_LENGTH + this.#icvLength + 1) return undefined
-    const at = datagram.length - skDataLength
+  open(datagram: Uint8Array, sealedLength: number): Uint8Array | undefined {
+    if (sealedLength < IV_LENGTH + ICV_LENGTH + PAD_LENGTH_LENGTH) return undefined
+    const at = datagram.length - sealedLength
     const iv = datagram.subarray(at, at + IV_LENGTH)
     const sealed = datagram.subarray(at + IV_LENGTH)
     const plaintext = this.#aead.open(concat(this.#salt, iv), sealed, datagram.subarray(0, at))
@@ -72,10 +72,43 @@ export class MessageKey {
     return end < 0 ? undefined : plaintext.subarray(0, end)
   }
 
+  #freshIv(): Uint8Array {
+    const iv = new Uint8Array(IV_LENGTH)
+    new DataView(iv.buffer).setBigUint64(0, this.#nextIv++)
+    return iv
+  }
+
+  #seal(
+    header: Header,
+    type: number,
+    inner: number,
+    content: Uint8Array,
+    iv: Uint8Array,
+    fragment: Uint8Array = new Uint8Array(0),
+  ): Uint8Array {
+    // No padding: an AEAD needs none, and the pad length octet says so.
+    const plaintext = concat(content, Uint8Array.of(0))
+    const length = SEALED_OVERHEAD + fragment.length + content.length
+    const writer = new Writer(HEADER_LENGTH + length)
+    encodeHeader(writer, header, type, HEADER_LENGTH + length)
+    writer.u8(inner).u8(0).u16(length).bytes(fragment)
+    const associated = writer.finish()
+    const sealed = this.#aead.seal(concat(this.#salt, iv), plaintext, associated)
+    wipe(plaintext)
+    return concat(associated, iv, sealed)
+  }
+
   destroy(): void {
     this.#aead.destroy()
     wipe(this.#salt)
   }
 }
 
+/** Number and total in front of a fragment's IV (RFC 7383 section 2.5). */
+export const FRAGMENT_HEADER_LENGTH = 4
 const IV_LENGTH = 8
+/** Of every AEAD we have. */
+const ICV_LENGTH = 16
+const PAD_LENGTH_LENGTH = 1
+/** What SK adds to the payloads inside. */
+export const SEALED_OVERHEAD = GENERIC_HEADER_LENGTH + IV_LENGTH + PAD_LENGTH_LENGTH + ICV_LENGTH

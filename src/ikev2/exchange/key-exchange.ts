@@ -1,0 +1,41 @@
+/** What every key exchange is made of: a fresh key pair and a nonce on either side (RFC 7296 sections 2.10, 3.4, 3.9). */
+
+import type { CryptoProvider, KeyPair } from '#crypto/provider'
+import { malformed, PeerFault, protocolFault } from '#ikev2/fault'
+import { NOTIFY } from '#ikev2/numbers'
+import { Writer } from '#wire/cursor'
+
+/** The nonces of both sides and the secret they share. `sharedSecret` is the receiver's to wipe. */
+export interface Keying {
+  readonly ni: Uint8Array
+  readonly nr: Uint8Array
+  readonly sharedSecret: Uint8Array
+}
+
+/** RFC 7296 section 2.10: at least half the key size of the PRF; everybody uses 32 octets. */
+export const NONCE_LENGTH = 32
+/** RFC 7296 section 3.9. */
+const NONCE_MIN = 16
+const NONCE_MAX = 256
+
+/** @throws PeerFault */
+export function checkNonce(nonce: Uint8Array): Uint8Array {
+  if (nonce.length < NONCE_MIN || nonce.length > NONCE_MAX)
+    throw malformed(`a nonce of ${nonce.length} octets`)
+  return nonce
+}
+
+/** @throws PeerFault when the peer's value is of no use */
+export function agree(crypto: CryptoProvider, keyPair: KeyPair, peer: Uint8Array): Uint8Array {
+  const secret = crypto.x25519Agree(keyPair.privateKey, peer)
+  // RFC 7748 section 6.1: wrong length, or a point of small order.
+  if (secret === undefined) throw protocolFault('bad-ke', 'the key exchange value is not acceptable')
+  return secret
+}
+
+/** The KE payload must be of the group of the proposal: the answer names that one. */
+export const invalidKe = (group: number): PeerFault =>
+  new PeerFault('IPP_IKE_NO_PROPOSAL', 'invalid-ke', 'the KE payload is of another group than the proposal', {
+    type: NOTIFY.number.INVALID_KE_PAYLOAD,
+    data: new Writer(2).u16(group).finish(),
+  })

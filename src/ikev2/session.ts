@@ -1,0 +1,278 @@
+/**
+ * One IKE SA as its owner knows it: an id that stays while IKE SAs follow each other on the wire. The session holds
+ * what a rekey does not change - the peer, the path, the Child SAs, what is to be done and when - and says in public
+ * when it begins and ends.
+ *
+ *     session ---- current IkeSa ---- the window our requests go through
+ *        |    \--- other IkeSas       replaced, in vain or over; they still answer
+ *        |---- Children               Child SAs and their rekeys
+ *        '---- Succession             rekeys of the IKE SA
+ *
+ * An initiator's session is known to its owner from the start. A responder's is announced when both sides are
+ * authenticated, and only what was announced is closed in public.
+ */
+import type { ErrorCode } from '#base/errors'
+import type { IkeSaId, Spi } from '#base/ids'
+import type { Ip, UdpPath } from '#base/ip'
+import { jittered } from '#base/rng'
+import { after, type Duration, earliest, type Instant, SECOND, TimerTable } from '#base/time'
+import { Children } from '#ikev2/children'
+import { type IkeContext, PEER_PATIENCE, type Task, type Verdict } from '#ikev2/context'
+import type { ChildSa, IkeRole, InitiateRequest, PeerIdentity } from '#ikev2/events'
+import { noAdditionalSas, readWish, temporaryFailure } from '#ikev2/exchange/create-child'
+import { readDeletes, saysAuthFailed } from '#ikev2/exchange/informational'
+import type { Payload } from '#ikev2/message/payload'
+import { EXCHANGE } from '#ikev2/numbers'
+import { formatSuite } from '#ikev2/proposal'
+import { RoundTrip } from '#ikev2/retransmit'
+import type { Answer, IkeSa } from '#ikev2/sa'
+import { Succession } from '#ikev2/succession'
+
+/** For the answer to our DELETE: afterwards the session ends without it. */
+const CLOSING_PATIENCE: Duration = 10 * SECOND
+/** Of the liveness interval, to either side. */
+const LIVENESS_JITTER = 0.1
+/** A peer that rekeys faster than it deletes has to wait. */
+const MAX_MEMBERS = 4
+
+/** What is lent and promised when both sides are authenticated. */
+export interface Established {
+  readonly peer: PeerIdentity
+  readonly leased?: Ip
+  readonly child: ChildSa
+}
+
+export class Session {
+  readonly id: IkeSaId
+  readonly role: IkeRole
+  readonly path: UdpPath
+  readonly roundTrip: RoundTrip
+  /** How long an exchange may take before the session is given up; shorter wishes hold from the start. */
+  readonly patience: Duration
+  readonly #context: IkeContext
+  readonly #liveness: Duration | undefined
+  readonly #agenda = new TimerTable<Task>()
+  readonly #children: Children
+  readonly #succession: Succession
+  readonly #askIfAlive: Task = { run: (sa, now) => sa.ask(EXCHANGE.number.INFORMATIONAL, [], now) }
+  readonly #members = new Set<IkeSa>()
+  #current: IkeSa | undefined
+  /** Known to the owner, and not closed yet. */
+  #announced: boolean
+  #isEstablished = false
+  #isOver = false
+  #verdict: Verdict | undefined
+
+  constructor(context: IkeContext, id: IkeSaId, role: IkeRole, path: UdpPath, wishes: Wishes) {
+    this.#context = context
+    this.id = id
+    this.role = role
+    this.path = path
+    this.roundTrip = new RoundTrip(wishes.initialTimeout)
+    this.patience = wishes.patience ?? PEER_PATIENCE
+    this.#liveness = wishes.liveness
+    this.#announced = role === 'initiator'
+    const { espCiphers, lifetimes } = wishes
+    this.#children = new Children(context, id, this.#agenda, { espCiphers, lifetime: lifetimes?.child })
+    this.#succession = new Succession(context, this, this.#agenda, lifetimes?.ike)
+  }
+
+  // -------------------------------------------------------------------------------------------- the owner
+
+  /** Sends DELETE and ends when it is answered, or after `CLOSING_PATIENCE`. Idempotent. */
+  close(now: Instant): void {
+    this.#verdict = { code: 'IPP_IKE_CLOSED', detail: 'closed by us' }
+    this.#clearAgenda()
+    for (const sa of [...this.#members]) sa.close(now, CLOSING_PATIENCE)
+  }
+
+  /** Sends DELETE for one Child SA; it is closed when that is answered. */
+  closeChild(inboundSpi: Spi, now: Instant): void {
+    this.#children.remove(inboundSpi, now)
+    this.proceed(now)
+  }
+
+  rekeyChild(inboundSpi: Spi, now: Instant): void {
+    this.#children.rekey(inboundSpi, now)
+    this.proceed(now)
+  }
+
+  rekeyIke(now: Instant): void {
+    if (!this.#isEstablished || this.#isOver) return
+    this.#succession.rekey(now)
+    this.proceed(now)
+  }
+
+  /** Ends at once and without a word. */
+  abandon(): void {
+    this.#end({ code: 'IPP_IKE_CLOSED', detail: 'abandoned by us' })
+    for (const sa of [...this.#members]) sa.finish()
+  }
+
+  /** Authenticated traffic of the peer arrived, on an IKE SA or a Child SA: it lives. */
+  heard(now: Instant): void {
+    const interval = this.#liveness
+    if (interval === undefined || !this.#isEstablished || this.#isOver || this.#verdict !== undefined) return
+    const pause = jittered(this.#context.rng, interval, LIVENESS_JITTER * interval)
+    this.#agenda.set(this.#askIfAlive, after(now, pause))
+  }
+
+  // -------------------------------------------------------------------------------------------- the engine
+
+  /** Nothing answers any more for this session. */
+  get isGone(): boolean {
+    return this.#members.size === 0
+  }
+
+  /** Closed in public, and still repeating its last answers. */
+  get isOver(): boolean {
+    return this.#isOver
+  }
+
+  get isHalfOpen(): boolean {
+    return this.#current?.state === 'half-open'
+  }
+
+  nextTimeout(): Instant | undefined {
+    const mayAsk = this.#current?.isIdle === true
+    let next = earliest(this.#children.nextTimeout(), mayAsk ? this.#agenda.next() : undefined)
+    for (const sa of this.#members) next = earliest(next, sa.nextTimeout())
+    return next
+  }
+
+  tick(now: Instant): void {
+    for (const sa of [...this.#members]) sa.tick(now)
+    this.#children.tick(now)
+    this.proceed(now)
+  }
+
+  // -------------------------------------------------------------------------------------------- its IKE SAs
+
+  /** Why the session will end, if that is known before it does: a hint of the peer, or our own close. */
+  get verdict(): Verdict | undefined {
+    return this.#verdict
+  }
+
+  set verdict(verdict: Verdict | undefined) {
+    this.#verdict = verdict
+  }
+
+  get isAnnounced(): boolean {
+    return this.#announced
+  }
+
+  join(sa: IkeSa): void {
+    this.#members.add(sa)
+    this.#current ??= sa
+    this.#context.listen(sa.association.ownSpi, sa)
+  }
+
+  /** An IKE SA is gone; with it the session, if there is no other to go on with. */
+  leave(sa: IkeSa, verdict: Verdict, now?: Instant): void {
+    this.#members.delete(sa)
+    this.#context.forget(sa.association.ownSpi)
+    if (sa !== this.#current) return
+    const heir = now === undefined ? undefined : this.#succession.heirOf(sa)
+    if (heir !== undefined) this.promote(heir, now!)
+    else this.#end(verdict)
+  }
+
+  /** Both sides are authenticated: announces the IKE SA and its Child SA. */
+  establish(sa: IkeSa, { peer, leased, child }: Established, now: Instant): void {
+    this.#isEstablished = true
+    this.#announced = true
+    const { id, role, path } = this
+    const common = { sa: id, role, path, peer, ...(leased === undefined ? {} : { leased }) }
+    this.#context.emit({ kind: 'ike.established', ...common, suite: formatSuite(sa.channel.suite) })
+    this.#children.first(child, now)
+    this.#context.emit({ kind: 'child.established', ...common, child })
+    this.#succession.begin(now)
+    this.heard(now)
+  }
+
+  /** Another IKE SA is the one we ask on from now on. */
+  promote(sa: IkeSa, now: Instant): void {
+    this.#current = sa
+    this.#succession.begin(now)
+    if (this.#verdict !== undefined) sa.close(now, CLOSING_PATIENCE)
+  }
+
+  /** Asks what is due, one thing after the other. */
+  proceed(now: Instant): void {
+    while (this.#current?.isIdle === true) {
+      const task = this.#agenda.take(now)
+      if (task === undefined) return
+      task.run(this.#current, now)
+    }
+  }
+
+  /** The answer to an authentic request on an IKE SA that is established, or was. @throws PeerFault */
+  answer(sa: IkeSa, exchange: number, payloads: readonly Payload[], now: Instant): Answer {
+    return exchange === EXCHANGE.number.INFORMATIONAL
+      ? this.#answerInformational(sa, payloads, now)
+      : { payloads: this.#answerCreateChild(sa, payloads, now) }
+  }
+
+  /** The peer ended an IKE SA, or broke it. */
+  endedByPeer(sa: IkeSa, detail: string, now: Instant, code: ErrorCode = 'IPP_IKE_DELETED'): void {
+    if (sa === this.#current) {
+      const heir = this.#succession.heirOf(sa)
+      if (heir !== undefined) this.promote(heir, now)
+      else this.#end(this.#verdict ?? { code, detail })
+    }
+    sa.linger('ended by peer', now)
+  }
+
+  /** A responder's peer was not admitted: there is nothing to close in public. */
+  refused(sa: IkeSa, now: Instant): void {
+    this.#isOver = true
+    sa.linger('refused', now)
+  }
+
+  #answerInformational(sa: IkeSa, request: readonly Payload[], now: Instant): Answer {
+    const { ike, outboundSpis } = readDeletes(request)
+    if (ike) return { payloads: [], conclude: () => this.endedByPeer(sa, 'deleted by the peer', now) }
+    if (saysAuthFailed(request))
+      return { payloads: [], conclude: () => this.endedByPeer(sa, 'the peer did not accept our proof', now) }
+    return this.#children.answerDelete(outboundSpis, now)
+  }
+
+  /** What may not overlap is put off (RFC 7296 section 2.25). */
+  #answerCreateChild(sa: IkeSa, request: readonly Payload[], now: Instant): Payload[] {
+    const wish = readWish(request)
+    if (sa.state !== 'established') return temporaryFailure()
+    switch (wish.kind) {
+      case 'new child':
+        return noAdditionalSas()
+      case 'rekey child':
+        if (this.#succession.isBusy) return temporaryFailure()
+        return this.#children.answerRekey(sa, wish.outboundSpi, request, now)
+      case 'rekey ike':
+        if (this.#children.isBusy || this.#members.size >= MAX_MEMBERS) return temporaryFailure()
+        return this.#succession.answer(sa, request, now)
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------- the end
+
+  #end({ code: reason, detail }: Verdict): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    this.#clearAgenda()
+    this.#children.closeAll()
+    for (const sa of [...this.#members]) {
+      const isWaiting = sa.state === 'established' || sa.state === 'replaced'
+      if (sa !== this.#current && isWaiting) sa.finish()
+    }
+    if (!this.#announced) return
+    this.#announced = false
+    const { id: sa, role, path } = this
+    this.#context.emit({ kind: 'ike.closed', sa, role, path, reason, detail })
+  }
+
+  #clearAgenda(): void {
+    this.#agenda.expired(Infinity as Instant)
+  }
+}
+
+type Wishes = Pick<InitiateRequest, 'liveness' | 'patience' | 'initialTimeout' | 'lifetimes' | 'espCiphers'>

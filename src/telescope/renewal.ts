@@ -1,0 +1,110 @@
+/**
+ * The SA pairs of one tunnel while keys are renewed: the pair in use, and beside it heirs that are heard already and
+ * predecessors that are heard still. Policies name tunnels by end points and reqid, so none of them changes.
+ *
+ *     child.rekeyed     + inbound SA of the heir                              we hear both
+ *     child.switched    + outbound SA of the heir, - that of the old one      and send on the heir
+ *     child.closed      - whatever is left of the old one
+ *
+ * The same for a layer of a telescope, a binding of a node and an overlay tunnel. Pure, like the planner.
+ */
+import type { ReqId } from '#base/ids'
+import type { Ip } from '#base/ip'
+import type { ChildSa, IkeEvent } from '#ikev2/events'
+import { type PlaneOperation, REPLAY_WINDOW, type SaKey, type SaSpec } from '#telescope/plane'
+
+/** What a rekey does not change. */
+export interface Ends {
+  readonly self: Ip
+  readonly peer: Ip
+  readonly reqid: ReqId
+}
+
+export interface Pairs {
+  /** The pair in use. */
+  readonly child: ChildSa
+  readonly beside?: readonly ChildSa[]
+}
+
+export type Renewal = Extract<IkeEvent, { kind: 'child.rekeyed' | 'child.switched' | 'child.closed' }>
+
+/** Inbound first: the peer may send as soon as it knows the SA, and we must not before we can hear the answer. */
+export function installPair(ends: Ends, child: ChildSa): PlaneOperation[] {
+  return [
+    { kind: 'sa.install', sa: inboundSpec(ends, child) },
+    { kind: 'sa.install', sa: outboundSpec(ends, child) },
+  ]
+}
+
+/** Takes a tunnel down, whatever stage a renewal is in. */
+export function removePairs(ends: Ends, { child, beside = [] }: Pairs): PlaneOperation[] {
+  return [...beside, child].flatMap((each) => removePair(ends, each))
+}
+
+/** What an event does to a tunnel; `pairs` is undefined when its pair in use is gone: the owner takes it down. */
+export function renew<T extends Pairs>(
+  tunnel: T,
+  ends: Ends,
+  event: Renewal,
+): { readonly tunnel: T | undefined; readonly operations: PlaneOperation[] } {
+  const { child } = event
+  const others = (tunnel.beside ?? []).filter(({ inboundSpi }) => inboundSpi !== child.inboundSpi)
+  switch (event.kind) {
+    case 'child.rekeyed':
+      return {
+        tunnel: { ...tunnel, beside: [...others, child] },
+        operations: [{ kind: 'sa.install', sa: inboundSpec(ends, child) }],
+      }
+    case 'child.switched':
+      return {
+        tunnel: { ...tunnel, child, beside: [...others, event.old] },
+        operations: [
+          { kind: 'sa.install', sa: outboundSpec(ends, child) },
+          { kind: 'sa.remove', sa: outboundKey(ends, event.old) },
+        ],
+      }
+    case 'child.closed':
+      if (child.inboundSpi === tunnel.child.inboundSpi) return { tunnel: undefined, operations: [] }
+      return { tunnel: { ...tunnel, beside: others }, operations: removePair(ends, child) }
+  }
+}
+
+function removePair(ends: Ends, child: ChildSa): PlaneOperation[] {
+  return [
+    { kind: 'sa.remove', sa: outboundKey(ends, child) },
+    { kind: 'sa.remove', sa: inboundKey(ends, child) },
+  ]
+}
+
+const outboundKey = ({ self, peer }: Ends, child: ChildSa): SaKey => ({
+  source: self,
+  destination: peer,
+  spi: child.outboundSpi,
+})
+
+const inboundKey = ({ self, peer }: Ends, child: ChildSa): SaKey => ({
+  source: peer,
+  destination: self,
+  spi: child.inboundSpi,
+})
+
+const inboundSpec = (ends: Ends, child: ChildSa): SaSpec => ({
+  ...inboundKey(ends, child),
+  ...common(ends, child),
+  flow: 'inbound',
+  key: child.inboundKey,
+})
+
+const outboundSpec = (ends: Ends, child: ChildSa): SaSpec => ({
+  ...outboundKey(ends, child),
+  ...common(ends, child),
+  flow: 'outbound',
+  key: child.outboundKey,
+})
+
+const common = ({ reqid }: Ends, { cipher, esn }: ChildSa) => ({
+  reqid,
+  cipher,
+  esn,
+  replayWindow: REPLAY_WINDOW,
+})
