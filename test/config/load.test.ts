@@ -46,7 +46,7 @@ test('a stock router: its published key, and where its public key is', () => {
     '{}',
     '{ key: "" }',
     '{ key: "a b" }',
-    '{ key: "quo"te" }',
+    '{ key: a/b }',
     `{ key: ${'k'.repeat(65)} }`,
   ])
     assert.match(errorOf('node', `${NODE}stock: ${wrong}`).message, /stock/)
