@@ -56,6 +56,7 @@ export async function speakFor(config: NodeConfig, stock: StockConfig, check: bo
           plane: 'stock',
           pool: mine === undefined ? null : formatPrefix(mine.pool),
           listed: mine !== undefined,
+          ikeKey: mine === undefined ? null : toHex(mine.ikeKey),
           lastError: trouble,
           neighbours: nodes.filter((node) => node !== mine).map(describe),
         }

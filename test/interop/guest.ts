@@ -10,11 +10,12 @@
  * Node ids are dealt so that alder begins the overlay tunnel to cedar, and cedar the one to birch.
  */
 import assert from 'node:assert/strict'
+import { generateKeyPairSync } from 'node:crypto'
 import { mkdtemp, readFile, rename, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parse, stringify } from 'yaml'
-import { fromHex } from '#base/bytes'
+import { fromHex, toHex } from '#base/bytes'
 import { readNodeKeys } from '#config/keys'
 import { encodeSpki, readPublicKey } from '#crypto/public-key'
 import type { EspCipher } from '#crypto/suites'
@@ -142,9 +143,19 @@ async function story(): Promise<void> {
     })
     return `${checks} answered`
   })
+  for (const kind of ['ECDSA P-256', 'ECDSA P-384', 'RSA 2048'] as const) {
+    await cell('a signatures', `charon as exit and overlay peer signs with ${kind}`, async () => {
+      await giveKey(kind)
+      await restartClient(['alder', 'cedar'], CIPHERS[0]!)
+      return await carries(await defaultCircuitOpen(), 'cedar', CIPHERS[0]!)
+    })
+  }
   await daemons.get('client')?.process.stop(20_000)
   for (const cipher of CIPHERS)
     await cell('b client', `charon through our node, ${cipher}`, () => stockClient(cipher))
+  await cell('b client', 'charon through our node, key exchange P-256', () =>
+    stockClient(CIPHERS[0]!, 'ecp256'),
+  )
 }
 
 // ---------------------------------------------------------------------------------------------- bringing up
@@ -179,7 +190,7 @@ async function bringUp(): Promise<string> {
     listed && neighbours.length === 2 ? undefined : 'it does not know its neighbours',
   )
   const { address, namespace } = hostOf(topology, 'cedar')
-  await relay.prepare('install_routes = no')
+  await relay.prepare('install_routes = no\n  rsa_pss = yes')
   await relay.privateKey('own.pem', join(keysOf('cedar'), 'ike.pem'))
   await relay.publicKey('own.pem', pem((await readNodeKeys(keysOf('cedar'))).ike.publicKey))
   for (const peer of router.neighbours) await relay.publicKey(`${peer.name}.pem`, pem(fromHex(peer.ikeKey)))
@@ -196,6 +207,31 @@ async function dealKeys(): Promise<void> {
   const sorted = made.toSorted((a, b) => (a.nodeId < b.nodeId ? -1 : 1))
   for (const { name } of made) await rename(keysOf(name), `${keysOf(name)}.dealt`)
   for (const [i, { name }] of sorted.entries()) await rename(`${keysOf(name)}.dealt`, keysOf(names[i]!))
+}
+
+/** Another key for charon: its speaker publishes it, every peer pins it, and the tunnels are made anew. */
+async function giveKey(kind: 'ECDSA P-256' | 'ECDSA P-384' | 'RSA 2048'): Promise<void> {
+  const pair =
+    kind === 'RSA 2048'
+      ? generateKeyPairSync('rsa', { modulusLength: 2048 })
+      : generateKeyPairSync('ec', { namedCurve: kind === 'ECDSA P-256' ? 'P-256' : 'P-384' })
+  const [own, pub] = [join(keysOf('cedar'), 'router.pem'), join(keysOf('cedar'), 'router.pub.pem')]
+  await writeFile(own, pair.privateKey.export({ format: 'pem', type: 'pkcs8' }), { mode: 0o600 })
+  const text = pair.publicKey.export({ format: 'pem', type: 'spki' }) as string
+  await writeFile(pub, text)
+  await relay.privateKey('own.pem', own)
+  await relay.publicKey('own.pem', text)
+  await relay.swanctl('--terminate', '--ike', 'ov-alder', '--force')
+  await relay.swanctl('--terminate', '--ike', 'ov-birch', '--force')
+  await relay.load(relayConfig(hostOf(topology, 'cedar').address, router!))
+  await amend('cedar', { stock: { key: PUBLISHED_KEY, publicKey: pub } })
+  await daemons.get('cedar')!.process.stop(20_000)
+  scene.start(hostOf(topology, 'cedar'))
+  const wanted = toHex(new Uint8Array(pair.publicKey.export({ format: 'der', type: 'spki' })))
+  await ready<StockStatus>(daemons.get('cedar')!, LIMIT, ({ ikeKey }) =>
+    ikeKey === wanted ? undefined : 'the consensus has the old key',
+  )
+  await overlayUp('alder')
 }
 
 async function overlayUp(name: string): Promise<string> {
@@ -263,15 +299,16 @@ async function rekeyed(kind: '--child' | '--ike', name: string): Promise<string>
 
 // ---------------------------------------------------------------------------------------------- stock client
 
-async function stockClient(cipher: keyof typeof SUITES): Promise<string> {
+async function stockClient(cipher: keyof typeof SUITES, group = 'x25519'): Promise<string> {
   const host = hostOf(topology, 'plain')
-  const charon = charonOn(host, cipher)
+  const charon = charonOn(host, `${cipher}-${group}`)
   const alder = router!.neighbours.find(({ name }) => name === 'alder') as Neighbour
   await charon.prepare('')
   await charon.publicKey('alder.pem', pem(fromHex(alder.ikeKey)))
   await charon.start(LIMIT)
   try {
-    await charon.load(clientConfig(alder, SUITES[cipher]))
+    const { ike, esp } = SUITES[cipher]
+    await charon.load(clientConfig(alder, { ike: ike.replace('x25519', group), esp }))
     const { stdout } = await charon.swanctl('--initiate', '--child', 'everything', '--timeout', '30')
     assert.match(stdout, /initiate completed successfully/, lastLines(stdout))
     assert.match(

@@ -11,6 +11,8 @@ export interface StockStatus {
   readonly nodeId: string
   readonly pool: string | null
   readonly listed: boolean
+  /** As published. */
+  readonly ikeKey: string | null
   readonly neighbours: readonly Neighbour[]
 }
 
