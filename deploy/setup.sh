@@ -4,7 +4,8 @@
 #   npm    packages of package-lock.json, and the Node.js 24 that is one of them (the host's may be older)
 #   demo   the above, and the programs that `npm run demo` uses
 #   test   the above, and the programs that `npm test` uses
-#   all    everything
+#   interop  those of demo, and Debian's strongSwan for `npm run interop`; its service is not left running
+#   all    everything but strongSwan
 #
 # Installs only what is missing; when nothing is, it takes well under a second. Run by the scripts of package.json.
 set -eu
@@ -17,13 +18,17 @@ cd "$(dirname "$0")/.."
 demo_tools='ip:iproute2 nft:nftables iptables-legacy:iptables tcpdump:tcpdump curl:curl ping:iputils-ping
   modprobe:kmod sysctl:procps linux.uml:user-mode-linux'
 test_tools='iperf3:iperf3'
+# The plugins have no programs: they come with the daemon.
+interop_tools='charon-systemd:charon-systemd,libstrongswan-standard-plugins,libstrongswan-extra-plugins,libcharon-extra-plugins
+  swanctl:strongswan-swanctl'
 
 case $target in
   npm) tools= ;;
   demo) tools=$demo_tools ;;
   test | all) tools="$demo_tools $test_tools" ;;
+  interop) tools="$demo_tools $interop_tools" ;;
   *)
-    echo "usage: sh deploy/setup.sh npm|demo|test|all"
+    echo "usage: sh deploy/setup.sh npm|demo|test|interop|all"
     exit 2
     ;;
 esac
@@ -39,7 +44,7 @@ packages=
 for tool in $tools; do
   command -v "${tool%%:*}" >/dev/null 2>&1 || packages="$packages ${tool#*:}"
 done
-packages=${packages# }
+packages=$(echo $packages | tr , ' ')
 if [ -n "$packages" ]; then
   command -v apt-get >/dev/null 2>&1 ||
     die "missing, and this is no Debian where I could install it: $packages (Debian's names)"
@@ -57,6 +62,10 @@ if [ -n "$packages" ]; then
     die "apt-get could not install: $packages"
   fi
   say 'Debian packages are installed'
+  # Debian starts what it installs; here the daemon is wanted in namespaces only, and never on this host's port 500.
+  case $packages in
+    *charon-systemd*) if [ -d /run/systemd/system ]; then systemctl disable --now strongswan.service || :; fi ;;
+  esac
 fi
 
 # ------------------------------------------------------------------------------------------- npm packages

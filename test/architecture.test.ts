@@ -53,7 +53,7 @@ const ONLY: Readonly<Record<string, Readonly<Record<string, RegExp>>>> = {
   },
   config: {
     nat: /^nat\/(rules|exit-policy)$/,
-    crypto: /^crypto\/suites$/,
+    crypto: /^crypto\/(suites|public-key)$/,
     'directory-pure': /^directory\/documents$/,
   },
   observe: { ikev2: /^ikev2\/events$/, telescope: /^telescope\/plane$/, crypto: /^crypto\/suites$/ },

@@ -76,6 +76,7 @@ function statusLines({ counters = {}, sas = [], circuits, overlay, ...facts }: S
 
 function factText(value: unknown): string {
   if (value === null || value === undefined) return '-'
+  if (Array.isArray(value)) return value.map(factText).join('; ')
   if (typeof value !== 'object') return String(value)
   return Object.entries(value)
     .map(([name, inner]) => `${name} ${String(inner)}`)

@@ -10,6 +10,7 @@ import { mkdir, open, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { IpprivError } from '#base/errors'
 import { type NodeId, nodeIdFromBytes } from '#base/ids'
+import { readPublicKey } from '#crypto/public-key'
 
 export interface SigningKey {
   /** 32 octets, secret. */
@@ -35,6 +36,22 @@ export async function readNodeKeys(directory: string): Promise<NodeKeys> {
   const identity = await readKeyFile(join(directory, IDENTITY_FILE))
   const ike = await readKeyFile(join(directory, IKE_FILE))
   return { nodeId: nodeIdOf(identity.publicKey), identity, ike }
+}
+
+/**
+ * The keys of a stock router as its operator has them: an identity to speak for it, and the public key it signs
+ * IKE_AUTH with, in the form in which nodes pin it. @throws IpprivError IPP_KEY_UNREADABLE, IPP_KEY_INVALID
+ */
+export async function readStockKeys(
+  directory: string,
+  publicKeyFile: string | undefined,
+): Promise<{ readonly nodeId: NodeId; readonly identity: SigningKey; readonly ikeKey: Uint8Array }> {
+  const identity = await readKeyFile(join(directory, IDENTITY_FILE))
+  const ikeKey =
+    publicKeyFile === undefined
+      ? (await readKeyFile(join(directory, IKE_FILE))).publicKey
+      : await readPublicKeyFile(publicKeyFile)
+  return { nodeId: nodeIdOf(identity.publicKey), identity, ikeKey }
 }
 
 /** @throws IpprivError IPP_KEY_UNREADABLE, IPP_KEY_INVALID */
@@ -81,6 +98,30 @@ export async function readKeyFile(file: string): Promise<SigningKey> {
       `${file}: expected an Ed25519 key, found ${key.asymmetricKeyType}`,
     )
   return signingKey(key)
+}
+
+async function readPublicKeyFile(file: string): Promise<Uint8Array> {
+  let pem: string
+  try {
+    pem = await readFile(file, 'utf8')
+  } catch (cause) {
+    throw new IpprivError('IPP_KEY_UNREADABLE', `${file}: ${(cause as Error).message}`, { cause })
+  }
+  let der: Uint8Array
+  try {
+    // A private key would do as well, and does not belong here.
+    if (pem.includes('PRIVATE KEY')) throw new Error('a private key')
+    der = new Uint8Array(createPublicKey(pem).export({ format: 'der', type: 'spki' }))
+  } catch {
+    throw new IpprivError('IPP_KEY_INVALID', `${file}: no PEM public key`)
+  }
+  const key = readPublicKey(der)
+  if (key === undefined)
+    throw new IpprivError(
+      'IPP_KEY_INVALID',
+      `${file}: expected Ed25519, ECDSA P-256 or P-384, or RSA of 2048 bits or more`,
+    )
+  return key.kind === 'ed25519' ? key.octets : der
 }
 
 export const nodeIdOf = (identityKey: Uint8Array): NodeId =>

@@ -22,10 +22,19 @@ export interface NodeConfig extends DaemonConfig {
   readonly keys: string
   readonly plane: PlaneChoice
   readonly directory: TrustedDirectory
+  /** We only speak for a router that is not ours. */
+  readonly stock: StockConfig | undefined
   /** Empty unless this is an exit. */
   readonly exitPolicy: ExitPolicy
   /** Directory of the key log; undefined: none is written. */
   readonly keylog: string | undefined
+}
+
+export interface StockConfig {
+  /** The published pre-shared key. */
+  readonly key: string
+  /** PEM file; undefined: ike.pem has the router's key. */
+  readonly publicKey: string | undefined
 }
 
 export interface ClientConfig extends DaemonConfig {
@@ -177,6 +186,7 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
     keys: keysOf(value, file),
     plane: value.plane ?? 'auto',
     directory: directoryOf(value.directory),
+    stock: value.stock === undefined ? undefined : stockOf(value.stock, file),
     exitPolicy: value.roles.includes('exit') ? nodeExitPolicy(value) : [],
     keylog: value.debug?.keylog === undefined ? undefined : absolute(value.debug.keylog, file),
   }),
@@ -227,6 +237,11 @@ function directoryOf(value: { url: string; key: string }): TrustedDirectory {
   const url = parseDirectoryUrl(value.url)!
   return { url: url.base, address: ip(url.address), port: url.port, key: fromHex(value.key) }
 }
+
+const stockOf = (value: { key: string; publicKey?: string }, file: string): StockConfig => ({
+  key: value.key,
+  publicKey: value.publicKey === undefined ? undefined : absolute(value.publicKey, file),
+})
 
 function nodeExitPolicy(value: ConfigFile<'node'>): ExitPolicy {
   const lines = value.exit?.policy

@@ -4,6 +4,7 @@
  */
 import { type Static, Type } from 'typebox'
 import type { Schema } from '#config/validate'
+import { PUBLISHED_KEY_PATTERN } from '#directory/documents'
 
 const text = (expected: string, options: Record<string, unknown> = {}) =>
   Type.String({ expected, ...options })
@@ -111,6 +112,26 @@ export const NodeSchema = section(
     control: Type.Optional(control('node')),
     plane: Type.Optional(Plane),
     directory: DirectoryReference,
+    stock: Type.Optional(
+      section(
+        {
+          key: text('1..64 of the characters A-Z, a-z, 0-9, ., _, + and -', {
+            description:
+              'Pre-shared key by which the router takes anonymous peers. It is published, and so proves nothing.',
+            pattern: PUBLISHED_KEY_PATTERN,
+          }),
+          publicKey: Type.Optional(
+            path(
+              'PEM file of the public key the router signs with (Ed25519, ECDSA P-256 or P-384, RSA). Default: that of ike.pem, when the router was given that key.',
+            ),
+          ),
+        },
+        {
+          description:
+            'This node is a stock IKEv2 router that knows nothing of IPpriv. The daemon then only speaks for it: it publishes the descriptor and keeps it fresh, and its status says which pool and which neighbours to configure on the router.',
+        },
+      ),
+    ),
     exit: Type.Optional(
       section(
         {

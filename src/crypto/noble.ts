@@ -3,13 +3,15 @@
 import { gcm } from '@noble/ciphers/aes.js'
 import { chacha20poly1305 } from '@noble/ciphers/chacha.js'
 import { ed25519, x25519 } from '@noble/curves/ed25519.js'
+import { p256, p384 } from '@noble/curves/nist.js'
 import { hmac } from '@noble/hashes/hmac.js'
 import { sha1 } from '@noble/hashes/legacy.js'
 import { sha256, sha384, sha512 } from '@noble/hashes/sha2.js'
-import { randomBytes } from '@noble/hashes/utils.js'
+import { bytesToHex, hexToBytes, randomBytes } from '@noble/hashes/utils.js'
 import { ml_kem768 } from '@noble/post-quantum/ml-kem.js'
-import { wipe } from '#base/bytes'
-import { type Aead, type CryptoProvider, MLKEM768 } from '#crypto/provider'
+import { concat, equalBytes, wipe } from '#base/bytes'
+import { type Aead, type CryptoProvider, HASH_LENGTH, type HashName, MLKEM768 } from '#crypto/provider'
+import { FIELD_LENGTH, type RsaKey } from '#crypto/public-key'
 import { ESP_CIPHERS, type EspCipher } from '#crypto/suites'
 
 export const nobleCrypto: CryptoProvider = {
@@ -82,8 +84,86 @@ export const nobleCrypto: CryptoProvider = {
     }
   },
 
+  p256Generate() {
+    const privateKey = p256.utils.randomSecretKey()
+    return { privateKey, publicKey: p256.getPublicKey(privateKey, false).slice(1) }
+  },
+
+  p256Agree(privateKey, peerPublicKey) {
+    if (peerPublicKey.length !== 2 * FIELD_LENGTH.p256) return undefined
+    try {
+      return p256.getSharedSecret(privateKey, uncompressed(peerPublicKey)).slice(1, 33)
+    } catch {
+      // A public value that is no point on the curve.
+      return undefined
+    }
+  },
+
+  ecdsaSign: ({ privateKey }, hash, message) => p256.sign(HASHES[hash](message), privateKey, ANY_S),
+
+  ecdsaVerify({ curve, point }, hash, message, signature) {
+    if (signature.length !== 2 * FIELD_LENGTH[curve]) return false
+    try {
+      const digest = HASHES[hash](message)
+      return (curve === 'p256' ? p256 : p384).verify(signature, digest, uncompressed(point), ANY_S)
+    } catch {
+      // A public value that is no point on the curve, or a half of the signature that is out of range.
+      return false
+    }
+  },
+
+  rsaPssVerify: (key, hash, message, signature) => rsaPssVerify(key, hash, message, signature),
+
   aead: (cipher, key) => new NobleAead(cipher, key),
 }
+
+/** We hash; and FIPS 186 has both signs of s. */
+const ANY_S = { prehash: false, lowS: false } as const
+
+const uncompressed = (point: Uint8Array): Uint8Array => concat(Uint8Array.of(4), point)
+
+/** RFC 8017 sections 8.1.2 and 9.1.2, with everything public: no need for constant time. */
+function rsaPssVerify(key: RsaKey, hash: HashName, message: Uint8Array, signature: Uint8Array): boolean {
+  const { modulus, exponent } = key
+  const n = toInteger(modulus)
+  const s = toInteger(signature)
+  if (signature.length !== modulus.length || s >= n) return false
+  const emBits = n.toString(2).length - 1
+  const emLength = Math.ceil(emBits / 8)
+  const encoded = fromInteger(power(s, toInteger(exponent), n), modulus.length)
+  if (encoded.subarray(0, modulus.length - emLength).some((octet) => octet !== 0)) return false
+  const em = encoded.subarray(modulus.length - emLength)
+  const length = HASH_LENGTH[hash]
+  if (emLength < 2 * length + 2 || em.at(-1) !== 0xbc) return false
+  const masked = em.subarray(0, emLength - length - 1)
+  const h = em.subarray(emLength - length - 1, -1)
+  const spare = 0xff >>> (8 * emLength - emBits)
+  if ((masked[0]! & ~spare) !== 0) return false
+  const db = mgf1(hash, h, masked.length).map((octet, i) => octet ^ masked[i]!)
+  db[0]! &= spare
+  const zeros = db.length - length - 1
+  if (db[zeros] !== 1 || db.subarray(0, zeros).some((octet) => octet !== 0)) return false
+  const digest = HASHES[hash](message)
+  return equalBytes(HASHES[hash](concat(new Uint8Array(8), digest, db.subarray(zeros + 1))), h)
+}
+
+function mgf1(hash: HashName, seed: Uint8Array, length: number): Uint8Array {
+  const blocks = Array.from({ length: Math.ceil(length / HASH_LENGTH[hash]) }, (_, i) =>
+    HASHES[hash](concat(seed, Uint8Array.of(0, 0, i >> 8, i & 255))),
+  )
+  return concat(...blocks).subarray(0, length)
+}
+
+function power(base: bigint, exponent: bigint, modulus: bigint): bigint {
+  let result = 1n
+  for (let bits = exponent, square = base; bits > 0n; bits >>= 1n, square = (square * square) % modulus)
+    if (bits & 1n) result = (result * square) % modulus
+  return result
+}
+
+const toInteger = (octets: Uint8Array): bigint => BigInt(`0x0${bytesToHex(octets)}`)
+const fromInteger = (value: bigint, length: number): Uint8Array =>
+  hexToBytes(value.toString(16).padStart(2 * length, '0'))
 
 const HASHES = { sha1, sha256, sha384, sha512 }
 

@@ -1,8 +1,10 @@
 /** The default provider: node:crypto, which is OpenSSL. */
 
 import {
+  constants,
   createCipheriv,
   createDecipheriv,
+  createECDH,
   createHash,
   createHmac,
   createPrivateKey,
@@ -17,7 +19,8 @@ import {
   verify,
 } from 'node:crypto'
 import { concat, fromHex, wipe } from '#base/bytes'
-import { type Aead, type CryptoProvider, type KeyPair, MLKEM768 } from '#crypto/provider'
+import { type Aead, type CryptoProvider, HASH_LENGTH, type KeyPair, MLKEM768 } from '#crypto/provider'
+import { type EcdsaCurve, FIELD_LENGTH } from '#crypto/public-key'
 import { ESP_CIPHERS, type EspCipher } from '#crypto/suites'
 
 export const nodeCrypto: CryptoProvider = {
@@ -86,6 +89,59 @@ export const nodeCrypto: CryptoProvider = {
       return verify(null, message, publicKeyOf('ed25519', publicKey), signature)
     } catch {
       // A public value that is no point on the curve.
+      return false
+    }
+  },
+
+  p256Generate() {
+    const ecdh = createECDH('prime256v1')
+    const publicKey = plain(ecdh.generateKeys()).slice(1)
+    // OpenSSL leaves leading zeros away.
+    const scalar = ecdh.getPrivateKey()
+    const privateKey = new Uint8Array(FIELD_LENGTH.p256)
+    privateKey.set(scalar, privateKey.length - scalar.length)
+    wipe(scalar)
+    return { privateKey, publicKey }
+  },
+
+  p256Agree(privateKey, peerPublicKey) {
+    if (peerPublicKey.length !== 2 * FIELD_LENGTH.p256) return undefined
+    try {
+      const ecdh = createECDH('prime256v1')
+      ecdh.setPrivateKey(privateKey)
+      return plain(ecdh.computeSecret(concat(Uint8Array.of(4), peerPublicKey)))
+    } catch {
+      // A public value that is no point on the curve.
+      return undefined
+    }
+  },
+
+  ecdsaSign(key, hash, message) {
+    const jwk = { ...ecJwk('p256', key.publicKey), d: base64url(key.privateKey) }
+    const privateKey = createPrivateKey({ key: jwk, format: 'jwk' })
+    return plain(sign(hash, message, { key: privateKey, dsaEncoding: 'ieee-p1363' }))
+  },
+
+  ecdsaVerify({ curve, point }, hash, message, signature) {
+    if (signature.length !== 2 * FIELD_LENGTH[curve]) return false
+    try {
+      const key = createPublicKey({ key: ecJwk(curve, point), format: 'jwk' })
+      return verify(hash, message, { key, dsaEncoding: 'ieee-p1363' }, signature)
+    } catch {
+      // A public value that is no point on the curve.
+      return false
+    }
+  },
+
+  rsaPssVerify({ modulus, exponent }, hash, message, signature) {
+    if (signature.length !== modulus.length) return false
+    try {
+      const jwk = { kty: 'RSA', n: base64url(modulus), e: base64url(exponent) }
+      const padding = constants.RSA_PKCS1_PSS_PADDING
+      const key = createPublicKey({ key: jwk, format: 'jwk' })
+      return verify(hash, message, { key, padding, saltLength: HASH_LENGTH[hash] }, signature)
+    } catch {
+      // A key that OpenSSL does not take.
       return false
     }
   },
@@ -189,6 +245,14 @@ function exportPair(pair: { privateKey: KeyObject; publicKey: KeyObject }): KeyP
   wipe(der)
   return { privateKey, publicKey: rawPublicKey(pair.publicKey) }
 }
+
+function ecJwk(curve: EcdsaCurve, point: Uint8Array) {
+  const half = FIELD_LENGTH[curve]
+  const [x, y] = [base64url(point.subarray(0, half)), base64url(point.subarray(half))]
+  return { kty: 'EC', crv: curve === 'p256' ? 'P-256' : 'P-384', x, y }
+}
+
+const base64url = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64url')
 
 /** A plain Uint8Array of its own: Buffers share pooled memory and compare unequal to Uint8Arrays. */
 const plain = (buffer: Uint8Array): Uint8Array => new Uint8Array(buffer)

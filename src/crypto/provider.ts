@@ -1,3 +1,4 @@
+import type { EcdsaKey, RsaKey } from '#crypto/public-key'
 import type { EspCipher } from '#crypto/suites'
 
 /**
@@ -28,11 +29,23 @@ export interface CryptoProvider {
   ed25519PublicKey(seed: Uint8Array): Uint8Array
   ed25519Sign(seed: Uint8Array, message: Uint8Array): Uint8Array
   ed25519Verify(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean
+  /** A fresh key pair of P-256, for ECDH and for ECDSA: a scalar of 32 octets, and x | y (RFC 5903 section 7). */
+  p256Generate(): KeyPair
+  /** The x coordinate, 32 octets (RFC 5903 section 9). Undefined unless the public value is a point of the curve. */
+  p256Agree(privateKey: Uint8Array, peerPublicKey: Uint8Array): Uint8Array | undefined
+  /** ECDSA with P-256: r | s. */
+  ecdsaSign(key: KeyPair, hash: HashName, message: Uint8Array): Uint8Array
+  /** `signature` is r | s. */
+  ecdsaVerify(key: EcdsaKey, hash: HashName, message: Uint8Array, signature: Uint8Array): boolean
+  /** RSASSA-PSS (RFC 8017 section 8.1.2) with MGF1 of the same hash, and a salt as long as its output. */
+  rsaPssVerify(key: RsaKey, hash: HashName, message: Uint8Array, signature: Uint8Array): boolean
   /** An AEAD under one key; import once, use often. `key` excludes the salt. */
   aead(cipher: EspCipher, key: Uint8Array): Aead
 }
 
 export type HashName = 'sha256' | 'sha384' | 'sha512'
+
+export const HASH_LENGTH: Readonly<Record<HashName, number>> = { sha256: 32, sha384: 48, sha512: 64 }
 
 export interface KeyPair {
   readonly privateKey: Uint8Array

@@ -4,15 +4,16 @@ import { unwrap } from '#base/result'
 import { unixTime } from '#base/time'
 import { type NodeKeys, readNodeKeys } from '#config/keys'
 import { loadConfig, type NodeConfig } from '#config/load'
-import { IKE_PORT, Runtime } from '#daemon/runtime'
+import { IKE_PORT, Runtime, SOFTWARE } from '#daemon/runtime'
+import { speakFor } from '#daemon/stock'
 import { encodeDescriptor } from '#directory/descriptor'
 import { requireLocalAddress } from '#linux/interfaces'
 import { nodeSysctls } from '#linux/sysctl'
 import { OverlayRouter, type RouterEvent, type RouterInput } from '#overlay/router'
-import packageJson from '../../package.json' with { type: 'json' }
 
 export async function runNode(options: { config: string; check?: boolean }): Promise<void> {
   const config = await loadConfig('node', options.config)
+  if (config.stock !== undefined) return await speakFor(config, config.stock, options.check ?? false)
   const keys = await readNodeKeys(config.keys)
   if (options.check) return
   const runtime = new Runtime('node', config)
@@ -76,7 +77,7 @@ function descriptorOf(runtime: Runtime, config: NodeConfig, keys: NodeKeys): str
     roles: config.roles,
     exitPolicy: config.exitPolicy,
     published: unixTime(Date.now() / 1000),
-    software: `ippriv ${packageJson.version}`,
+    software: SOFTWARE,
   }
   return unwrap(encodeDescriptor(fields, identity, runtime.crypto)).text
 }

@@ -35,6 +35,7 @@ import { KeyLog } from '#observe/keylog'
 import { createLog, type Log } from '#observe/log'
 import type { Effect } from '#overlay/ports'
 import type { DataPlane } from '#telescope/plane'
+import packageJson from '../../package.json' with { type: 'json' }
 
 type Config = NodeConfig | ClientConfig | DirectoryConfig
 /** A driver whose machine can be asked to stop. */
@@ -47,6 +48,8 @@ type Closer = () => Promise<unknown> | unknown
 const DEVICE = 'ippriv0'
 /** RFC 7296 section 2. */
 export const IKE_PORT = 500
+/** As descriptors name it. */
+export const SOFTWARE = `ippriv ${packageJson.version}`
 /** A stop that takes longer than this goes on without the peers' answers. */
 const STOP_PATIENCE = 5000
 

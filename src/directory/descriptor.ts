@@ -4,6 +4,9 @@
  *     {"version":1,"identityKey":"<hex>","ikeKey":"<hex>","name":"alder","address":"198.51.100.7","port":500,
  *      "roles":["entry","middle","exit"],"exitPolicy":["reject 10.0.0.0/8","accept 0.0.0.0/0 tcp 80-443"],
  *      "published":1767225600,"software":"ippriv 0.1.0"}
+ *
+ * A stock router cannot sign one: its operator does, with an identity key of the router's own, and says how anonymous
+ * peers authenticate to it: `"ike":{"method":"psk","key":"<published>"}` behind `ikeKey`.
  */
 import { type Static, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
@@ -13,9 +16,10 @@ import { contains, parseIp, prefix } from '#base/ip'
 import { failure, type Result, success } from '#base/result'
 import type { UnixTime } from '#base/time'
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
+import { readPublicKey } from '#crypto/public-key'
 import { countSignatures, openDocument, parseBody, sealDocument } from '#directory/canonical'
-import type { NodeDescriptor, NodeRole } from '#directory/documents'
-import { Ipv4Text, KeyText, Moment, schemaProblem } from '#directory/schemas'
+import { type NodeDescriptor, type NodeRole, PUBLISHED_KEY_PATTERN } from '#directory/documents'
+import { Ipv4Text, KeyText, Moment, PinnedKeyText, schemaProblem } from '#directory/schemas'
 import { formatExitPolicy, MAX_EXIT_RULES, parseExitPolicy } from '#nat/exit-policy'
 
 /** In this order in every document. */
@@ -43,6 +47,7 @@ export function encodeDescriptor(
     version: 1,
     identityKey: toHex(identity.publicKey),
     ikeKey: toHex(fields.ikeKey),
+    ...(fields.ike === undefined ? {} : { ike: { method: fields.ike.method, key: fields.ike.key } }),
     name: fields.name,
     address: fields.address,
     port: fields.port,
@@ -74,6 +79,9 @@ export function decodeDescriptor(document: Uint8Array, crypto: CryptoProvider): 
   const identityKey = fromHex(body.identityKey)
   if (!equalBytes(identityKey, signer))
     return failure('IPP_DIR_IDENTITY', 'descriptor: it is signed by another key than its identityKey')
+  const ikeKey = fromHex(body.ikeKey)
+  if (readPublicKey(ikeKey) === undefined)
+    return malformed('ikeKey: expected a key of a kind that is verified')
   const address = parseIp(body.address)
   if (address === undefined || UNUSABLE.some((p) => contains(p, address)))
     return malformed('address: expected the IPv4 address of a host')
@@ -87,7 +95,8 @@ export function decodeDescriptor(document: Uint8Array, crypto: CryptoProvider): 
   return success({
     nodeId: nodeIdOf(identityKey, crypto),
     identityKey,
-    ikeKey: fromHex(body.ikeKey),
+    ikeKey,
+    ...(body.ike === undefined ? {} : { ike: body.ike }),
     name: body.name,
     address,
     port: body.port,
@@ -107,6 +116,7 @@ export function sameSubstance(a: NodeDescriptor, b: NodeDescriptor): boolean {
   return (
     a.nodeId === b.nodeId &&
     equalBytes(a.ikeKey, b.ikeKey) &&
+    a.ike?.key === b.ike?.key &&
     a.name === b.name &&
     a.address === b.address &&
     a.port === b.port &&
@@ -120,7 +130,13 @@ const Body = Type.Object(
   {
     version: Type.Literal(1),
     identityKey: KeyText,
-    ikeKey: KeyText,
+    ikeKey: PinnedKeyText,
+    ike: Type.Optional(
+      Type.Object(
+        { method: Type.Literal('psk'), key: Type.String({ pattern: PUBLISHED_KEY_PATTERN }) },
+        { additionalProperties: false },
+      ),
+    ),
     name: Type.String({ pattern: '^[a-z0-9-]{1,19}$' }),
     address: Ipv4Text,
     port: Type.Integer({ minimum: 1, maximum: 65535 }),

@@ -11,8 +11,10 @@ export interface NodeDescriptor {
   readonly nodeId: NodeId
   /** Ed25519 identity key, 32 octets; `nodeId` is its SHA-256. */
   readonly identityKey: Uint8Array
-  /** Ed25519 key the node signs IKE_AUTH with, 32 octets. */
+  /** Key the node signs IKE_AUTH with: Ed25519 as 32 octets, ECDSA or RSA (stock routers) as SubjectPublicKeyInfo. */
   readonly ikeKey: Uint8Array
+  /** How an anonymous peer authenticates to this node. Absent: by NULL authentication (RFC 7619). */
+  readonly ike?: StockAuthentication
   /** Chosen by the operator, 1..19 of [a-z0-9-], unique in a consensus. For people; programs use `nodeId`. */
   readonly name: string
   readonly address: Ip
@@ -23,6 +25,17 @@ export interface NodeDescriptor {
   readonly published: UnixTime
   readonly software: string
 }
+
+/**
+ * Of a stock router without NULL authentication: a pre-shared key that everybody knows, and so proves nothing. It is
+ * printable ASCII, for it stands in configuration files.
+ */
+export interface StockAuthentication {
+  readonly method: 'psk'
+  readonly key: string
+}
+
+export const PUBLISHED_KEY_PATTERN = '^[A-Za-z0-9._+-]{1,64}$'
 
 export type NodeRole = 'entry' | 'middle' | 'exit'
 

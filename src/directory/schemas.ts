@@ -4,6 +4,9 @@ import { Type } from 'typebox'
 /** An Ed25519 public key in lower-case hex. */
 export const KeyText = Type.String({ pattern: '^[0-9a-f]{64}$' })
 
+/** An Ed25519 public key, or SubjectPublicKeyInfo of another kind, in lower-case hex. */
+export const PinnedKeyText = Type.String({ pattern: '^([0-9a-f]{2}){32,1100}$' })
+
 export const Ipv4Text = Type.String({ minLength: 7, maxLength: 15 })
 export const PrefixText = Type.String({ minLength: 9, maxLength: 18 })
 

@@ -127,7 +127,7 @@ export function openChannel(
   initResponse: Uint8Array,
   result: InitResult,
 ): { readonly channel: Channel; readonly auth: AuthContext } {
-  const { suite, ni, nr, sharedSecret, peerTakesEd25519 } = result
+  const { suite, ni, nr, sharedSecret, peerHashes } = result
   const prf = prfOf(context.crypto, suite.prf)
   const seed = skeyseed(prf, sharedSecret, ni, nr)
   wipe(sharedSecret)
@@ -141,7 +141,7 @@ export function openChannel(
       initResponse: initResponse.slice(),
       ni: ni.slice(),
       nr: nr.slice(),
-      peerTakesEd25519,
+      peerHashes,
     },
   }
 }

@@ -2,6 +2,7 @@ import type { ErrorCode } from '#base/errors'
 import type { IkeSaId, Spi } from '#base/ids'
 import type { Ip, UdpPath } from '#base/ip'
 import type { Duration } from '#base/time'
+import type { KeyPair } from '#crypto/provider'
 import type { EspCipher } from '#crypto/suites'
 
 /**
@@ -131,7 +132,10 @@ export interface IkeId {
   readonly data: Uint8Array
 }
 
-/** Who the peer proved to be. `none` is NULL authentication (RFC 7619): two such peers are never the same. */
+/**
+ * Who the peer proved to be. `none` is NULL authentication (RFC 7619), or a shared key that is published: two such
+ * peers are never the same.
+ */
 export type PeerIdentity =
   | { readonly kind: 'none' }
   | { readonly kind: 'key'; readonly id: IkeId; readonly publicKey: Uint8Array }
@@ -140,18 +144,24 @@ export type PeerIdentity =
 export type LocalCredential =
   /** NULL authentication with an empty ID_NULL. */
   | { readonly kind: 'null' }
-  /** Method 14 with Ed25519 (RFC 7427, RFC 8420). `privateKey` is the 32-octet seed. */
+  /** Method 2 with a published key, for stock responders without NULL: a fresh random ID_KEY_ID per IKE SA. */
+  | { readonly kind: 'psk'; readonly key: Uint8Array }
+  /**
+   * Method 14 with Ed25519 (RFC 7427, RFC 8420). `privateKey` is the 32-octet seed. `ecdsa` is a P-256 key for peers
+   * that announce a SHA-2 hash and not "identity": they have no EdDSA.
+   */
   | {
       readonly kind: 'ed25519'
       readonly id: IkeId
       readonly privateKey: Uint8Array
       readonly publicKey: Uint8Array
+      readonly ecdsa?: KeyPair
     }
 
 /** What we demand of a peer before anything else happens. */
 export interface ExpectedPeer {
   readonly id: IkeId
-  /** Ed25519, 32 octets, pinned from the directory. */
+  /** Pinned from the directory: Ed25519 as its 32 octets; ECDSA (P-256, P-384) and RSA as SubjectPublicKeyInfo. */
   readonly publicKey: Uint8Array
 }
 
@@ -189,9 +199,11 @@ export interface Lifetimes {
 /** What a responder decides, synchronously and without I/O. */
 export interface ResponderPolicy {
   readonly credential: LocalCredential & { kind: 'ed25519' }
-  /** May a NULL-authenticated peer come from here? Undefined: yes. */
+  /** The shared key by which stock initiators say that they are nobody; absent: method 2 is refused. */
+  readonly publishedKey?: Uint8Array
+  /** May a peer without a key of its own come from here? Undefined: yes. */
   admitAnonymous(path: UdpPath): ErrorCode | undefined
-  /** The pinned key of a peer that claims this identity; undefined: a stranger. */
+  /** The pinned key, as in `ExpectedPeer`, of a peer that claims this identity; undefined: a stranger. */
   publicKeyOf(id: IkeId, path: UdpPath): Uint8Array | undefined
   /** A fresh address for this IKE SA, or undefined when the pool is exhausted. */
   lease(sa: IkeSaId, path: UdpPath): Ip | undefined

@@ -64,7 +64,7 @@ export const TRANSFORM = registry('transform type', {
 
 export const PRF = registry('PRF', { HMAC_SHA2_256: 5, HMAC_SHA2_384: 6, HMAC_SHA2_512: 7 })
 
-export const GROUP = registry('key exchange method', { X25519: 31, MLKEM768: 36 })
+export const GROUP = registry('key exchange method', { P256: 19, X25519: 31, MLKEM768: 36 })
 
 /** Transform type 5 (RFC 9827): 32-bit sequential numbers, or the low half of 64-bit ones. */
 export const SEQUENCE_NUMBERS = registry('sequence numbers', { SHORT: 0, EXTENDED: 1 })

@@ -1,17 +1,22 @@
 /**
- * The proofs inside IKE_AUTH (RFC 7296 section 2.15): Ed25519 signatures (RFC 7427, RFC 8420) and NULL
- * authentication (RFC 7619).
+ * The proofs inside IKE_AUTH (RFC 7296 section 2.15): signatures (RFC 7427), a shared key, and NULL authentication
+ * (RFC 7619).
  *
  *     signature   length (1) | AlgorithmIdentifier | signature       over the octets that the prover signs
+ *     shared key  prf(prf(key, "Key Pad for IKEv2"), octets)         proves that the prover knows the key
  *     NULL        prf(prf(SK_p, "Key Pad for IKEv2"), octets)        proves the key exchange, and nobody
+ *
+ * A shared key that is published proves nobody either. It is for stock routers that have no NULL authentication: the
+ * relay is authenticated by its signature, the client is not.
  */
-import { concat, equalBytes, equalConstantTime, fromHex } from '#base/bytes'
+import { equalBytes, equalConstantTime } from '#base/bytes'
 import type { CryptoProvider } from '#crypto/provider'
 import type { IkeId, IkeRole, LocalCredential } from '#ikev2/events'
 import { authFailed } from '#ikev2/fault'
 import { type IkeSecrets, type Prf, sharedKeyAuth, signedOctets } from '#ikev2/keys'
 import type { Payload } from '#ikev2/message/payload'
 import { AUTH_METHOD, ID_TYPE } from '#ikev2/numbers'
+import { signAuth, signatureFault } from '#ikev2/signature'
 
 /** What both proofs are made of. The messages are whole datagrams, as sent last (RFC 7296 section 2.6). */
 export interface AuthContext {
@@ -21,31 +26,46 @@ export interface AuthContext {
   readonly initResponse: Uint8Array
   readonly ni: Uint8Array
   readonly nr: Uint8Array
-  readonly peerTakesEd25519: boolean
+  /** The hash algorithms that the peer announced: what it verifies signatures with (RFC 7427 section 4). */
+  readonly peerHashes: ReadonlySet<number>
 }
 
 type AuthPayload = Extract<Payload, { kind: 'AUTH' }>
 
 export const NULL_ID: IkeId = { type: ID_TYPE.number.NULL, data: new Uint8Array(0) }
 
-export const identityOf = (credential: LocalCredential): IkeId =>
-  credential.kind === 'null' ? NULL_ID : credential.id
+/** Who we say that we are: of a published key somebody new for every IKE SA, so ask once for each. */
+export function identityOf(crypto: CryptoProvider, credential: LocalCredential): IkeId {
+  if (credential.kind === 'null') return NULL_ID
+  if (credential.kind === 'ed25519') return credential.id
+  return { type: ID_TYPE.number.KEY_ID, data: crypto.random(RANDOM_ID_LENGTH) }
+}
 
 export const sameId = (a: IkeId, b: IkeId): boolean => a.type === b.type && equalBytes(a.data, b.data)
 
-/** Our AUTH payload. @throws PeerFault when the peer cannot verify what we could sign. */
+/** Our AUTH payload, under the identity we gave. @throws PeerFault when the peer cannot verify what we could sign. */
 export function prove(
   crypto: CryptoProvider,
   context: AuthContext,
   role: IkeRole,
   credential: LocalCredential,
+  id: IkeId,
 ): AuthPayload {
-  if (credential.kind === 'null') {
-    return { kind: 'AUTH', method: AUTH_METHOD.number.NULL, data: nullAuth(context, role) }
+  const octets = octetsOf(context, role, id)
+  const { number } = AUTH_METHOD
+  switch (credential.kind) {
+    case 'null':
+      return { kind: 'AUTH', method: number.NULL, data: nullAuth(context, role) }
+    case 'psk': {
+      const data = sharedKeyAuth(context.prf, credential.key, octets)
+      return { kind: 'AUTH', method: number.SHARED_KEY, data }
+    }
+    case 'ed25519': {
+      const data = signAuth(crypto, credential, context.peerHashes, octets)
+      if (data === undefined) throw authFailed('the peer takes no signature that we could make')
+      return { kind: 'AUTH', method: number.SIGNATURE, data }
+    }
   }
-  if (!context.peerTakesEd25519) throw authFailed('the peer does not take Ed25519 signatures')
-  const signature = crypto.ed25519Sign(credential.privateKey, octetsOf(context, role, credential.id))
-  return { kind: 'AUTH', method: AUTH_METHOD.number.SIGNATURE, data: concat(ED25519, signature) }
 }
 
 /** @throws PeerFault unless `auth` is a signature by `publicKey` over what a peer in `role` signs. */
@@ -59,11 +79,20 @@ export function verifySignature(
 ): void {
   if (auth.method !== AUTH_METHOD.number.SIGNATURE)
     throw authFailed(`${AUTH_METHOD.nameOf(auth.method)} from a peer that must sign`)
-  if (!equalBytes(auth.data.subarray(0, ED25519.length), ED25519))
-    throw authFailed('the signature is not plain Ed25519')
-  const signature = auth.data.subarray(ED25519.length)
-  if (!crypto.ed25519Verify(publicKey, octetsOf(context, role, id), signature))
-    throw authFailed('the signature does not verify under the pinned key')
+  const fault = signatureFault(crypto, publicKey, octetsOf(context, role, id), auth.data)
+  if (fault !== undefined) throw authFailed(fault)
+}
+
+/** @throws PeerFault unless `auth` is the proof of a peer in `role` that knows `key`. */
+export function verifySharedKey(
+  context: AuthContext,
+  role: IkeRole,
+  id: IkeId,
+  key: Uint8Array,
+  auth: AuthPayload,
+): void {
+  if (!equalConstantTime(auth.data, sharedKeyAuth(context.prf, key, octetsOf(context, role, id))))
+    throw authFailed('the shared key authentication data is wrong')
 }
 
 /** @throws PeerFault unless `auth` is the NULL proof of a peer in `role` that calls itself nobody. */
@@ -74,8 +103,8 @@ export function verifyNull(context: AuthContext, role: IkeRole, id: IkeId, auth:
     throw authFailed('the NULL authentication data is wrong')
 }
 
-/** ASN.1 of id-Ed25519 (RFC 8420 appendix A), with the length octet of RFC 7427 section 3 before it. */
-const ED25519 = fromHex('07300506032b6570')
+/** Nobody meets twice, and a stock responder keys its leases by identity. */
+const RANDOM_ID_LENGTH = 16
 
 function nullAuth(context: AuthContext, role: IkeRole): Uint8Array {
   return sharedKeyAuth(context.prf, skPOf(context, role), octetsOf(context, role, NULL_ID))

@@ -7,6 +7,7 @@
 import type { HashName } from '#crypto/provider'
 import { ESP_CIPHERS, type EspCipher } from '#crypto/suites'
 import { noProposal } from '#ikev2/fault'
+import { ACCEPTED_GROUPS } from '#ikev2/groups'
 import type { Proposal, Transform, TransformAttribute } from '#ikev2/message/payload'
 import { GROUP, KEY_LENGTH_ATTRIBUTE, PRF, PROTOCOL, SEQUENCE_NUMBERS, TRANSFORM } from '#ikev2/numbers'
 
@@ -27,7 +28,7 @@ export interface EspSuite {
   readonly group?: number
 }
 
-/** Key exchange methods in order of preference: the first is the one an initiator guesses. */
+/** Key exchange methods an initiator offers: the first is the one it guesses. */
 export const IKE_GROUPS: readonly number[] = [GROUP.number.X25519]
 
 const IKE_CIPHERS: readonly EspCipher[] = ['aes-256-gcm-16', 'chacha20-poly1305']
@@ -114,7 +115,7 @@ const NONE = 0
 const IKE_WANTS: Wants = new Map([
   [TRANSFORM.number.ENCR, IKE_CIPHERS.map(cipherTransform)],
   [TRANSFORM.number.PRF, PRFS.map(({ id }) => transform(TRANSFORM.number.PRF, id))],
-  [TRANSFORM.number.KE, IKE_GROUPS.map(keTransform)],
+  [TRANSFORM.number.KE, ACCEPTED_GROUPS.map(keTransform)],
 ])
 
 const espWants = (ciphers: readonly EspCipher[], groups: readonly number[]): Wants =>

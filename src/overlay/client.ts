@@ -28,7 +28,7 @@ import {
   type Lifetimes,
 } from '#ikev2/events'
 import { Guard, type GuardOptions } from '#overlay/guard'
-import { nodeIdentity } from '#overlay/identity'
+import { anonymousCredential, nodeIdentity } from '#overlay/identity'
 import { choosePath } from '#overlay/path'
 import type { Effect } from '#overlay/ports'
 import type { PlaneOperation } from '#telescope/plane'
@@ -274,7 +274,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     const sa = this.#ike.initiate(
       {
         path,
-        credential: { kind: 'null' },
+        credential: anonymousCredential(node.ike),
         peer: { id: nodeIdentity(node.nodeId), publicKey: node.ikeKey },
         requestAddress: true,
         localSelectors: [ANY_SELECTOR],

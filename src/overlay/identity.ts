@@ -1,5 +1,17 @@
+import { utf8 } from '#base/bytes'
 import { isNodeId, type NodeId, nodeIdBytes, nodeIdFromBytes } from '#base/ids'
-import type { IkeId } from '#ikev2/events'
+import type { StockAuthentication } from '#directory/documents'
+import type { IkeId, LocalCredential } from '#ikev2/events'
+
+/**
+ * The pre-shared key by which a stock client without NULL authentication says that it is nobody. It is in the manual,
+ * so it proves nothing; every node of ours takes it.
+ */
+export const PUBLISHED_KEY = 'ippriv-public-well-known-psk'
+
+/** How an anonymous client authenticates to a node. */
+export const anonymousCredential = (ike: StockAuthentication | undefined): LocalCredential =>
+  ike === undefined ? { kind: 'null' } : { kind: 'psk', key: utf8(ike.key) }
 
 /** ID_KEY_ID, RFC 7296 section 3.5: an opaque octet string; for us the 32 octets of the node id. */
 const ID_KEY_ID = 11

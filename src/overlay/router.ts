@@ -9,6 +9,7 @@
  * Of two peers the one with the lower node id initiates, so that a pair has one tunnel. A node that restarted may have
  * no tunnel while its peer believes in the old one: so the other one initiates, too, after waiting in vain.
  */
+import { utf8 } from '#base/bytes'
 import type { ErrorCode } from '#base/errors'
 import type { IkeSaId, NodeId } from '#base/ids'
 import { contains, type Ip, type Prefix, samePrefix, type UdpPath } from '#base/ip'
@@ -23,7 +24,7 @@ import type { ChildEstablished, IkeEvent, IkeKeys, Lifetimes, ResponderPolicy } 
 import { AddressPool } from '#nat/pool'
 import type { ExitPolicy, FilterContext } from '#nat/rules'
 import { nodeRules } from '#nat/rulesets'
-import { nodeIdentity, nodeOfIdentity } from '#overlay/identity'
+import { nodeIdentity, nodeOfIdentity, PUBLISHED_KEY } from '#overlay/identity'
 import { acceptSelectors, type Peer, Peers, selectorsOf } from '#overlay/peers'
 import type { Effect, HostOperation } from '#overlay/ports'
 import {
@@ -396,6 +397,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     return {
       credential: { kind: 'ed25519', id: nodeIdentity(nodeId), ...ikeKey },
       espCiphers: ciphers,
+      publishedKey: utf8(PUBLISHED_KEY),
       liveness: CLIENT_LIVENESS,
       lifetimes: {
         child: RESPONDER_FACTOR * this.#lifetimes.child,

@@ -1,11 +1,18 @@
 import assert from 'node:assert/strict'
-import { createHash, createPublicKey, generateKeyPairSync, sign, verify } from 'node:crypto'
+import { createHash, createPublicKey, generateKeyPairSync, type KeyObject, sign, verify } from 'node:crypto'
 import { chmod, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import type { IpprivError } from '#base/errors'
-import { createAuthorityKey, createNodeKeys, readAuthorityKey, readKeyFile, readNodeKeys } from '#config/keys'
+import {
+  createAuthorityKey,
+  createNodeKeys,
+  readAuthorityKey,
+  readKeyFile,
+  readNodeKeys,
+  readStockKeys,
+} from '#config/keys'
 
 let directory = ''
 before(async () => {
@@ -29,6 +36,31 @@ test('node keys: written once, read back the same, only by their owner', async (
     assert.equal((await stat(join(keys, name))).mode & 0o777, 0o600, name)
   await assert.rejects(createNodeKeys(keys), code('IPP_KEY_UNREADABLE', /identity\.pem exists already/))
   assert.deepEqual(await readNodeKeys(keys), made)
+})
+
+test('a stock router: the key it was given, or the public key it has', async () => {
+  const keys = join(directory, 'stock')
+  const made = await createNodeKeys(keys)
+  const own = await readStockKeys(keys, undefined)
+  assert.deepEqual([own.nodeId, own.ikeKey], [made.nodeId, made.ike.publicKey])
+  const file = join(directory, 'router.pem')
+  const foreign = async (
+    pair: { publicKey: KeyObject; privateKey: KeyObject },
+    part: 'public' | 'private',
+  ) => {
+    const key = part === 'public' ? pair.publicKey : pair.privateKey
+    await writeFile(file, key.export({ format: 'pem', type: part === 'public' ? 'spki' : 'pkcs8' }))
+    return await readStockKeys(keys, file)
+  }
+  const ec = generateKeyPairSync('ec', { namedCurve: 'secp384r1' })
+  const spki = ec.publicKey.export({ format: 'der', type: 'spki' })
+  assert.deepEqual((await foreign(ec, 'public')).ikeKey, new Uint8Array(spki))
+  const ed25519 = generateKeyPairSync('ed25519')
+  assert.equal((await foreign(ed25519, 'public')).ikeKey.length, 32)
+  await assert.rejects(foreign(ec, 'private'), code('IPP_KEY_INVALID', /router\.pem/))
+  const weak = generateKeyPairSync('rsa', { modulusLength: 1024 })
+  await assert.rejects(foreign(weak, 'public'), code('IPP_KEY_INVALID', /2048/))
+  await assert.rejects(readStockKeys(keys, join(directory, 'none')), code('IPP_KEY_UNREADABLE', /none/))
 })
 
 test('the seed and the public key are those of the file', async () => {

@@ -38,6 +38,20 @@ const errorOf = (kind: ConfigKind, text: string): IpprivError => {
   return assert.fail(`accepted:\n${text}`)
 }
 
+test('a stock router: its published key, and where its public key is', () => {
+  const stock = (text: string) => parseConfig('node', `${NODE}stock: ${text}`, '/etc/i/node.yaml').stock
+  assert.deepEqual(stock('{ key: open-sesame }'), { key: 'open-sesame', publicKey: undefined })
+  assert.deepEqual(stock('{ key: k, publicKey: r.pem }'), { key: 'k', publicKey: '/etc/i/r.pem' })
+  for (const wrong of [
+    '{}',
+    '{ key: "" }',
+    '{ key: "a b" }',
+    '{ key: a/b }',
+    `{ key: ${'k'.repeat(65)} }`,
+  ])
+    assert.match(errorOf('node', `${NODE}stock: ${wrong}`).message, /stock/)
+})
+
 test('a node: values and defaults', () => {
   const config = parseConfig(
     'node',
@@ -56,6 +70,7 @@ test('a node: values and defaults', () => {
     keys: '/var/lib/ippriv/node/keys',
     plane: 'auto',
     directory: { url: 'http://198.18.50.1:9030', address: '198.18.50.1', port: 9030, key: fromHex(KEY) },
+    stock: undefined,
     exitPolicy: [
       ...PROTECTED_DESTINATIONS,
       { action: 'accept', destination: { address: '0.0.0.0', length: 0 }, protocol: 'tcp', ports: [80, 443] },

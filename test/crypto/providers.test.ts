@@ -1,11 +1,13 @@
 /** Every primitive against published vectors, and the two providers against each other on random input. */
 import assert from 'node:assert/strict'
+import { constants, generateKeyPairSync, sign } from 'node:crypto'
 import { test } from 'node:test'
 import { ml_kem768 } from '@noble/post-quantum/ml-kem.js'
 import { concat, fromHex, toHex, utf8 } from '#base/bytes'
 import { nobleCrypto } from '#crypto/noble'
 import { nodeCrypto } from '#crypto/node'
-import type { CryptoProvider } from '#crypto/provider'
+import { type CryptoProvider, HASH_LENGTH } from '#crypto/provider'
+import { readPublicKey } from '#crypto/public-key'
 import { ESP_CIPHERS, type EspCipher } from '#crypto/suites'
 import { seededRng } from '../sim/random.ts'
 
@@ -83,6 +85,105 @@ for (const crypto of PROVIDERS) {
       assert.ok(!crypto.ed25519Verify(wrong, message, signature))
     // S = S + L is the same point, and must not be another signature (RFC 8032 section 5.1.7).
     assert.ok(!crypto.ed25519Verify(publicKey, message, malleated(signature)))
+  })
+
+  test(`${crypto.name}: P-256, RFC 5903 section 8.1`, () => {
+    const i = fromHex('c88f01f510d9ac3f70a292daa2316de544e9aab8afe84049c62a9c57862d1433')
+    const gr = fromHex(
+      'd12dfb5289c8d4f81208b70270398c342296970a0bccb74c736fc7554494bf6356fbf3ca366cc23e8157854c13c58d6aac23f046ada30f8353e74f33039872ab',
+    )
+    const expected = 'd6840f6b42f6edafd13116e0e12565202fef8e9ece7dce03812464d04b9442de'
+    assert.equal(toHex(crypto.p256Agree(i, gr)!), expected)
+  })
+
+  test(`${crypto.name}: P-256 refuses wrong lengths and what is no point of the curve`, () => {
+    const { privateKey, publicKey } = crypto.p256Generate()
+    assert.deepEqual([privateKey.length, publicKey.length], [32, 64])
+    assert.ok(crypto.p256Agree(privateKey, publicKey))
+    for (const wrong of [
+      ...[0, 32, 63, 65].map((length) => new Uint8Array(length)),
+      new Uint8Array(64),
+      new Uint8Array(64).fill(255),
+      publicKey.with(63, publicKey[63]! ^ 1),
+      concat(Uint8Array.of(4), publicKey),
+    ])
+      assert.equal(crypto.p256Agree(privateKey, wrong), undefined)
+  })
+
+  test(`${crypto.name}: ECDSA, RFC 6979 appendix A.2.5`, () => {
+    const point = fromHex(
+      '60fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb67903fe1008b8bc99a41ae9e95628bc64f2f1b20c2d7e9f5177a3c294d4462299',
+    )
+    const key = { kind: 'ecdsa', curve: 'p256', point } as const
+    for (const [hash, signature] of [
+      [
+        'sha256',
+        'efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716f7cb1c942d657c41d436c7a1b6e29f65f3e900dbb9aff4064dc4ab2f843acda8',
+      ],
+      [
+        'sha512',
+        '8496a60b5e9b47c825488827e0495b0e3fa109ec4568fd3f8d1097678eb97f002362ab1adbe2b8adf9cb9edab740ea6049c028114f2460f96554f61fae3302fe',
+      ],
+    ] as const) {
+      assert.ok(crypto.ecdsaVerify(key, hash, utf8('sample'), fromHex(signature)))
+      assert.ok(!crypto.ecdsaVerify(key, hash, utf8('Sample'), fromHex(signature)))
+    }
+  })
+
+  test(`${crypto.name}: ECDSA refuses whatever is not a signature`, () => {
+    const pair = crypto.p256Generate()
+    const key = { kind: 'ecdsa', curve: 'p256', point: pair.publicKey } as const
+    const message = utf8('octets')
+    const signature = crypto.ecdsaSign(pair, 'sha384', message)
+    const order = fromHex('ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551')
+    assert.ok(crypto.ecdsaVerify(key, 'sha384', message, signature))
+    assert.ok(!crypto.ecdsaVerify(key, 'sha256', message, signature))
+    for (const wrong of [
+      new Uint8Array(0),
+      new Uint8Array(64),
+      new Uint8Array(64).fill(255),
+      concat(order, signature.subarray(32)),
+      concat(signature.subarray(0, 32), order),
+      concat(signature.subarray(0, 32), new Uint8Array(32)),
+      signature.subarray(1),
+      concat(signature, Uint8Array.of(0)),
+      signature.with(5, signature[5]! ^ 1),
+    ])
+      assert.ok(!crypto.ecdsaVerify(key, 'sha384', message, wrong), toHex(wrong))
+    const nowhere = { ...key, point: pair.publicKey.with(0, pair.publicKey[0]! ^ 1) }
+    assert.ok(!crypto.ecdsaVerify(nowhere, 'sha384', message, signature))
+  })
+
+  test(`${crypto.name}: RSASSA-PSS as OpenSSL signs it, and nothing else`, () => {
+    for (const bits of [2048, 2049, 3072]) {
+      const pair = generateKeyPairSync('rsa', { modulusLength: bits })
+      const key = readPublicKey(new Uint8Array(pair.publicKey.export({ format: 'der', type: 'spki' })))
+      assert.ok(key?.kind === 'rsa')
+      for (const hash of ['sha256', 'sha384', 'sha512'] as const) {
+        const padding = constants.RSA_PKCS1_PSS_PADDING
+        const saltLength = HASH_LENGTH[hash]
+        const signed = sign(hash, utf8('octets'), { key: pair.privateKey, padding, saltLength })
+        const signature = new Uint8Array(signed)
+        assert.ok(crypto.rsaPssVerify(key, hash, utf8('octets'), signature))
+        assert.ok(!crypto.rsaPssVerify(key, hash, utf8('other'), signature))
+        assert.ok(
+          !crypto.rsaPssVerify(key, hash === 'sha256' ? 'sha512' : 'sha256', utf8('octets'), signature),
+        )
+        const salted = sign(hash, utf8('octets'), { key: pair.privateKey, padding, saltLength: 20 })
+        // CVE-2017-11185: a value of 0, and of n.
+        for (const wrong of [
+          new Uint8Array(0),
+          new Uint8Array(signature.length),
+          key.modulus,
+          signature.subarray(1),
+          concat(Uint8Array.of(0), signature),
+          signature.with(9, signature[9]! ^ 1),
+          new Uint8Array(salted),
+          new Uint8Array(sign(hash, utf8('octets'), pair.privateKey)),
+        ])
+          assert.ok(!crypto.rsaPssVerify(key, hash, utf8('octets'), wrong))
+      }
+    }
   })
 
   test(`${crypto.name}: HMAC-SHA-256, RFC 4231 section 4.3; SHA-1, FIPS 180`, () => {
@@ -166,6 +267,20 @@ test('both providers give the same octets', () => {
     const signature = nodeCrypto.ed25519Sign(seed, data)
     assert.deepEqual(nobleCrypto.ed25519Sign(seed, data), signature)
     assert.ok(nobleCrypto.ed25519Verify(publicKey, data, signature))
+
+    const [p, q] = [nodeCrypto.p256Generate(), nobleCrypto.p256Generate()]
+    const x = nodeCrypto.p256Agree(p.privateKey, q.publicKey)
+    assert.ok(x)
+    assert.deepEqual(nobleCrypto.p256Agree(p.privateKey, q.publicKey), x)
+    assert.deepEqual(nobleCrypto.p256Agree(q.privateKey, p.publicKey), x)
+    for (const [signer, verifier] of [PROVIDERS, PROVIDERS.toReversed()] as [
+      CryptoProvider,
+      CryptoProvider,
+    ][])
+      for (const hash of ['sha256', 'sha384', 'sha512'] as const) {
+        const key = { kind: 'ecdsa', curve: 'p256', point: p.publicKey } as const
+        assert.ok(verifier.ecdsaVerify(key, hash, data, signer.ecdsaSign(p, hash, data)))
+      }
 
     for (const cipher of CIPHERS) {
       const aeadKey = rng.bytes(ESP_CIPHERS[cipher].keyLength)

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { generateKeyPairSync } from 'node:crypto'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { toHex, utf8 } from '#base/bytes'
@@ -23,6 +24,20 @@ test('a descriptor reads back as it was written', () => {
   assert.ok(isNodeId(nodeId))
   assert.equal(nodeId, toHex(crypto.hash('sha256', keyPair('alder').publicKey)))
   assert.match(text, /^\{"version":1,.*\}\n\{"key":"[0-9a-f]{64}","signature":"[A-Za-z0-9+/]{86}=="\}\n$/)
+})
+
+test('a stock router: how anonymous peers authenticate to it, and a key of another kind', () => {
+  const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'prime256v1' })
+  const ikeKey = new Uint8Array(publicKey.export({ format: 'der', type: 'spki' }))
+  const ike = { method: 'psk', key: 'ippriv-public-well-known-psk' } as const
+  const stock = describe('alder', { ike, ikeKey })
+  assert.deepEqual(value(decode(stock.text)), stock.descriptor)
+  assert.deepEqual(stock.descriptor.ike, ike)
+  assert.deepEqual(stock.descriptor.ikeKey, ikeKey)
+  assert.ok(!sameSubstance(stock.descriptor, alder.descriptor))
+  assert.ok(
+    !sameSubstance(stock.descriptor, describe('alder', { ike: { ...ike, key: 'x' }, ikeKey }).descriptor),
+  )
 })
 
 test('signing is deterministic, so that the same words are the same bytes', () => {
@@ -52,6 +67,13 @@ test('every changed field is refused by name', () => {
     [{ version: 2 }, /version/],
     [{ identityKey: 'ab' }, /identityKey/],
     [{ ikeKey: 'AB'.repeat(32) }, /ikeKey/],
+    [{ ikeKey: 'ab'.repeat(33) }, /ikeKey/],
+    [{ ikeKey: 'ab'.repeat(1101) }, /ikeKey/],
+    [{ ike: { method: 'null', key: 'k' } }, /ike/],
+    [{ ike: { method: 'psk' } }, /ike/],
+    [{ ike: { method: 'psk', key: '' } }, /ike/],
+    [{ ike: { method: 'psk', key: 'a"b' } }, /ike/],
+    [{ ike: { method: 'psk', key: 'k', id: 'x' } }, /additional/],
     [{ name: 'a\u0000b' }, /name/],
     [{ name: '<script>' }, /name/],
     [{ address: '198.51.100.007' }, /address/],

@@ -64,8 +64,8 @@ test('all requests look the same: one payload order, nothing that names a client
     })
   })
   assert.deepEqual(shapes[0], [
-    '170 SA,KE,Nonce,16430,16431',
-    '162 SA,KE,Nonce,16430,16431',
+    '176 SA,KE,Nonce,16430,16431',
+    '168 SA,KE,Nonce,16430,16431',
     '257 SK',
     '277 SK',
   ])

@@ -575,7 +575,7 @@ test("7427: a signature by the right key over the other side's octets (reflectio
   const subject = responder({ publicKeyOf: () => known.credential.publicKey })
   const client = new RogueClient(subject)
   client.init()
-  const reflected = prove(nodeCrypto, client.auth!, 'responder', known.credential)
+  const reflected = prove(nodeCrypto, client.auth!, 'responder', known.credential, known.id)
   const answer = client.ask(
     X.IKE_AUTH,
     replace('AUTH', () => reflected)(client.authPayloads(known.credential)),

@@ -8,14 +8,14 @@ import { nodeCrypto } from '#crypto/node'
 import { Association } from '#ikev2/association'
 import { type Channel, openChannel } from '#ikev2/channel'
 import { IkeEngine, type IkeEngineOptions } from '#ikev2/engine'
-import type { IkeOutput, InitiateRequest, LocalCredential } from '#ikev2/events'
+import type { IkeOutput, InitiateRequest, LocalCredential, ResponderPolicy } from '#ikev2/events'
 import { answerAuth, authRequest } from '#ikev2/exchange/auth'
 import { type IkeRekeyOffer, readIkeRekeyAnswer } from '#ikev2/exchange/create-child'
 import { answerInit, type InitOffer, initOffer, initRequest, readInitAnswer } from '#ikev2/exchange/init'
 import { encodeClear } from '#ikev2/message/encrypted'
 import { decodeHeader, HEADER_LENGTH, type Header } from '#ikev2/message/header'
-import { decodePayloads, type Payload } from '#ikev2/message/payload'
-import { EXCHANGE } from '#ikev2/numbers'
+import { decodePayloads, type Payload, type Proposal } from '#ikev2/message/payload'
+import { EXCHANGE, TRANSFORM } from '#ikev2/numbers'
 import type { AuthContext } from '#ikev2/proof'
 import { anonymousRequest, CLIENT, NODE, type NodeKey, nodeKey, openPolicy, pathBetween } from './pair.ts'
 
@@ -88,7 +88,7 @@ export const responder = (overrides: Partial<ReturnType<typeof openPolicy>> = {}
 /** A client that talks to a responder under test. */
 export class RogueClient {
   readonly subject: Subject
-  readonly offer: InitOffer = initOffer(nodeCrypto)
+  readonly offer: InitOffer
   readonly spiInitiator: Uint8Array
   spiResponder: Uint8Array = new Uint8Array(8)
   channel: Channel | undefined
@@ -97,9 +97,12 @@ export class RogueClient {
   /** Sends large messages whole, as peers without RFC 7383 do, unless a test is about that. */
   mayFragment = false
 
-  constructor(subject: Subject, spiInitiator = nodeCrypto.random(8)) {
+  /** Offers the one key exchange method, if one is named. */
+  constructor(subject: Subject, spiInitiator = nodeCrypto.random(8), group?: number) {
     this.subject = subject
     this.spiInitiator = spiInitiator
+    const offer = initOffer(nodeCrypto, group)
+    this.offer = group === undefined ? offer : { ...offer, proposals: withGroup(offer.proposals, group) }
   }
 
   header(exchange: number, messageId: number, response = false): Header {
@@ -234,12 +237,12 @@ export class RogueNode {
   }
 
   /** Answers IKE_AUTH, with whatever change. What the subject then sends. */
-  authenticate(alter: Alter = asIs): Uint8Array[] {
+  authenticate(alter: Alter = asIs, policy: Partial<ResponderPolicy> = {}): Uint8Array[] {
     const header = decodeHeader(this.authRequest!)
     const { firstPayload, plaintext } = this.channel!.open(header, this.authRequest!)
     const payloads = decodePayloads(firstPayload, plaintext, 'request')
     const where = { sa: 1 as IkeSaId, path: pathBetween(NODE, CLIENT), inboundSpi: 0x2345_6789 as never }
-    const answer = answerAuth(nodeCrypto, this.auth!, openPolicy(KEY), where, payloads)
+    const answer = answerAuth(nodeCrypto, this.auth!, openPolicy(KEY, policy), where, payloads)
     return this.respond(X.IKE_AUTH, 1, alter(answer.payloads))
   }
 
@@ -259,6 +262,14 @@ export class RogueNode {
     return decodePayloads(firstPayload, plaintext, 'request')
   }
 }
+
+const withGroup = (proposals: readonly Proposal[], id: number): Proposal[] =>
+  proposals.map((proposal) => ({
+    ...proposal,
+    transforms: proposal.transforms.map((each) =>
+      each.type === TRANSFORM.number.KE ? { ...each, id } : each,
+    ),
+  }))
 
 export const without =
   (kind: Payload['kind']): Alter =>

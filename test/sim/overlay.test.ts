@@ -1,6 +1,7 @@
 /** Whole networks in virtual time: the drawing is in overlay.ts. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { PUBLISHED_KEY } from '#overlay/identity'
 import { PROTOCOL } from '#wire/ipv4'
 import { CLIENT, SERVER, SimOverlay, type Weather } from './overlay.ts'
 
@@ -175,6 +176,23 @@ test('an exhausted pool refuses the new circuit and leaves the old one alone', (
   world.client.say(before.privateAddresses[2]!, SERVER, 7007, 'still here')
   world.run(1000)
   assert.equal(world.delivered.at(-1)?.payload, 're: still here')
+})
+
+test('to a node listed as a stock router the client shows the published key', () => {
+  const world = new SimOverlay(NAMES, { seed: 9, path: PATH })
+  world.raise()
+  const stock = (key: string) =>
+    world.consensus.nodes.map((node) =>
+      node.name === 'birch' ? { ...node, ike: { method: 'psk', key } as const } : node,
+    )
+  world.client.input({ kind: 'start' })
+  world.client.input({ kind: 'consensus', consensus: { ...world.consensus, nodes: stock('another') } })
+  world.runUntil(() => world.client.events.some((event) => event.kind === 'circuit.failed'), 20_000)
+  const failure = world.client.events.find((event) => event.kind === 'circuit.failed')
+  assert.equal(failure?.kind === 'circuit.failed' && failure.code, 'IPP_IKE_REFUSED')
+  world.client.input({ kind: 'consensus', consensus: { ...world.consensus, nodes: stock(PUBLISHED_KEY) } })
+  world.runUntil(() => world.client.events.some((event) => event.kind === 'circuit.open'), 200_000)
+  assert.ok(world.client.events.some((event) => event.kind === 'circuit.open'))
 })
 
 test('a node with another key than the consensus says is not used', () => {

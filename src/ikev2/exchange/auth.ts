@@ -24,7 +24,15 @@ import { authFailed, faultOfNotify, PeerFault } from '#ikev2/fault'
 import { notify, type Payload } from '#ikev2/message/payload'
 import { errorNotify, find, need } from '#ikev2/message/registry'
 import { AUTH_METHOD } from '#ikev2/numbers'
-import { type AuthContext, identityOf, prove, sameId, verifyNull, verifySignature } from '#ikev2/proof'
+import {
+  type AuthContext,
+  identityOf,
+  prove,
+  sameId,
+  verifyNull,
+  verifySharedKey,
+  verifySignature,
+} from '#ikev2/proof'
 
 /** @throws PeerFault when the responder cannot verify our credential. */
 export function authRequest(
@@ -34,10 +42,11 @@ export function authRequest(
   peer: ExpectedPeer,
   child: ChildOffer,
 ): Payload[] {
+  const id = identityOf(crypto, credential)
   return [
-    { kind: 'IDi', id: identityOf(credential) },
+    { kind: 'IDi', id },
     { kind: 'IDr', id: peer.id },
-    prove(crypto, context, 'initiator', credential),
+    prove(crypto, context, 'initiator', credential, id),
     ...childRequest(child),
   ]
 }
@@ -91,7 +100,7 @@ export function answerAuth(
   const peer = authenticate(crypto, context, policy, request.path, payloads)
   const proof: Payload[] = [
     { kind: 'IDr', id: policy.credential.id },
-    prove(crypto, context, 'responder', policy.credential),
+    prove(crypto, context, 'responder', policy.credential, policy.credential.id),
   ]
   try {
     const answer = answerChild(policy, { ...request, peer }, request.inboundSpi, payloads)
@@ -115,8 +124,12 @@ function authenticate(
   const { id } = need(payloads, 'IDi')
   const auth = find(payloads, 'AUTH')
   if (auth === undefined) throw authFailed('the peer wants EAP')
-  if (auth.method === AUTH_METHOD.number.NULL) {
-    verifyNull(context, 'initiator', id, auth)
+  const { number } = AUTH_METHOD
+  if (auth.method === number.NULL || auth.method === number.SHARED_KEY) {
+    if (auth.method === number.NULL) verifyNull(context, 'initiator', id, auth)
+    else if (policy.publishedKey === undefined) throw authFailed('a shared key, and there is none')
+    // Whatever identity comes with a published key says nothing, and is forgotten.
+    else verifySharedKey(context, 'initiator', id, policy.publishedKey, auth)
     const refusal = policy.admitAnonymous(path)
     if (refusal !== undefined) throw authFailed(`nobody is admitted from there (${refusal})`)
     return { kind: 'none' }

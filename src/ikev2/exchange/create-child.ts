@@ -27,6 +27,7 @@ import {
 } from '#ikev2/exchange/child'
 import { agree, checkNonce, invalidKe, type Keying, NONCE_LENGTH } from '#ikev2/exchange/key-exchange'
 import { malformed, noProposal, protocolFault, tsUnacceptable } from '#ikev2/fault'
+import { ACCEPTED_GROUPS, groupOf } from '#ikev2/groups'
 import { isZeroSpi } from '#ikev2/message/header'
 import { notify, type Payload } from '#ikev2/message/payload'
 import { need, notifies } from '#ikev2/message/registry'
@@ -125,7 +126,7 @@ export function answerChildRekey(
   payloads: readonly Payload[],
 ): ChildRekeyed & { readonly payloads: Payload[] } {
   const { localSelectors, remoteSelectors } = old
-  const { suite, proposal } = chooseEsp(need(payloads, 'SA').proposals, ciphers, IKE_GROUPS)
+  const { suite, proposal } = chooseEsp(need(payloads, 'SA').proposals, ciphers, ACCEPTED_GROUPS)
   const outboundSpi = readSpi(proposal.spi)
   if (
     !covers(fromWire(need(payloads, 'TSi').selectors), remoteSelectors) ||
@@ -214,8 +215,11 @@ const aboutChild = (type: number, inboundSpi: Spi): Payload => ({
   data: new Uint8Array(0),
 })
 
-const fresh = (crypto: CryptoProvider): { readonly keyPair: KeyPair; readonly nonce: Uint8Array } => ({
-  keyPair: crypto.x25519Generate(),
+const fresh = (
+  crypto: CryptoProvider,
+  group: number = IKE_GROUPS[0]!,
+): { readonly keyPair: KeyPair; readonly nonce: Uint8Array } => ({
+  keyPair: groupOf(group).generate(crypto),
   nonce: crypto.random(NONCE_LENGTH),
 })
 
@@ -227,9 +231,10 @@ function readKeying(
   payloads: readonly Payload[],
 ): Keying {
   const ke = need(payloads, 'KE')
-  if (ke.group !== group) throw protocolFault('bad-ke', 'the key exchange is not of the group asked for')
+  if (group === undefined || ke.group !== group)
+    throw protocolFault('bad-ke', 'the key exchange is not of the group asked for')
   const nr = checkNonce(need(payloads, 'Nonce').data).slice()
-  return { ni, nr, sharedSecret: agree(crypto, keyPair, ke.data) }
+  return { ni, nr, sharedSecret: agree(crypto, group, keyPair, ke.data) }
 }
 
 function answerKeying(
@@ -240,8 +245,8 @@ function answerKeying(
   const ke = need(payloads, 'KE')
   if (ke.group !== group) throw invalidKe(group)
   const ni = checkNonce(need(payloads, 'Nonce').data).slice()
-  const { keyPair, nonce: nr } = fresh(crypto)
-  const sharedSecret = agree(crypto, keyPair, ke.data)
+  const { keyPair, nonce: nr } = fresh(crypto, group)
+  const sharedSecret = agree(crypto, group, keyPair, ke.data)
   wipe(keyPair.privateKey)
   return { keying: { ni, nr, sharedSecret }, publicKey: keyPair.publicKey }
 }

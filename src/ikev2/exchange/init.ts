@@ -12,10 +12,12 @@ import { wipe } from '#base/bytes'
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
 import { agree, checkNonce, invalidKe, NONCE_LENGTH } from '#ikev2/exchange/key-exchange'
 import { faultOfNotify, malformed, protocolFault } from '#ikev2/fault'
+import { groupOf } from '#ikev2/groups'
 import { notify, type Payload, type Proposal } from '#ikev2/message/payload'
 import { errorNotify, need, notifies } from '#ikev2/message/registry'
-import { HASH_ALGORITHM, NOTIFY } from '#ikev2/numbers'
+import { NOTIFY } from '#ikev2/numbers'
 import { acceptIke, chooseIke, IKE_GROUPS, type IkeSuite, ikeProposals } from '#ikev2/proposal'
+import { VERIFIED_HASHES } from '#ikev2/signature'
 import { Reader, Writer } from '#wire/cursor'
 
 /** What an initiator sent, until it is answered. */
@@ -33,8 +35,8 @@ export interface InitResult {
   readonly ni: Uint8Array
   readonly nr: Uint8Array
   readonly sharedSecret: Uint8Array
-  /** The peer verifies Ed25519: it announced hash "identity" (RFC 8420 section 3). */
-  readonly peerTakesEd25519: boolean
+  /** What the peer verifies signatures with: the hash algorithms it announced (RFC 7427 section 4). */
+  readonly peerHashes: ReadonlySet<number>
   /** Both sides can put fragments together (RFC 7383 section 2.3). */
   readonly mayFragment: boolean
 }
@@ -50,7 +52,7 @@ export function initOffer(crypto: CryptoProvider, group: number = IKE_GROUPS[0]!
   return {
     proposals: ikeProposals(),
     group,
-    keyPair: crypto.x25519Generate(),
+    keyPair: groupOf(group).generate(crypto),
     nonce: crypto.random(NONCE_LENGTH),
   }
 }
@@ -91,8 +93,8 @@ export function readInitAnswer(
       suite,
       ni: offer.nonce,
       nr,
-      sharedSecret: agree(crypto, offer.keyPair, ke.data),
-      peerTakesEd25519: announcesIdentity(payloads),
+      sharedSecret: agree(crypto, suite.group, offer.keyPair, ke.data),
+      peerHashes: announcedHashes(payloads),
       mayFragment: announcesFragmentation(payloads),
     },
   }
@@ -120,8 +122,8 @@ export function answerInit(
   const ke = need(payloads, 'KE')
   if (ke.group !== suite.group) throw invalidKe(suite.group)
   const ni = checkNonce(need(payloads, 'Nonce').data).slice()
-  const keyPair = crypto.x25519Generate()
-  const sharedSecret = agree(crypto, keyPair, ke.data)
+  const keyPair = groupOf(suite.group).generate(crypto)
+  const sharedSecret = agree(crypto, suite.group, keyPair, ke.data)
   wipe(keyPair.privateKey)
   const nr = crypto.random(NONCE_LENGTH)
   const mayFragment = announcesFragmentation(payloads)
@@ -131,7 +133,7 @@ export function answerInit(
       ni,
       nr,
       sharedSecret,
-      peerTakesEd25519: announcesIdentity(payloads),
+      peerHashes: announcedHashes(payloads),
       mayFragment,
     },
     payloads: [
@@ -166,14 +168,18 @@ const FRAGMENTATION: Payload = notify(NOTIFY.number.IKEV2_FRAGMENTATION_SUPPORTE
 const announcesFragmentation = (payloads: readonly Payload[]): boolean =>
   notifies(payloads, NOTIFY.number.IKEV2_FRAGMENTATION_SUPPORTED).length > 0
 
-/** RFC 7427 section 4. Ed25519 hashes by itself: "identity" is all we sign with and verify. */
-const hashAlgorithms = (): Payload =>
-  notify(NOTIFY.number.SIGNATURE_HASH_ALGORITHMS, new Writer(2).u16(HASH_ALGORITHM.number.IDENTITY).finish())
+/** RFC 7427 section 4: no protocol, no SPI, and a number of two octets each. */
+function hashAlgorithms(): Payload {
+  const data = new Writer(2 * VERIFIED_HASHES.length)
+  for (const hash of VERIFIED_HASHES) data.u16(hash)
+  return notify(NOTIFY.number.SIGNATURE_HASH_ALGORITHMS, data.finish())
+}
 
-function announcesIdentity(payloads: readonly Payload[]): boolean {
-  return notifies(payloads, NOTIFY.number.SIGNATURE_HASH_ALGORITHMS).some(({ data }) => {
+function announcedHashes(payloads: readonly Payload[]): ReadonlySet<number> {
+  const hashes = new Set<number>()
+  for (const { data } of notifies(payloads, NOTIFY.number.SIGNATURE_HASH_ALGORITHMS)) {
     const reader = new Reader(data)
-    while (reader.remaining >= 2) if (reader.u16() === HASH_ALGORITHM.number.IDENTITY) return true
-    return false
-  })
+    while (reader.remaining >= 2) hashes.add(reader.u16())
+  }
+  return hashes
 }

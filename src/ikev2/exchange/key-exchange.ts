@@ -2,6 +2,7 @@
 
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
 import { malformed, PeerFault, protocolFault } from '#ikev2/fault'
+import { groupOf } from '#ikev2/groups'
 import { NOTIFY } from '#ikev2/numbers'
 import { Writer } from '#wire/cursor'
 
@@ -26,9 +27,9 @@ export function checkNonce(nonce: Uint8Array): Uint8Array {
 }
 
 /** @throws PeerFault when the peer's value is of no use */
-export function agree(crypto: CryptoProvider, keyPair: KeyPair, peer: Uint8Array): Uint8Array {
-  const secret = crypto.x25519Agree(keyPair.privateKey, peer)
-  // RFC 7748 section 6.1: wrong length, or a point of small order.
+export function agree(crypto: CryptoProvider, group: number, keyPair: KeyPair, peer: Uint8Array): Uint8Array {
+  const secret = groupOf(group).agree(crypto, keyPair.privateKey, peer)
+  // RFC 7748 section 6.1, RFC 5903 section 9: wrong length, a point of small order, or none of the curve.
   if (secret === undefined) throw protocolFault('bad-ke', 'the key exchange value is not acceptable')
   return secret
 }
