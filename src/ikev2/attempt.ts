@@ -4,20 +4,30 @@
  */
 import { equalBytes, wipe } from '#base/bytes'
 import type { Spi } from '#base/ids'
+import type { Instant } from '#base/time'
+import type { KeyPair } from '#crypto/provider'
 import type { Association } from '#ikev2/association'
 import { type Channel, openChannel } from '#ikev2/channel'
 import type { IkeContext } from '#ikev2/context'
 import type { InitiateRequest } from '#ikev2/events'
-import { type AuthResult, authRequest, readAuthAnswer } from '#ikev2/exchange/auth'
+import { authRequest, readAuthAnswer } from '#ikev2/exchange/auth'
 import type { ChildOffer } from '#ikev2/exchange/child'
 import { type InitAnswer, type InitOffer, initOffer, initRequest, readInitAnswer } from '#ikev2/exchange/init'
+import {
+  authenticatedOctets,
+  intermediateRequest,
+  readIntermediateAnswer,
+} from '#ikev2/exchange/intermediate'
 import { protocolFault } from '#ikev2/fault'
 import { wipeSecrets } from '#ikev2/keys'
 import { encodeClear } from '#ikev2/message/encrypted'
+import { sentMessage } from '#ikev2/message/fragment'
 import { HEADER_LENGTH, type Header, isZeroSpi, type ReceivedHeader } from '#ikev2/message/header'
-import { decodePayloads, type Payload } from '#ikev2/message/payload'
+import { decodePayloads } from '#ikev2/message/payload'
 import { checkContents } from '#ikev2/message/registry'
+import { EXCHANGE } from '#ikev2/numbers'
 import type { AuthContext } from '#ikev2/proof'
+import type { IkeSa } from '#ikev2/sa'
 
 /** How often an initiator begins again with a cookie or another group. */
 const MAX_RESTARTS = 4
@@ -31,6 +41,8 @@ export class Attempt {
   #datagram: Uint8Array = new Uint8Array(0)
   #restarts = 0
   #auth: AuthContext | undefined
+  /** Of the additional key exchange. */
+  #additional: KeyPair | undefined
 
   constructor(context: IkeContext, request: InitiateRequest) {
     const { requestAddress, localSelectors, remoteSelectors, espCiphers: ciphers } = request
@@ -39,11 +51,6 @@ export class Attempt {
     this.#request = request
     this.#child = { inboundSpi: this.inboundSpi, ciphers, requestAddress, localSelectors, remoteSelectors }
     this.#offer = initOffer(context.crypto)
-  }
-
-  /** The nonces of both sides, once IKE_SA_INIT is answered. */
-  get nonces(): { readonly ni: Uint8Array; readonly nr: Uint8Array } {
-    return this.#auth!
   }
 
   /** IKE_SA_INIT, to be sent now: AUTH covers the last one (RFC 7296 section 2.6). */
@@ -73,21 +80,46 @@ export class Attempt {
     return channel
   }
 
-  /** @throws PeerFault when the responder could not verify our credential. */
-  authRequest(): Payload[] {
-    const { credential, peer } = this.#request
-    return authRequest(this.#context.crypto, this.#auth!, credential, peer, this.#child)
-  }
-
-  /** @throws PeerFault */
-  readAuth(payloads: readonly Payload[]): AuthResult {
-    return readAuthAnswer(this.#context.crypto, this.#auth!, this.#request.peer, this.#child, payloads)
+  /** IKE_SA_INIT is answered: the additional key exchange, if one was agreed, and then the proofs. */
+  proceed(sa: IkeSa, now: Instant): void {
+    if (sa.channel.suite.additional === undefined) {
+      sa.enter('init answered')
+      return this.#authenticate(sa, now)
+    }
+    sa.enter('more keys')
+    const { crypto } = this.#context
+    const keyPair = crypto.mlkem768Generate()
+    this.#additional = keyPair
+    const payloads = intermediateRequest(keyPair)
+    const sent = sa.ask(EXCHANGE.number.IKE_INTERMEDIATE, payloads, now, (answer, at, message) => {
+      const sharedSecret = readIntermediateAnswer(crypto, keyPair, answer)
+      wipe(keyPair.privateKey)
+      const initiator = authenticatedOctets(sentMessage(sent, payloads))
+      const transcript = { initiator, responder: authenticatedOctets(message) }
+      const next = sa.channel.extend(this.#context, sa.association, this.#auth!, sharedSecret, transcript)
+      this.#auth = next.auth
+      sa.enter('keys complete', next.channel)
+      this.#authenticate(sa, at)
+    })
   }
 
   /** Forgets every secret. The SPI is the Child SA's now, or the caller's to release. */
   wipe(): void {
     wipe(this.#offer.keyPair.privateKey)
+    wipe(this.#additional?.privateKey)
     if (this.#auth !== undefined) wipeSecrets(this.#auth.secrets)
+  }
+
+  #authenticate(sa: IkeSa, now: Instant): void {
+    const { crypto } = this.#context
+    const { credential, peer } = this.#request
+    const auth = this.#auth!
+    // Throws when the responder could not verify our credential.
+    const payloads = authRequest(crypto, auth, credential, peer, this.#child)
+    sa.ask(EXCHANGE.number.IKE_AUTH, payloads, now, (answer, at) => {
+      const result = readAuthAnswer(crypto, auth, peer, this.#child, answer)
+      sa.establish({ ...result, inboundSpi: this.inboundSpi, initiated: true, nonces: auth }, at)
+    })
   }
 
   /** RFC 7296 section 2.6.1: the nonce stays, and another group keeps the cookie. */

@@ -22,6 +22,8 @@ export interface AuthContext {
   readonly ni: Uint8Array
   readonly nr: Uint8Array
   readonly peerTakesEd25519: boolean
+  /** What IKE_INTERMEDIATE adds (RFC 9242 section 3.3.2). */
+  readonly intAuth?: Uint8Array
 }
 
 type AuthPayload = Extract<Payload, { kind: 'AUTH' }>
@@ -82,10 +84,10 @@ function nullAuth(context: AuthContext, role: IkeRole): Uint8Array {
 }
 
 function octetsOf(context: AuthContext, role: IkeRole, id: IkeId): Uint8Array {
-  const { prf, initRequest, initResponse, ni, nr } = context
+  const { prf, initRequest, initResponse, ni, nr, intAuth } = context
   return role === 'initiator'
-    ? signedOctets(prf, skPOf(context, role), initRequest, nr, id)
-    : signedOctets(prf, skPOf(context, role), initResponse, ni, id)
+    ? signedOctets(prf, skPOf(context, role), initRequest, nr, id, intAuth)
+    : signedOctets(prf, skPOf(context, role), initResponse, ni, id, intAuth)
 }
 
 const skPOf = ({ secrets }: AuthContext, role: IkeRole): Uint8Array =>

@@ -12,26 +12,26 @@ import { Retransmission, type RoundTrip } from '#ikev2/retransmit'
 
 export type Datagrams = readonly Uint8Array[]
 
-/** A request of ours: what is sent, and what is done with its answer. */
-export interface Request<Answer> {
+/** A request of ours: what is sent, and what is called with its answer. */
+export interface Request<Answered> {
   readonly exchange: number
   readonly encode: (messageId: number) => Datagrams
-  readonly answered: (answer: Answer, now: Instant) => void
+  readonly answered: Answered
 }
 
-export interface Outstanding<Answer> {
-  readonly request: Request<Answer>
+export interface Outstanding<Answered> {
+  readonly request: Request<Answered>
   readonly messageId: number
   readonly datagrams: Datagrams
   readonly retransmission: Retransmission
 }
 
-export class RequestWindow<Answer> {
+export class RequestWindow<Answered> {
   readonly #rng: Rng
   readonly #roundTrip: RoundTrip
   #patience: Duration
   #nextId = 0
-  #current: Outstanding<Answer> | undefined
+  #current: Outstanding<Answered> | undefined
 
   constructor(options: {
     readonly rng: Rng
@@ -43,7 +43,7 @@ export class RequestWindow<Answer> {
     this.#patience = options.patience
   }
 
-  get current(): Outstanding<Answer> | undefined {
+  get current(): Outstanding<Answered> | undefined {
     return this.#current
   }
 
@@ -57,7 +57,7 @@ export class RequestWindow<Answer> {
   }
 
   /** Begins a request; the window must be free. The datagrams to transmit. */
-  begin(request: Request<Answer>, now: Instant): Datagrams {
+  begin(request: Request<Answered>, now: Instant): Datagrams {
     if (this.#current !== undefined) throw new Error('a request is out already')
     const messageId = this.#nextId++
     this.#current = {
@@ -70,7 +70,7 @@ export class RequestWindow<Answer> {
   }
 
   /** Replaces the request that is out, under the same message ID and with a fresh schedule: a retried IKE_SA_INIT. */
-  replace(request: Request<Answer>, now: Instant): Datagrams {
+  replace(request: Request<Answered>, now: Instant): Datagrams {
     this.#nextId = this.#current?.messageId ?? this.#nextId
     this.#current = undefined
     return this.begin(request, now)
@@ -113,6 +113,11 @@ export class ResponseWindow {
 
   get lastResponse(): Datagrams {
     return this.#lastResponse
+  }
+
+  /** Nothing was answered since IKE_SA_INIT: the last response is that one. */
+  get answeredInitOnly(): boolean {
+    return this.#nextId === 1
   }
 
   /** The request with the expected number, whose datagrams had these digests, was answered so. */

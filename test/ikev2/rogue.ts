@@ -15,7 +15,7 @@ import { answerInit, type InitOffer, initOffer, initRequest, readInitAnswer } fr
 import { encodeClear } from '#ikev2/message/encrypted'
 import { decodeHeader, HEADER_LENGTH, type Header } from '#ikev2/message/header'
 import { decodePayloads, type Payload } from '#ikev2/message/payload'
-import { EXCHANGE } from '#ikev2/numbers'
+import { EXCHANGE, NOTIFY } from '#ikev2/numbers'
 import type { AuthContext } from '#ikev2/proof'
 import { anonymousRequest, CLIENT, NODE, type NodeKey, nodeKey, openPolicy, pathBetween } from './pair.ts'
 
@@ -88,7 +88,8 @@ export const responder = (overrides: Partial<ReturnType<typeof openPolicy>> = {}
 /** A client that talks to a responder under test. */
 export class RogueClient {
   readonly subject: Subject
-  readonly offer: InitOffer = initOffer(nodeCrypto)
+  /** Without an additional key exchange, unless a test is about that (intermediate.test.ts). */
+  readonly offer: InitOffer = initOffer(nodeCrypto, undefined, false)
   readonly spiInitiator: Uint8Array
   spiResponder: Uint8Array = new Uint8Array(8)
   channel: Channel | undefined
@@ -196,6 +197,8 @@ export class RogueNode {
   channel: Channel | undefined
   auth: AuthContext | undefined
   authRequest: Uint8Array | undefined
+  /** Takes the additional key exchange; most tests are quicker without. */
+  isHybrid = false
 
   constructor(request: Partial<InitiateRequest> = {}) {
     this.sa = this.subject.engine.initiate(anonymousRequest(KEY, request), this.subject.now)
@@ -221,7 +224,8 @@ export class RogueNode {
   init(alter: Alter = asIs, to = this.request): Uint8Array[] {
     const { spiInitiator, firstPayload } = decodeHeader(to)
     const { spiResponder } = this
-    const answer = answerInit(nodeCrypto, decodePayloads(firstPayload, to.subarray(HEADER_LENGTH), 'request'))
+    const request = decodePayloads(firstPayload, to.subarray(HEADER_LENGTH), 'request')
+    const answer = answerInit(nodeCrypto, this.isHybrid ? request : plain(request))
     const header = { spiInitiator, spiResponder, exchange: X.IKE_SA_INIT, messageId: 0, response: true }
     const response = encodeClear({ ...header, fromInitiator: false }, alter(answer.payloads))
     const association = new Association(1 as IkeSaId, pathBetween(NODE, CLIENT), spiInitiator, spiResponder)
@@ -259,6 +263,12 @@ export class RogueNode {
     return decodePayloads(firstPayload, plaintext, 'request')
   }
 }
+
+/** A request of somebody who knows no IKE_INTERMEDIATE. */
+const plain: Alter = (payloads) =>
+  payloads.filter(
+    (payload) => payload.kind !== 'Notify' || payload.type !== NOTIFY.number.INTERMEDIATE_EXCHANGE_SUPPORTED,
+  )
 
 export const without =
   (kind: Payload['kind']): Alter =>
