@@ -12,7 +12,13 @@ import type { IkeOutput, InitiateRequest, LocalCredential } from '#ikev2/events'
 import { answerAuth, authRequest } from '#ikev2/exchange/auth'
 import { type IkeRekeyOffer, readIkeRekeyAnswer } from '#ikev2/exchange/create-child'
 import { answerInit, type InitOffer, initOffer, initRequest, readInitAnswer } from '#ikev2/exchange/init'
+import {
+  authenticatedOctets,
+  intermediateRequest,
+  readIntermediateAnswer,
+} from '#ikev2/exchange/intermediate'
 import { encodeClear } from '#ikev2/message/encrypted'
+import { sentMessage } from '#ikev2/message/fragment'
 import { decodeHeader, HEADER_LENGTH, type Header } from '#ikev2/message/header'
 import { decodePayloads, type Payload } from '#ikev2/message/payload'
 import { EXCHANGE, NOTIFY } from '#ikev2/numbers'
@@ -89,7 +95,7 @@ export const responder = (overrides: Partial<ReturnType<typeof openPolicy>> = {}
 export class RogueClient {
   readonly subject: Subject
   /** Without an additional key exchange, unless a test is about that (intermediate.test.ts). */
-  readonly offer: InitOffer = initOffer(nodeCrypto, undefined, false)
+  offer: InitOffer = initOffer(nodeCrypto, undefined, false)
   readonly spiInitiator: Uint8Array
   spiResponder: Uint8Array = new Uint8Array(8)
   channel: Channel | undefined
@@ -156,6 +162,46 @@ export class RogueClient {
     const { espCiphers: ciphers, ...request } = anonymousRequest(KEY)
     const child = { ...request, ciphers, inboundSpi: 0x1234_5678 as never }
     return authRequest(nodeCrypto, this.auth!, credential, request.peer, child)
+  }
+
+  /** The same with an additional key exchange: `intermediate` is due after `init`. */
+  hybrid(): this {
+    this.offer = initOffer(nodeCrypto)
+    return this
+  }
+
+  /** IKE_INTERMEDIATE; the payloads of the answer. `alterOctets` spoils what IntAuth covers. */
+  intermediate(
+    alter: Alter = asIs,
+    alterOctets: (octets: Uint8Array) => Uint8Array = (octets) => octets,
+  ): readonly Payload[] | undefined {
+    const keyPair = nodeCrypto.mlkem768Generate()
+    const request = alter(intermediateRequest(keyPair))
+    const sent = this.seal(X.IKE_INTERMEDIATE, request)
+    const [response] = this.subject.hear(sent)
+    if (response === undefined) return undefined
+    const opened = this.channel!.open(decodeHeader(response), response)
+    const payloads = decodePayloads(opened.firstPayload, opened.plaintext, 'answer')
+    if (!payloads.some(({ kind }) => kind === 'KE')) return payloads
+    const next = this.channel!.extend(
+      QUIET,
+      new Association(
+        1 as IkeSaId,
+        pathBetween(CLIENT, NODE),
+        this.spiInitiator,
+        this.spiResponder,
+        'initiator',
+      ),
+      this.auth!,
+      readIntermediateAnswer(nodeCrypto, keyPair, payloads),
+      {
+        initiator: alterOctets(authenticatedOctets(sentMessage([sent], request))),
+        responder: authenticatedOctets(opened),
+      },
+    )
+    this.channel = next.channel
+    this.auth = next.auth
+    return payloads
   }
 
   /** IKE_AUTH as nobody. */
@@ -229,7 +275,9 @@ export class RogueNode {
     const header = { spiInitiator, spiResponder, exchange: X.IKE_SA_INIT, messageId: 0, response: true }
     const response = encodeClear({ ...header, fromInitiator: false }, alter(answer.payloads))
     const association = new Association(1 as IkeSaId, pathBetween(NODE, CLIENT), spiInitiator, spiResponder)
-    const opened = openChannel(QUIET, association, to, response, answer.result)
+    // It sends everything whole.
+    const result = { ...answer.result, mayFragment: false }
+    const opened = openChannel(QUIET, association, to, response, result)
     this.channel = opened.channel
     this.auth = opened.auth
     const sent = this.hear(response)
