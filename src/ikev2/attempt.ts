@@ -6,8 +6,7 @@ import { equalBytes, wipe } from '#base/bytes'
 import type { Spi } from '#base/ids'
 import type { Instant } from '#base/time'
 import type { KeyPair } from '#crypto/provider'
-import type { Association } from '#ikev2/association'
-import { type Channel, openChannel } from '#ikev2/channel'
+import { openChannel } from '#ikev2/channel'
 import type { IkeContext } from '#ikev2/context'
 import type { InitiateRequest } from '#ikev2/events'
 import { authRequest, readAuthAnswer } from '#ikev2/exchange/auth'
@@ -22,7 +21,7 @@ import { protocolFault } from '#ikev2/fault'
 import { wipeSecrets } from '#ikev2/keys'
 import { encodeClear } from '#ikev2/message/encrypted'
 import { sentMessage } from '#ikev2/message/fragment'
-import { HEADER_LENGTH, type Header, isZeroSpi, type ReceivedHeader } from '#ikev2/message/header'
+import { HEADER_LENGTH, isZeroSpi, type ReceivedHeader } from '#ikev2/message/header'
 import { decodePayloads } from '#ikev2/message/payload'
 import { checkContents } from '#ikev2/message/registry'
 import { EXCHANGE } from '#ikev2/numbers'
@@ -53,40 +52,46 @@ export class Attempt {
     this.#offer = initOffer(context.crypto)
   }
 
-  /** IKE_SA_INIT, to be sent now: AUTH covers the last one (RFC 7296 section 2.6). */
-  encodeInit(header: Header): Uint8Array {
+  /** Sends IKE_SA_INIT: AUTH covers the last one (RFC 7296 section 2.6). */
+  begin(sa: IkeSa, now: Instant): void {
+    const header = sa.association.header(EXCHANGE.number.IKE_SA_INIT, 0, false)
     this.#datagram = encodeClear(header, initRequest(this.#offer))
-    return this.#datagram
+    sa.askInClear(this.#datagram, now)
   }
 
   /**
-   * What an answer to IKE_SA_INIT amounts to: keys; or it asks to begin anew (`again`); or it asks what we have
-   * already done (`stale`). @throws PeerFault, DecodeError when it is no use: then nothing has changed.
+   * The answer to IKE_SA_INIT: goes on, or begins anew if that is what it asks for.
+   * @throws PeerFault, DecodeError when it is no use: then nothing has changed
    */
-  receiveInit(
-    association: Association,
-    header: ReceivedHeader,
-    datagram: Uint8Array,
-  ): Channel | 'again' | 'stale' {
+  receive(sa: IkeSa, header: ReceivedHeader, datagram: Uint8Array, now: Instant): void {
     const payloads = decodePayloads(header.firstPayload, datagram.subarray(HEADER_LENGTH), 'IKE_SA_INIT')
     checkContents(header.exchange, true, payloads)
     const answer = readInitAnswer(this.#context.crypto, this.#offer, payloads)
-    if (answer.kind !== 'accepted') return this.#follow(answer)
+    if (answer.kind !== 'accepted') {
+      if (this.#follow(answer) === 'stale') return
+      sa.enter('restart')
+      return this.begin(sa, now)
+    }
     if (isZeroSpi(header.spiResponder)) throw protocolFault('zero-spi', 'the responder has no SPI')
+    const { association } = sa
     association.learnResponder(header.spiResponder)
     const { channel, auth } = openChannel(this.#context, association, this.#datagram, datagram, answer.result)
     this.#auth = auth
     wipe(this.#offer.keyPair.privateKey)
-    return channel
+    sa.initAnswered(channel.suite.additional === undefined ? 'init answered' : 'more keys', channel, now)
+    this.#proceed(sa, now)
+  }
+
+  /** Forgets every secret. The SPI is the Child SA's now, or the caller's to release. */
+  wipe(): void {
+    wipe(this.#offer.keyPair.privateKey)
+    wipe(this.#additional?.privateKey)
+    if (this.#auth !== undefined) wipeSecrets(this.#auth.secrets)
   }
 
   /** IKE_SA_INIT is answered: the additional key exchange, if one was agreed, and then the proofs. */
-  proceed(sa: IkeSa, now: Instant): void {
-    if (sa.channel.suite.additional === undefined) {
-      sa.enter('init answered')
-      return this.#authenticate(sa, now)
-    }
-    sa.enter('more keys')
+  #proceed(sa: IkeSa, now: Instant): void {
+    if (sa.channel.suite.additional === undefined) return this.#authenticate(sa, now)
     const { crypto } = this.#context
     const keyPair = crypto.mlkem768Generate()
     this.#additional = keyPair
@@ -101,13 +106,6 @@ export class Attempt {
       sa.enter('keys complete', next.channel)
       this.#authenticate(sa, at)
     })
-  }
-
-  /** Forgets every secret. The SPI is the Child SA's now, or the caller's to release. */
-  wipe(): void {
-    wipe(this.#offer.keyPair.privateKey)
-    wipe(this.#additional?.privateKey)
-    if (this.#auth !== undefined) wipeSecrets(this.#auth.secrets)
   }
 
   #authenticate(sa: IkeSa, now: Instant): void {

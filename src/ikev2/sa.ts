@@ -18,8 +18,9 @@ import type { AuthResult } from '#ikev2/exchange/auth'
 import { deleteIke } from '#ikev2/exchange/informational'
 import type { InitResult } from '#ikev2/exchange/init'
 import { asFault, faultOfNotify, type PeerFault } from '#ikev2/fault'
+import { Intake } from '#ikev2/intake'
 import { encodeClear } from '#ikev2/message/encrypted'
-import { type Message, Reassembly } from '#ikev2/message/fragment'
+import type { Message } from '#ikev2/message/fragment'
 import type { ReceivedHeader } from '#ikev2/message/header'
 import { decodePayloads, notify, type Payload } from '#ikev2/message/payload'
 import { checkContents, errorNotify } from '#ikev2/message/registry'
@@ -56,8 +57,7 @@ export class IkeSa {
   readonly #session: Session
   readonly #requests: RequestWindow<Answered>
   readonly #responses: ResponseWindow
-  /** Fragments of a request and of a response that are not complete yet. */
-  readonly #partial = { request: new Reassembly(), response: new Reassembly() }
+  readonly #intake: Intake
   #state: IkeState
   #channel: Channel | undefined
   /** What a side keeps until it is authenticated: one of the two. */
@@ -82,6 +82,7 @@ export class IkeSa {
     this.#state = state
     this.#requests = new RequestWindow({ rng, roundTrip: session.roundTrip, patience })
     this.#responses = new ResponseWindow(crypto)
+    this.#intake = new Intake(crypto)
     session.join(this)
   }
 
@@ -96,7 +97,7 @@ export class IkeSa {
     const patience = request.patience ?? ESTABLISHING_PATIENCE
     const sa = new IkeSa(context, session, association, 'initiating', patience)
     sa.#attempt = new Attempt(context, request)
-    sa.#sendInit(sa.#attempt, now)
+    sa.#attempt.begin(sa, now)
     return sa
   }
 
@@ -118,7 +119,7 @@ export class IkeSa {
     sa.#channel = channel
     sa.#admission = new Admission(context, policy, auth)
     sa.#expiry = after(now, HALF_OPEN_LIFETIME)
-    sa.#responses.answered([sa.#responses.digest(request)], [response])
+    sa.#responses.answered([context.crypto.hash('sha256', request)], [response])
     sa.#transmit([response])
     return sa
   }
@@ -151,15 +152,13 @@ export class IkeSa {
 
   /** When `tick` has something to do. */
   nextTimeout(): Instant | undefined {
-    const { request, response } = this.#partial
-    const partial = earliest(request.deadline, response.deadline)
-    return earliest(earliest(this.#requests.current?.retransmission.deadline, this.#expiry), partial)
+    const { current } = this.#requests
+    return earliest(earliest(current?.retransmission.deadline, this.#expiry), this.#intake.nextTimeout())
   }
 
   tick(now: Instant): void {
     const { current } = this.#requests
-    for (const partial of Object.values(this.#partial))
-      if (partial.deadline !== undefined && now >= partial.deadline) partial.clear()
+    this.#intake.tick(now)
     if (this.#expiry !== undefined && now >= this.#expiry) return this.#expired(now)
     const due = current?.retransmission.due(now)
     if (due === 'repeat') this.#transmit(current!.datagrams)
@@ -192,6 +191,19 @@ export class IkeSa {
     const datagrams = this.#requests.begin({ exchange, encode, answered }, now)
     this.#transmit(datagrams)
     return datagrams
+  }
+
+  /** IKE_SA_INIT, whose answer is unprotected: it goes to the attempt. Takes the place of the one before. */
+  askInClear(datagram: Uint8Array, now: Instant): void {
+    const request = { exchange: X.IKE_SA_INIT, encode: () => [datagram], answered: () => {} }
+    this.#transmit(this.#requests.replace(request, now))
+  }
+
+  /** IKE_SA_INIT is answered, and hints count no more. */
+  initAnswered(step: IkeStep, channel: Channel, now: Instant): void {
+    this.#session.verdict = undefined
+    this.#completed(this.#requests.current!, now)
+    this.enter(step, channel)
   }
 
   /** Goes on, with new keys if there are any. */
@@ -281,7 +293,7 @@ export class IkeSa {
     if (!mayRequest(this.#state, exchange))
       return this.#context.refuse('illegal-exchange', `${name} request while ${this.#state}`)
     const channel = this.#channel!
-    const message = this.#open(header, datagram, now)
+    const message = this.#intake.take(this.channel, header, datagram, now)
     if (message === undefined) return
     this.#session.heard(now)
     const { payloads, conclude } = this.#answer(exchange, message, now)
@@ -313,13 +325,6 @@ export class IkeSa {
     return { payloads, conclude: () => this.#session.endedByPeer(this, fault.message, now, fault.code) }
   }
 
-  /** The authentic message a datagram completes. @throws PeerFault, DecodeError: it is not to be believed */
-  #open(header: ReceivedHeader, datagram: Uint8Array, now: Instant): Message | undefined {
-    const opened = this.channel.open(header, datagram)
-    const partial = header.response ? this.#partial.response : this.#partial.request
-    return partial.take(header.messageId, opened, this.#responses.digest(datagram), now)
-  }
-
   // -------------------------------------------------------------------------------------------- the peer answers
 
   #receiveResponse(header: ReceivedHeader, datagram: Uint8Array, now: Instant): void {
@@ -327,8 +332,8 @@ export class IkeSa {
     const { current } = this.#requests
     if (header.messageId !== current?.messageId || exchange !== current.request.exchange)
       return this.#context.refuse('unexpected-response', `${EXCHANGE.nameOf(exchange)} response to nothing`)
-    if (this.#state === 'initiating') return this.#receiveInit(this.#attempt!, current, header, datagram, now)
-    const message = this.#open(header, datagram, now)
+    if (this.#state === 'initiating') return this.#receiveInit(this.#attempt!, header, datagram, now)
+    const message = this.#intake.take(this.channel, header, datagram, now)
     if (message === undefined) return
     const { firstPayload, plaintext } = message
     this.#completed(current, now)
@@ -356,42 +361,17 @@ export class IkeSa {
   }
 
   /** The answer to IKE_SA_INIT is unprotected: one that is no use is remembered as a hint, and waited out. */
-  #receiveInit(
-    attempt: Attempt,
-    current: Outgoing,
-    header: ReceivedHeader,
-    datagram: Uint8Array,
-    now: Instant,
-  ): void {
+  #receiveInit(attempt: Attempt, header: ReceivedHeader, datagram: Uint8Array, now: Instant): void {
     try {
-      const answer = attempt.receiveInit(this.association, header, datagram)
-      if (answer === 'stale') return
-      if (answer === 'again') {
-        this.#step('restart')
-        return this.#sendInit(attempt, now)
-      }
-      this.#channel = answer
+      attempt.receive(this, header, datagram, now)
     } catch (error) {
       const fault = asFault(error)
+      // We cannot prove who we are to this peer, and it holds nothing yet.
+      if (this.#state !== 'initiating') return this.#end(verdictOf(fault), now)
       this.#session.verdict = verdictOf(fault)
-      current.retransmission.hurry(HINT_PATIENCE, now)
+      this.#requests.current?.retransmission.hurry(HINT_PATIENCE, now)
       throw fault
     }
-    this.#session.verdict = undefined
-    this.#completed(current, now)
-    try {
-      attempt.proceed(this, now)
-    } catch (error) {
-      // We cannot prove who we are to this peer, and it holds nothing yet.
-      this.#end(verdictOf(asFault(error)), now)
-    }
-  }
-
-  #sendInit(attempt: Attempt, now: Instant): void {
-    const datagram = attempt.encodeInit(this.association.header(X.IKE_SA_INIT, 0, false))
-    // The one request whose answer is unprotected: it goes to `#receiveInit`.
-    const request = { exchange: X.IKE_SA_INIT, encode: () => [datagram], answered: () => {} }
-    this.#transmit(this.#requests.replace(request, now))
   }
 
   #completed(current: Outgoing, now: Instant): void {
@@ -422,8 +402,7 @@ export class IkeSa {
     if (this.#state === 'gone') return
     this.#step('finish')
     this.#requests.clear()
-    this.#partial.request.clear()
-    this.#partial.response.clear()
+    this.#intake.clear()
     this.#expiry = undefined
     if (this.#attempt !== undefined) this.#context.releaseSpi(this.#attempt.inboundSpi)
     this.#forgetSecrets()

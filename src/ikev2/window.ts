@@ -105,7 +105,7 @@ export class ResponseWindow {
   classify(messageId: number, datagram: Uint8Array): Arrival {
     if (messageId === this.#nextId) return 'new'
     if (messageId !== this.#nextId - 1 || this.#lastRequest.length === 0) return 'out of window'
-    const digest = this.digest(datagram)
+    const digest = this.#crypto.hash('sha256', datagram)
     const index = this.#lastRequest.findIndex((known) => equalBytes(known, digest))
     // RFC 7383 section 2.6.1: of a repeated request the first fragment is answered, the others are not.
     return index < 0 ? 'changed' : index === 0 ? 'repeated' : 'repeated fragment'
@@ -120,14 +120,10 @@ export class ResponseWindow {
     return this.#nextId === 1
   }
 
-  /** The request with the expected number, whose datagrams had these digests, was answered so. */
+  /** The request with the expected number, whose datagrams have these SHA-256 digests, was answered so. */
   answered(request: readonly Uint8Array[], response: Datagrams): void {
     this.#nextId++
     this.#lastRequest = request
     this.#lastResponse = response
-  }
-
-  digest(datagram: Uint8Array): Uint8Array {
-    return this.#crypto.hash('sha256', datagram)
   }
 }
