@@ -4,20 +4,29 @@
  */
 import { equalBytes, wipe } from '#base/bytes'
 import type { Spi } from '#base/ids'
-import type { Association } from '#ikev2/association'
-import { type Channel, openChannel } from '#ikev2/channel'
+import type { Instant } from '#base/time'
+import type { KeyPair } from '#crypto/provider'
+import { openChannel } from '#ikev2/channel'
 import type { IkeContext } from '#ikev2/context'
 import type { InitiateRequest } from '#ikev2/events'
-import { type AuthResult, authRequest, readAuthAnswer } from '#ikev2/exchange/auth'
+import { authRequest, readAuthAnswer } from '#ikev2/exchange/auth'
 import type { ChildOffer } from '#ikev2/exchange/child'
 import { type InitAnswer, type InitOffer, initOffer, initRequest, readInitAnswer } from '#ikev2/exchange/init'
+import {
+  authenticatedOctets,
+  intermediateRequest,
+  readIntermediateAnswer,
+} from '#ikev2/exchange/intermediate'
 import { protocolFault } from '#ikev2/fault'
 import { wipeSecrets } from '#ikev2/keys'
 import { encodeClear } from '#ikev2/message/encrypted'
-import { HEADER_LENGTH, type Header, isZeroSpi, type ReceivedHeader } from '#ikev2/message/header'
-import { decodePayloads, type Payload } from '#ikev2/message/payload'
+import { sentMessage } from '#ikev2/message/fragment'
+import { HEADER_LENGTH, isZeroSpi, type ReceivedHeader } from '#ikev2/message/header'
+import { decodePayloads } from '#ikev2/message/payload'
 import { checkContents } from '#ikev2/message/registry'
+import { EXCHANGE } from '#ikev2/numbers'
 import type { AuthContext } from '#ikev2/proof'
+import type { IkeSa } from '#ikev2/sa'
 
 /** How often an initiator begins again with a cookie or another group. */
 const MAX_RESTARTS = 4
@@ -31,6 +40,8 @@ export class Attempt {
   #datagram: Uint8Array = new Uint8Array(0)
   #restarts = 0
   #auth: AuthContext | undefined
+  /** Of the additional key exchange. */
+  #additional: KeyPair | undefined
 
   constructor(context: IkeContext, request: InitiateRequest) {
     const { requestAddress, localSelectors, remoteSelectors, espCiphers: ciphers } = request
@@ -41,53 +52,72 @@ export class Attempt {
     this.#offer = initOffer(context.crypto)
   }
 
-  /** The nonces of both sides, once IKE_SA_INIT is answered. */
-  get nonces(): { readonly ni: Uint8Array; readonly nr: Uint8Array } {
-    return this.#auth!
-  }
-
-  /** IKE_SA_INIT, to be sent now: AUTH covers the last one (RFC 7296 section 2.6). */
-  encodeInit(header: Header): Uint8Array {
+  /** Sends IKE_SA_INIT: AUTH covers the last one (RFC 7296 section 2.6). */
+  begin(sa: IkeSa, now: Instant): void {
+    const header = sa.association.header(EXCHANGE.number.IKE_SA_INIT, 0, false)
     this.#datagram = encodeClear(header, initRequest(this.#offer))
-    return this.#datagram
+    sa.askInClear(this.#datagram, now)
   }
 
   /**
-   * What an answer to IKE_SA_INIT amounts to: keys; or it asks to begin anew (`again`); or it asks what we have
-   * already done (`stale`). @throws PeerFault, DecodeError when it is no use: then nothing has changed.
+   * The answer to IKE_SA_INIT: goes on, or begins anew if that is what it asks for.
+   * @throws PeerFault, DecodeError when it is no use: then nothing has changed
    */
-  receiveInit(
-    association: Association,
-    header: ReceivedHeader,
-    datagram: Uint8Array,
-  ): Channel | 'again' | 'stale' {
+  receive(sa: IkeSa, header: ReceivedHeader, datagram: Uint8Array, now: Instant): void {
     const payloads = decodePayloads(header.firstPayload, datagram.subarray(HEADER_LENGTH), 'IKE_SA_INIT')
     checkContents(header.exchange, true, payloads)
     const answer = readInitAnswer(this.#context.crypto, this.#offer, payloads)
-    if (answer.kind !== 'accepted') return this.#follow(answer)
+    if (answer.kind !== 'accepted') {
+      if (this.#follow(answer) === 'stale') return
+      sa.enter('restart')
+      return this.begin(sa, now)
+    }
     if (isZeroSpi(header.spiResponder)) throw protocolFault('zero-spi', 'the responder has no SPI')
+    const { association } = sa
     association.learnResponder(header.spiResponder)
     const { channel, auth } = openChannel(this.#context, association, this.#datagram, datagram, answer.result)
     this.#auth = auth
     wipe(this.#offer.keyPair.privateKey)
-    return channel
-  }
-
-  /** @throws PeerFault when the responder could not verify our credential. */
-  authRequest(): Payload[] {
-    const { credential, peer } = this.#request
-    return authRequest(this.#context.crypto, this.#auth!, credential, peer, this.#child)
-  }
-
-  /** @throws PeerFault */
-  readAuth(payloads: readonly Payload[]): AuthResult {
-    return readAuthAnswer(this.#context.crypto, this.#auth!, this.#request.peer, this.#child, payloads)
+    sa.initAnswered(channel.suite.additional === undefined ? 'init answered' : 'more keys', channel, now)
+    this.#proceed(sa, now)
   }
 
   /** Forgets every secret. The SPI is the Child SA's now, or the caller's to release. */
   wipe(): void {
     wipe(this.#offer.keyPair.privateKey)
+    wipe(this.#additional?.privateKey)
     if (this.#auth !== undefined) wipeSecrets(this.#auth.secrets)
+  }
+
+  /** IKE_SA_INIT is answered: the additional key exchange, if one was agreed, and then the proofs. */
+  #proceed(sa: IkeSa, now: Instant): void {
+    if (sa.channel.suite.additional === undefined) return this.#authenticate(sa, now)
+    const { crypto } = this.#context
+    const keyPair = crypto.mlkem768Generate()
+    this.#additional = keyPair
+    const payloads = intermediateRequest(keyPair)
+    const sent = sa.ask(EXCHANGE.number.IKE_INTERMEDIATE, payloads, now, (answer, at, message) => {
+      const sharedSecret = readIntermediateAnswer(crypto, keyPair, answer)
+      wipe(keyPair.privateKey)
+      const initiator = authenticatedOctets(sentMessage(sent, payloads))
+      const transcript = { initiator, responder: authenticatedOctets(message) }
+      const next = sa.channel.extend(this.#context, sa.association, this.#auth!, sharedSecret, transcript)
+      this.#auth = next.auth
+      sa.enter('keys complete', next.channel)
+      this.#authenticate(sa, at)
+    })
+  }
+
+  #authenticate(sa: IkeSa, now: Instant): void {
+    const { crypto } = this.#context
+    const { credential, peer } = this.#request
+    const auth = this.#auth!
+    // Throws when the responder could not verify our credential.
+    const payloads = authRequest(crypto, auth, credential, peer, this.#child)
+    sa.ask(EXCHANGE.number.IKE_AUTH, payloads, now, (answer, at) => {
+      const result = readAuthAnswer(crypto, auth, peer, this.#child, answer)
+      sa.establish({ ...result, inboundSpi: this.inboundSpi, initiated: true, nonces: auth }, at)
+    })
   }
 
   /** RFC 7296 section 2.6.1: the nonce stays, and another group keeps the cookie. */

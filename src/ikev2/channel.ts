@@ -2,7 +2,7 @@
  * The protected side of one IKE SA: its keys, and the messages under them. A channel lives from IKE_SA_INIT to the
  * end of the IKE SA; a rekeyed IKE SA has another.
  */
-import { wipe } from '#base/bytes'
+import { concat, wipe } from '#base/bytes'
 import type { Spi } from '#base/ids'
 import type { CryptoProvider } from '#crypto/provider'
 import { keyingLength } from '#crypto/suites'
@@ -29,6 +29,7 @@ import { HEADER_LENGTH, type Header, type ReceivedHeader } from '#ikev2/message/
 import { decodePayloads, type Payload } from '#ikev2/message/payload'
 import type { AuthContext } from '#ikev2/proof'
 import type { IkeSuite } from '#ikev2/proposal'
+import { Writer } from '#wire/cursor'
 
 export class Channel {
   readonly suite: IkeSuite
@@ -106,12 +107,40 @@ export class Channel {
     return channel
   }
 
+  /**
+   * The channel after an additional key exchange, and what AUTH is made of then (RFC 9370 section 2.2.2, RFC 9242
+   * section 3.3.2). `transcript` is what IntAuth covers. Wipes the shared secret and the secrets of before.
+   */
+  extend(
+    context: KeyContext,
+    association: Association,
+    auth: AuthContext,
+    sharedSecret: Uint8Array,
+    transcript: { readonly initiator: Uint8Array; readonly responder: Uint8Array },
+  ): { readonly channel: Channel; readonly auth: AuthContext } {
+    const { ni, nr, secrets: before } = auth
+    const intAuth = concat(
+      this.#prf(before.skPi, transcript.initiator),
+      this.#prf(before.skPr, transcript.responder),
+      new Writer(4).u32(AUTH_AFTER_INTERMEDIATE).finish(),
+    )
+    const seed = skeyseedFrom(this.#prf, this.#skD, sharedSecret, ni, nr)
+    wipe(sharedSecret)
+    wipeSecrets(before)
+    const mayFragment = this.#mayFragment
+    const { channel, secrets } = derive(context, association, this.suite, seed, { ni, nr, mayFragment })
+    return { channel, auth: { ...auth, secrets, intAuth } }
+  }
+
   destroy(): void {
     wipe(this.#skD)
     this.#sending.destroy()
     this.#receiving.destroy()
   }
 }
+
+/** The message ID of IKE_AUTH after one IKE_INTERMEDIATE. */
+const AUTH_AFTER_INTERMEDIATE = 2
 
 type KeyContext = Pick<IkeContext, 'crypto' | 'logKeys'>
 type ChildKeying = Pick<Keying, 'ni' | 'nr'> & Partial<Keying>

@@ -28,6 +28,8 @@ export interface AuthContext {
   readonly nr: Uint8Array
   /** The hash algorithms that the peer announced: what it verifies signatures with (RFC 7427 section 4). */
   readonly peerHashes: ReadonlySet<number>
+  /** What IKE_INTERMEDIATE adds (RFC 9242 section 3.3.2). */
+  readonly intAuth?: Uint8Array
 }
 
 type AuthPayload = Extract<Payload, { kind: 'AUTH' }>
@@ -111,10 +113,10 @@ function nullAuth(context: AuthContext, role: IkeRole): Uint8Array {
 }
 
 function octetsOf(context: AuthContext, role: IkeRole, id: IkeId): Uint8Array {
-  const { prf, initRequest, initResponse, ni, nr } = context
+  const { prf, initRequest, initResponse, ni, nr, intAuth } = context
   return role === 'initiator'
-    ? signedOctets(prf, skPOf(context, role), initRequest, nr, id)
-    : signedOctets(prf, skPOf(context, role), initResponse, ni, id)
+    ? signedOctets(prf, skPOf(context, role), initRequest, nr, id, intAuth)
+    : signedOctets(prf, skPOf(context, role), initResponse, ni, id, intAuth)
 }
 
 const skPOf = ({ secrets }: AuthContext, role: IkeRole): Uint8Array =>

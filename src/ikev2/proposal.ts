@@ -18,6 +18,8 @@ export interface IkeSuite {
   /** Octets of PRF output, and so of SK_d and SK_p. */
   readonly prfLength: number
   readonly group: number
+  /** The additional key exchange of IKE_INTERMEDIATE (RFC 9370). */
+  readonly additional?: number
 }
 
 /** The algorithms of one Child SA. */
@@ -31,6 +33,9 @@ export interface EspSuite {
 /** Key exchange methods an initiator offers: the first is the one it guesses. */
 export const IKE_GROUPS: readonly number[] = [GROUP.number.X25519]
 
+/** Additional key exchanges, on top of one of the above. */
+const ADDITIONAL_GROUPS: readonly number[] = [GROUP.number.MLKEM768]
+
 const IKE_CIPHERS: readonly EspCipher[] = ['aes-256-gcm-16', 'chacha20-poly1305']
 
 /** The first is what we offer; a peer may offer the others. */
@@ -40,14 +45,30 @@ const PRFS = [
   { id: PRF.number.HMAC_SHA2_512, hash: 'sha512', length: 64 },
 ] as const
 
-/** What an initiator offers for the IKE SA. In a rekey the proposal carries its SPI of the new one. */
-export function ikeProposals(spi: Uint8Array = NO_SPI): Proposal[] {
-  const transforms = [
+/**
+ * What an initiator offers for the IKE SA. `hybrid`: first with an additional key exchange, then without, in a proposal
+ * of its own for peers that do not know the transform. A rekey is not hybrid: its keys follow from those before, and
+ * whoever cannot break the first ones cannot break these. In a rekey the proposal carries our SPI of the new IKE SA.
+ */
+export function ikeProposals({
+  spi = NO_SPI,
+  hybrid = false,
+}: {
+  readonly spi?: Uint8Array
+  readonly hybrid?: boolean
+} = {}): Proposal[] {
+  const plain = [
     ...IKE_CIPHERS.map(cipherTransform),
     transform(TRANSFORM.number.PRF, PRFS[0].id),
     ...IKE_GROUPS.map(keTransform),
   ]
-  return [{ number: 1, protocol: PROTOCOL.number.IKE, spi, transforms }]
+  const additional = ADDITIONAL_GROUPS.map((id) => transform(TRANSFORM.number.ADDKE1, id))
+  return [...(hybrid ? [[...plain, ...additional]] : []), plain].map((transforms, index) => ({
+    number: index + 1,
+    protocol: PROTOCOL.number.IKE,
+    spi,
+    transforms,
+  }))
 }
 
 /** What an initiator offers for a Child SA: extended sequence numbers first. `groups` is empty in IKE_AUTH. */
@@ -71,9 +92,16 @@ export interface Choice<Suite> {
   readonly proposal: Proposal
 }
 
-/** A responder's choice for the IKE SA; `rekey`: the proposals carry SPIs. @throws PeerFault NO_PROPOSAL_CHOSEN */
-export function chooseIke(offered: readonly Proposal[], rekey = false): Choice<IkeSuite> {
-  return choose(offered, PROTOCOL.number.IKE, rekey ? IKE_SPI_LENGTH : 0, IKE_WANTS, ikeSuite)
+/**
+ * A responder's choice for the IKE SA. `rekey`: the proposals carry SPIs. `hybrid`: an additional key exchange is
+ * possible. @throws PeerFault NO_PROPOSAL_CHOSEN
+ */
+export function chooseIke(
+  offered: readonly Proposal[],
+  { rekey = false, hybrid = false } = {},
+): Choice<IkeSuite> {
+  const optional = hybrid ? HYBRID_OPTIONS : NO_OPTIONS
+  return choose(offered, PROTOCOL.number.IKE, rekey ? IKE_SPI_LENGTH : 0, IKE_WANTS, ikeSuite, optional)
 }
 
 /** A responder's choice for a Child SA. @throws PeerFault NO_PROPOSAL_CHOSEN */
@@ -97,11 +125,13 @@ export function acceptEsp(ours: readonly Proposal[], answer: readonly Proposal[]
   return { suite: espSuite(proposal.transforms), proposal }
 }
 
-/** For people: `AES-256-GCM-16/HMAC-SHA256/X25519`. */
-export const formatSuite = (suite: IkeSuite): string =>
-  `${suite.cipher}/hmac-${suite.prf}/${GROUP.nameOf(suite.group).toLowerCase()}`
+/** For people: `aes-256-gcm-16/hmac-sha256/x25519+mlkem768`. */
+export const formatSuite = ({ cipher, prf, group, additional }: IkeSuite): string => {
+  const groups = [group, ...(additional === undefined ? [] : [additional])]
+  return `${cipher}/hmac-${prf}/${groups.map((each) => GROUP.nameOf(each).toLowerCase()).join('+')}`
+}
 
-const NO_SPI = new Uint8Array(0)
+const NO_SPI: Uint8Array = new Uint8Array(0)
 const ESP_SPI_LENGTH = 4
 const IKE_SPI_LENGTH = 8
 
@@ -116,6 +146,12 @@ const IKE_WANTS: Wants = new Map([
   [TRANSFORM.number.ENCR, IKE_CIPHERS.map(cipherTransform)],
   [TRANSFORM.number.PRF, PRFS.map(({ id }) => transform(TRANSFORM.number.PRF, id))],
   [TRANSFORM.number.KE, ACCEPTED_GROUPS.map(keTransform)],
+])
+
+/** Types that a proposal may leave out, and what of them we take before their NONE. */
+const NO_OPTIONS: Wants = new Map()
+const HYBRID_OPTIONS: Wants = new Map([
+  [TRANSFORM.number.ADDKE1, ADDITIONAL_GROUPS.map((id) => transform(TRANSFORM.number.ADDKE1, id))],
 ])
 
 const espWants = (ciphers: readonly EspCipher[], groups: readonly number[]): Wants =>
@@ -133,7 +169,7 @@ const espWants = (ciphers: readonly EspCipher[], groups: readonly number[]): Wan
 /**
  * The first proposal of which we can take one transform of every type it names, and which names every type we
  * need. A type we have no use for is acceptable only with its NONE, which then is the choice: INTEG beside an
- * AEAD (RFC 5282 section 8), and additional key exchanges (RFC 9370 section 2.2.2).
+ * AEAD (RFC 5282 section 8), and additional key exchanges where there are none (RFC 9370 section 2.2.2).
  */
 function choose<Suite>(
   offered: readonly Proposal[],
@@ -141,20 +177,25 @@ function choose<Suite>(
   spiLength: number,
   wants: Wants,
   suiteOf: (transforms: readonly Transform[]) => Suite,
+  optional: Wants = NO_OPTIONS,
 ): Choice<Suite> {
   for (const proposal of offered) {
     if (proposal.protocol !== protocol || proposal.spi.length !== spiLength) continue
-    const transforms = chooseTransforms(proposal.transforms, wants)
+    const transforms = chooseTransforms(proposal.transforms, wants, optional)
     if (transforms !== undefined) return { suite: suiteOf(transforms), proposal: { ...proposal, transforms } }
   }
   throw noProposal(`none of ${offered.length} proposals is acceptable`)
 }
 
-function chooseTransforms(offered: readonly Transform[], wants: Wants): Transform[] | undefined {
+function chooseTransforms(
+  offered: readonly Transform[],
+  wants: Wants,
+  optional: Wants,
+): Transform[] | undefined {
   const types = new Set([...wants.keys(), ...offered.map(({ type }) => type)])
   const chosen: Transform[] = []
   for (const type of types) {
-    const acceptable = wants.get(type) ?? [transform(type, NONE)]
+    const acceptable = wants.get(type) ?? [...(optional.get(type) ?? []), transform(type, NONE)]
     const best = acceptable.find((wanted) => offered.some((each) => sameTransform(each, wanted)))
     if (best === undefined) return undefined
     chosen.push(best)
@@ -207,11 +248,13 @@ const sameTransform = (a: Transform, b: Transform): boolean =>
 
 function ikeSuite(transforms: readonly Transform[]): IkeSuite {
   const prf = PRFS.find(({ id }) => id === idOf(transforms, TRANSFORM.number.PRF))!
+  const additional = transforms.find(({ type, id }) => type === TRANSFORM.number.ADDKE1 && id !== NONE)
   return {
     cipher: cipherOf(transforms),
     prf: prf.hash,
     prfLength: prf.length,
     group: idOf(transforms, TRANSFORM.number.KE),
+    ...(additional === undefined ? {} : { additional: additional.id }),
   }
 }
 

@@ -8,18 +8,19 @@
  */
 import type { Spi } from '#base/ids'
 import { after, type Duration, earliest, type Instant, SECOND } from '#base/time'
+import { Admission } from '#ikev2/admission'
 import type { Association } from '#ikev2/association'
 import { Attempt } from '#ikev2/attempt'
 import { type Channel, openChannel } from '#ikev2/channel'
 import { type IkeContext, PEER_PATIENCE, type Verdict, verdictOf } from '#ikev2/context'
 import type { InitiateRequest, ResponderPolicy } from '#ikev2/events'
-import { type AuthResult, answerAuth } from '#ikev2/exchange/auth'
+import type { AuthResult } from '#ikev2/exchange/auth'
 import { deleteIke } from '#ikev2/exchange/informational'
 import type { InitResult } from '#ikev2/exchange/init'
 import { asFault, faultOfNotify, type PeerFault } from '#ikev2/fault'
-import { wipeSecrets } from '#ikev2/keys'
+import { Intake } from '#ikev2/intake'
 import { encodeClear } from '#ikev2/message/encrypted'
-import { type Message, Reassembly } from '#ikev2/message/fragment'
+import type { Message } from '#ikev2/message/fragment'
 import type { ReceivedHeader } from '#ikev2/message/header'
 import { decodePayloads, notify, type Payload } from '#ikev2/message/payload'
 import { checkContents, errorNotify } from '#ikev2/message/registry'
@@ -45,19 +46,18 @@ const { number: X } = EXCHANGE
 export interface Answer {
   readonly payloads: readonly Payload[]
   /** What happens once the answer is on its way. */
-  readonly conclude?: () => void
+  readonly conclude?: (sent: Datagrams) => void
 }
 
-type Answered = (answer: readonly Payload[], now: Instant) => void
+type Answered = (answer: readonly Payload[], now: Instant, message: Message) => void
 
 export class IkeSa {
   readonly association: Association
   readonly #context: IkeContext
   readonly #session: Session
-  readonly #requests: RequestWindow<readonly Payload[]>
+  readonly #requests: RequestWindow<Answered>
   readonly #responses: ResponseWindow
-  /** Fragments of a request and of a response that are not complete yet. */
-  readonly #partial = { request: new Reassembly(), response: new Reassembly() }
+  readonly #intake: Intake
   #state: IkeState
   #channel: Channel | undefined
   /** What a side keeps until it is authenticated: one of the two. */
@@ -82,6 +82,7 @@ export class IkeSa {
     this.#state = state
     this.#requests = new RequestWindow({ rng, roundTrip: session.roundTrip, patience })
     this.#responses = new ResponseWindow(crypto)
+    this.#intake = new Intake(crypto)
     session.join(this)
   }
 
@@ -96,7 +97,7 @@ export class IkeSa {
     const patience = request.patience ?? ESTABLISHING_PATIENCE
     const sa = new IkeSa(context, session, association, 'initiating', patience)
     sa.#attempt = new Attempt(context, request)
-    sa.#sendInit(sa.#attempt, now)
+    sa.#attempt.begin(sa, now)
     return sa
   }
 
@@ -110,13 +111,15 @@ export class IkeSa {
     answer: { readonly result: InitResult; readonly payloads: readonly Payload[] },
     now: Instant,
   ): IkeSa {
-    const sa = new IkeSa(context, session, association, 'half-open', session.patience)
+    const { additional } = answer.result.suite
+    const state = additional === undefined ? 'half-open' : 'half-keyed'
+    const sa = new IkeSa(context, session, association, state, session.patience)
     const response = encodeClear(association.header(X.IKE_SA_INIT, 0, true), answer.payloads)
     const { channel, auth } = openChannel(context, association, request, response, answer.result)
     sa.#channel = channel
-    sa.#admission = { policy, auth }
+    sa.#admission = new Admission(context, policy, auth)
     sa.#expiry = after(now, HALF_OPEN_LIFETIME)
-    sa.#responses.answered([sa.#responses.digest(request)], [response])
+    sa.#responses.answered([context.crypto.hash('sha256', request)], [response])
     sa.#transmit([response])
     return sa
   }
@@ -132,6 +135,11 @@ export class IkeSa {
     return this.#state
   }
 
+  /** A stranger's, still. */
+  get isHalfOpen(): boolean {
+    return this.#admission !== undefined
+  }
+
   /** There are keys. */
   get channel(): Channel {
     return this.#channel!
@@ -144,15 +152,13 @@ export class IkeSa {
 
   /** When `tick` has something to do. */
   nextTimeout(): Instant | undefined {
-    const { request, response } = this.#partial
-    const partial = earliest(request.deadline, response.deadline)
-    return earliest(earliest(this.#requests.current?.retransmission.deadline, this.#expiry), partial)
+    const { current } = this.#requests
+    return earliest(earliest(current?.retransmission.deadline, this.#expiry), this.#intake.nextTimeout())
   }
 
   tick(now: Instant): void {
     const { current } = this.#requests
-    for (const partial of Object.values(this.#partial))
-      if (partial.deadline !== undefined && now >= partial.deadline) partial.clear()
+    this.#intake.tick(now)
     if (this.#expiry !== undefined && now >= this.#expiry) return this.#expired(now)
     const due = current?.retransmission.due(now)
     if (due === 'repeat') this.#transmit(current!.datagrams)
@@ -170,11 +176,61 @@ export class IkeSa {
     }
   }
 
-  /** Asks the peer; the window must be free. Without `answered` an error is fatal, and nothing else expected. */
-  ask(exchange: number, payloads: readonly Payload[], now: Instant, answered: Answered = refuseErrors): void {
+  /**
+   * Asks the peer; the window must be free. Without `answered` an error is fatal, and nothing else expected.
+   * Returns the datagrams, which are transmitted.
+   */
+  ask(
+    exchange: number,
+    payloads: readonly Payload[],
+    now: Instant,
+    answered: Answered = refuseErrors,
+  ): Datagrams {
     const encode = (messageId: number): Datagrams =>
       this.channel.seal(this.association.header(exchange, messageId, false), payloads)
-    this.#transmit(this.#requests.begin({ exchange, encode, answered }, now))
+    const datagrams = this.#requests.begin({ exchange, encode, answered }, now)
+    this.#transmit(datagrams)
+    return datagrams
+  }
+
+  /** IKE_SA_INIT, whose answer is unprotected: it goes to the attempt. Takes the place of the one before. */
+  askInClear(datagram: Uint8Array, now: Instant): void {
+    const request = { exchange: X.IKE_SA_INIT, encode: () => [datagram], answered: () => {} }
+    this.#transmit(this.#requests.replace(request, now))
+  }
+
+  /** IKE_SA_INIT is answered, and hints count no more. */
+  initAnswered(step: IkeStep, channel: Channel, now: Instant): void {
+    this.#session.verdict = undefined
+    this.#completed(this.#requests.current!, now)
+    this.enter(step, channel)
+  }
+
+  /** Goes on, with new keys if there are any. */
+  enter(step: IkeStep, channel?: Channel): void {
+    this.#step(step)
+    if (channel === undefined) return
+    this.#channel?.destroy()
+    this.#channel = channel
+  }
+
+  /** Both sides are authenticated. If nobody wants the SA any more, it ends here. */
+  establish({ peer, inboundSpi, terms, initiated, nonces }: Proven, now: Instant): void {
+    const { verdict } = this.#session
+    if (verdict !== undefined) return this.#fail(verdict, now)
+    const child = this.channel.childSa(initiated, inboundSpi, terms, { ni: nonces.ni, nr: nonces.nr })
+    this.#forgetSecrets()
+    this.#expiry = undefined
+    this.#requests.patience = this.#session.patience
+    this.#step('authenticated')
+    const { leased } = terms
+    this.#session.establish(this, { peer, child, ...(leased === undefined ? {} : { leased }) }, now)
+  }
+
+  /** A responder's peer is not admitted: there is nothing to close in public. */
+  turnAway(now: Instant): void {
+    this.#session.turnedAway()
+    this.linger('refused', now)
   }
 
   /** Sends DELETE as soon as the window is free, and ends when it is answered or `patience` is over. */
@@ -187,7 +243,8 @@ export class IkeSa {
     } else if (this.#state === 'authenticating') {
       // The peer may hold an SA already: it is deleted as soon as IKE_AUTH is answered.
       this.#requests.current?.retransmission.hurry(LAST_PATIENCE, now)
-    } else if (this.#state === 'initiating') this.#end(this.#session.verdict!, now)
+    } else if (this.#state === 'initiating' || this.#state === 'exchanging')
+      this.#end(this.#session.verdict!, now)
   }
 
   /** Another took its place, and the peer is to delete this one. */
@@ -202,7 +259,7 @@ export class IkeSa {
     if (this.#state === 'lingering') return
     this.#step(step)
     this.#requests.clear()
-    this.#forgetAdmission()
+    this.#forgetSecrets()
     this.#expiry = after(now, LINGER)
   }
 
@@ -213,7 +270,7 @@ export class IkeSa {
 
   /** The datagram that began this SA, again (responder): the answer was lost. */
   repeatInit(): void {
-    if (this.#state === 'half-open') this.#transmit(this.#responses.lastResponse)
+    if (this.#responses.answeredInitOnly) this.#transmit(this.#responses.lastResponse)
     else this.#context.refuse('late-init', 'a repeated IKE_SA_INIT of an IKE SA that went on')
   }
 
@@ -236,45 +293,26 @@ export class IkeSa {
     if (!mayRequest(this.#state, exchange))
       return this.#context.refuse('illegal-exchange', `${name} request while ${this.#state}`)
     const channel = this.#channel!
-    const message = this.#open(header, datagram, now)
+    const message = this.#intake.take(this.channel, header, datagram, now)
     if (message === undefined) return
     this.#session.heard(now)
     const { payloads, conclude } = this.#answer(exchange, message, now)
     const response = channel.seal(this.association.header(exchange, messageId, true), payloads)
     this.#responses.answered(message.digests, response)
     this.#transmit(response)
-    conclude?.()
+    conclude?.(response)
   }
 
   /** The answer to an authentic request, and what happens once it is on its way. */
-  #answer(exchange: number, { firstPayload, plaintext }: Message, now: Instant): Answer {
+  #answer(exchange: number, message: Message, now: Instant): Answer {
     try {
+      const { firstPayload, plaintext } = message
       const payloads = decodePayloads(firstPayload, plaintext, EXCHANGE.nameOf(exchange))
       checkContents(exchange, false, payloads)
-      if (exchange === X.IKE_AUTH) return this.#answerAuth(this.#admission!, payloads, now)
+      if (this.#admission !== undefined) return this.#admission.answer(this, exchange, payloads, message, now)
       return this.#session.answer(this, exchange, payloads, now)
     } catch (error) {
       return this.#answerFault(asFault(error), now)
-    }
-  }
-
-  #answerAuth({ policy, auth }: Admission, request: readonly Payload[], now: Instant): Answer {
-    const { id: sa, path } = this.association
-    const inboundSpi = this.#context.allocateSpi()
-    try {
-      const answer = answerAuth(this.#context.crypto, auth, policy, { sa, path, inboundSpi }, request)
-      if (answer.kind === 'established') {
-        // Announced before the answer is transmitted: the SA is installed when the peer begins to use it.
-        const { peer, terms } = answer
-        this.#establish({ peer, inboundSpi, terms, initiated: false, nonces: auth }, now)
-        return { payloads: answer.payloads }
-      }
-      this.#refuse(answer.fault)
-      this.#context.releaseSpi(inboundSpi)
-      return { payloads: answer.payloads, conclude: () => this.#session.refused(this, now) }
-    } catch (error) {
-      this.#context.releaseSpi(inboundSpi)
-      throw error
     }
   }
 
@@ -282,16 +320,9 @@ export class IkeSa {
   #answerFault(fault: PeerFault, now: Instant): Answer {
     this.#refuse(fault)
     const payloads = fault.notify === undefined ? [] : [notify(fault.notify.type, fault.notify.data)]
-    if (this.#state === 'half-open') return { payloads, conclude: () => this.#session.refused(this, now) }
+    if (this.#admission !== undefined) return { payloads, conclude: () => this.turnAway(now) }
     if (fault.notify?.type !== NOTIFY.number.INVALID_SYNTAX) return { payloads }
     return { payloads, conclude: () => this.#session.endedByPeer(this, fault.message, now, fault.code) }
-  }
-
-  /** The authentic message a datagram completes. @throws PeerFault, DecodeError: it is not to be believed */
-  #open(header: ReceivedHeader, datagram: Uint8Array, now: Instant): Message | undefined {
-    const opened = this.channel.open(header, datagram)
-    const partial = header.response ? this.#partial.response : this.#partial.request
-    return partial.take(header.messageId, opened, this.#responses.digest(datagram), now)
   }
 
   // -------------------------------------------------------------------------------------------- the peer answers
@@ -301,8 +332,8 @@ export class IkeSa {
     const { current } = this.#requests
     if (header.messageId !== current?.messageId || exchange !== current.request.exchange)
       return this.#context.refuse('unexpected-response', `${EXCHANGE.nameOf(exchange)} response to nothing`)
-    if (this.#state === 'initiating') return this.#receiveInit(this.#attempt!, current, header, datagram, now)
-    const message = this.#open(header, datagram, now)
+    if (this.#state === 'initiating') return this.#receiveInit(this.#attempt!, header, datagram, now)
+    const message = this.#intake.take(this.channel, header, datagram, now)
     if (message === undefined) return
     const { firstPayload, plaintext } = message
     this.#completed(current, now)
@@ -310,7 +341,7 @@ export class IkeSa {
     try {
       const payloads = decodePayloads(firstPayload, plaintext, EXCHANGE.nameOf(exchange))
       checkContents(exchange, true, payloads)
-      current.request.answered(payloads, now)
+      current.request.answered(payloads, now, message)
     } catch (error) {
       const fault = asFault(error)
       this.#refuse(fault)
@@ -330,56 +361,17 @@ export class IkeSa {
   }
 
   /** The answer to IKE_SA_INIT is unprotected: one that is no use is remembered as a hint, and waited out. */
-  #receiveInit(
-    attempt: Attempt,
-    current: Outgoing,
-    header: ReceivedHeader,
-    datagram: Uint8Array,
-    now: Instant,
-  ): void {
+  #receiveInit(attempt: Attempt, header: ReceivedHeader, datagram: Uint8Array, now: Instant): void {
     try {
-      const answer = attempt.receiveInit(this.association, header, datagram)
-      if (answer === 'stale') return
-      if (answer === 'again') {
-        this.#step('restart')
-        return this.#sendInit(attempt, now)
-      }
-      this.#channel = answer
+      attempt.receive(this, header, datagram, now)
     } catch (error) {
       const fault = asFault(error)
+      // We cannot prove who we are to this peer, and it holds nothing yet.
+      if (this.#state !== 'initiating') return this.#end(verdictOf(fault), now)
       this.#session.verdict = verdictOf(fault)
-      current.retransmission.hurry(HINT_PATIENCE, now)
+      this.#requests.current?.retransmission.hurry(HINT_PATIENCE, now)
       throw fault
     }
-    this.#session.verdict = undefined
-    this.#completed(current, now)
-    this.#step('init answered')
-    this.#authenticate(attempt, now)
-  }
-
-  #sendInit(attempt: Attempt, now: Instant): void {
-    const datagram = attempt.encodeInit(this.association.header(X.IKE_SA_INIT, 0, false))
-    // The one request whose answer is unprotected: it goes to `#receiveInit`.
-    const request = { exchange: X.IKE_SA_INIT, encode: () => [datagram], answered: () => {} }
-    this.#transmit(this.#requests.replace(request, now))
-  }
-
-  #authenticate(attempt: Attempt, now: Instant): void {
-    let payloads: Payload[]
-    try {
-      payloads = attempt.authRequest()
-    } catch (error) {
-      return this.#end(verdictOf(asFault(error)), now)
-    }
-    this.ask(X.IKE_AUTH, payloads, now, (answer) => {
-      const { peer, terms } = attempt.readAuth(answer)
-      const { verdict } = this.#session
-      if (verdict !== undefined) return this.#fail(verdict, now)
-      this.#attempt = undefined
-      const { inboundSpi, nonces } = attempt
-      this.#establish({ peer, inboundSpi, terms, initiated: true, nonces }, now)
-      attempt.wipe()
-    })
   }
 
   #completed(current: Outgoing, now: Instant): void {
@@ -393,26 +385,16 @@ export class IkeSa {
 
   // -------------------------------------------------------------------------------------------- beginning and end
 
-  #establish({ peer, inboundSpi, terms, initiated, nonces }: Proven, now: Instant): void {
-    const child = this.channel.childSa(initiated, inboundSpi, terms, { ni: nonces.ni, nr: nonces.nr })
-    this.#forgetAdmission()
-    this.#expiry = undefined
-    this.#requests.patience = this.#session.patience
-    this.#step('authenticated')
-    const { leased } = terms
-    this.#session.establish(this, { peer, child, ...(leased === undefined ? {} : { leased }) }, now)
-  }
-
   /** The state lasted as long as it may: half-open, replaced, closing or lingering. */
   #expired(now: Instant): void {
-    if (this.#state === 'half-open') this.#context.refuse('half-open-expired', 'IKE_AUTH never came')
+    if (this.isHalfOpen) this.#context.refuse('half-open-expired', 'IKE_AUTH never came')
     this.#end(this.#session.verdict ?? timeout(`no longer ${this.#state}`), now)
   }
 
   /** An answer showed that this SA is no use. The peer may think otherwise: it is told, once. */
   #fail(verdict: Verdict, now: Instant): void {
     this.#requests.clear()
-    this.ask(X.INFORMATIONAL, [deleteIke()], now)
+    if (this.#state !== 'exchanging') this.ask(X.INFORMATIONAL, [deleteIke()], now)
     this.#end(verdict, now)
   }
 
@@ -420,22 +402,20 @@ export class IkeSa {
     if (this.#state === 'gone') return
     this.#step('finish')
     this.#requests.clear()
-    this.#partial.request.clear()
-    this.#partial.response.clear()
+    this.#intake.clear()
     this.#expiry = undefined
-    if (this.#attempt !== undefined) {
-      this.#attempt.wipe()
-      this.#context.releaseSpi(this.#attempt.inboundSpi)
-    }
-    this.#attempt = undefined
-    this.#forgetAdmission()
+    if (this.#attempt !== undefined) this.#context.releaseSpi(this.#attempt.inboundSpi)
+    this.#forgetSecrets()
     this.#channel?.destroy()
     this.#channel = undefined
     this.#session.leave(this, verdict, now)
   }
 
-  #forgetAdmission(): void {
-    if (this.#admission !== undefined) wipeSecrets(this.#admission.auth.secrets)
+  /** Of what was kept until both sides are authenticated. */
+  #forgetSecrets(): void {
+    this.#attempt?.wipe()
+    this.#attempt = undefined
+    this.#admission?.wipe()
     this.#admission = undefined
   }
 
@@ -455,19 +435,13 @@ export class IkeSa {
   }
 }
 
-type Outgoing = Outstanding<readonly Payload[]>
+type Outgoing = Outstanding<Answered>
 
 /** What IKE_AUTH came to. */
-interface Proven extends AuthResult {
+export interface Proven extends AuthResult {
   readonly inboundSpi: Spi
   readonly initiated: boolean
   readonly nonces: Pick<AuthContext, 'ni' | 'nr'>
-}
-
-/** What a responder holds until its peer is authenticated. */
-interface Admission {
-  readonly policy: ResponderPolicy
-  readonly auth: AuthContext
 }
 
 const timeout = (detail: string): Verdict => ({ code: 'IPP_IKE_TIMEOUT', detail })

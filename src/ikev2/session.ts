@@ -130,7 +130,7 @@ export class Session {
   }
 
   get isHalfOpen(): boolean {
-    return this.#current?.state === 'half-open'
+    return this.#current?.isHalfOpen === true
   }
 
   nextTimeout(): Instant | undefined {
@@ -224,9 +224,8 @@ export class Session {
   }
 
   /** A responder's peer was not admitted: there is nothing to close in public. */
-  refused(sa: IkeSa, now: Instant): void {
+  turnedAway(): void {
     this.#isOver = true
-    sa.linger('refused', now)
   }
 
   #answerInformational(sa: IkeSa, request: readonly Payload[], now: Instant): Answer {

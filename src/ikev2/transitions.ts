@@ -2,23 +2,27 @@
  * The life of an IKE SA as data. Rule 1: whatever changes a state stands in this file. What a table does not list
  * is illegal: an event without a row is a defect of ours, a request without a row is refused unanswered.
  *
- *     initiator   initiating ---> authenticating ---.
- *                     ^ |  cookie, group            v             close
- *                     '-'                      established ---------------> closing ---> gone
- *     responder                     half-open ----->^ | \                      ^           ^
- *                                       |             |  '---> replaced -------'           |
- *     successor, born of a rekey  ------|------------>'           |                        |
- *                                       |           peer deleted  v                        |
- *                                       '-- refused ---------> lingering ------------------'
+ *     initiator   initiating -.----> exchanging ----.-> authenticating ---.
+ *                     ^ |     '---------------------'                     v          close
+ *                     '-'  cookie, group                             established ------------> closing ---> gone
+ *     responder        half-keyed ---> half-open ------------------->^ |   \                     ^          ^
+ *                          |               |                           |    '--> replaced ------'          |
+ *     a successor, born of a rekey  -------|-------------------------->'             |                     |
+ *                          |               |                       peer deleted      v                     |
+ *                          '---------------'-- refused ---------------------> lingering -------------------'
  */
 import { EXCHANGE } from '#ikev2/numbers'
 
 export type IkeState =
   /** IKE_SA_INIT is out. */
   | 'initiating'
+  /** IKE_INTERMEDIATE is out. */
+  | 'exchanging'
   /** IKE_AUTH is out. */
   | 'authenticating'
-  /** IKE_SA_INIT is answered: keys, but nobody is authenticated. */
+  /** IKE_SA_INIT is answered, and an additional key exchange agreed: IKE_INTERMEDIATE is due. */
+  | 'half-keyed'
+  /** All keys are there, but nobody is authenticated: IKE_AUTH is due. */
   | 'half-open'
   | 'established'
   /** Another took its place, and its DELETE is awaited. */
@@ -32,6 +36,8 @@ export type IkeState =
 export type IkeStep =
   | 'restart'
   | 'init answered'
+  | 'more keys'
+  | 'keys complete'
   | 'authenticated'
   | 'refused'
   | 'replace'
@@ -40,8 +46,15 @@ export type IkeStep =
   | 'finish'
 
 const TRANSITIONS: Readonly<Record<IkeState, Partial<Record<IkeStep, IkeState>>>> = {
-  initiating: { restart: 'initiating', 'init answered': 'authenticating', finish: 'gone' },
+  initiating: {
+    restart: 'initiating',
+    'init answered': 'authenticating',
+    'more keys': 'exchanging',
+    finish: 'gone',
+  },
+  exchanging: { 'keys complete': 'authenticating', finish: 'gone' },
   authenticating: { authenticated: 'established', finish: 'gone' },
+  'half-keyed': { 'keys complete': 'half-open', refused: 'lingering', finish: 'gone' },
   'half-open': { authenticated: 'established', refused: 'lingering', finish: 'gone' },
   established: { replace: 'replaced', close: 'closing', 'ended by peer': 'lingering', finish: 'gone' },
   replaced: { close: 'closing', 'ended by peer': 'lingering', finish: 'gone' },
@@ -61,7 +74,9 @@ const { number: X } = EXCHANGE
 
 const REQUESTS: Readonly<Record<IkeState, readonly number[]>> = {
   initiating: [],
+  exchanging: [],
   authenticating: [],
+  'half-keyed': [X.IKE_INTERMEDIATE],
   'half-open': [X.IKE_AUTH],
   established: [X.CREATE_CHILD_SA, X.INFORMATIONAL],
   replaced: [X.CREATE_CHILD_SA, X.INFORMATIONAL],

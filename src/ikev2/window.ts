@@ -12,26 +12,26 @@ import { Retransmission, type RoundTrip } from '#ikev2/retransmit'
 
 export type Datagrams = readonly Uint8Array[]
 
-/** A request of ours: what is sent, and what is done with its answer. */
-export interface Request<Answer> {
+/** A request of ours: what is sent, and what is called with its answer. */
+export interface Request<Answered> {
   readonly exchange: number
   readonly encode: (messageId: number) => Datagrams
-  readonly answered: (answer: Answer, now: Instant) => void
+  readonly answered: Answered
 }
 
-export interface Outstanding<Answer> {
-  readonly request: Request<Answer>
+export interface Outstanding<Answered> {
+  readonly request: Request<Answered>
   readonly messageId: number
   readonly datagrams: Datagrams
   readonly retransmission: Retransmission
 }
 
-export class RequestWindow<Answer> {
+export class RequestWindow<Answered> {
   readonly #rng: Rng
   readonly #roundTrip: RoundTrip
   #patience: Duration
   #nextId = 0
-  #current: Outstanding<Answer> | undefined
+  #current: Outstanding<Answered> | undefined
 
   constructor(options: {
     readonly rng: Rng
@@ -43,7 +43,7 @@ export class RequestWindow<Answer> {
     this.#patience = options.patience
   }
 
-  get current(): Outstanding<Answer> | undefined {
+  get current(): Outstanding<Answered> | undefined {
     return this.#current
   }
 
@@ -57,7 +57,7 @@ export class RequestWindow<Answer> {
   }
 
   /** Begins a request; the window must be free. The datagrams to transmit. */
-  begin(request: Request<Answer>, now: Instant): Datagrams {
+  begin(request: Request<Answered>, now: Instant): Datagrams {
     if (this.#current !== undefined) throw new Error('a request is out already')
     const messageId = this.#nextId++
     this.#current = {
@@ -70,7 +70,7 @@ export class RequestWindow<Answer> {
   }
 
   /** Replaces the request that is out, under the same message ID and with a fresh schedule: a retried IKE_SA_INIT. */
-  replace(request: Request<Answer>, now: Instant): Datagrams {
+  replace(request: Request<Answered>, now: Instant): Datagrams {
     this.#nextId = this.#current?.messageId ?? this.#nextId
     this.#current = undefined
     return this.begin(request, now)
@@ -105,7 +105,7 @@ export class ResponseWindow {
   classify(messageId: number, datagram: Uint8Array): Arrival {
     if (messageId === this.#nextId) return 'new'
     if (messageId !== this.#nextId - 1 || this.#lastRequest.length === 0) return 'out of window'
-    const digest = this.digest(datagram)
+    const digest = this.#crypto.hash('sha256', datagram)
     const index = this.#lastRequest.findIndex((known) => equalBytes(known, digest))
     // RFC 7383 section 2.6.1: of a repeated request the first fragment is answered, the others are not.
     return index < 0 ? 'changed' : index === 0 ? 'repeated' : 'repeated fragment'
@@ -115,14 +115,15 @@ export class ResponseWindow {
     return this.#lastResponse
   }
 
-  /** The request with the expected number, whose datagrams had these digests, was answered so. */
+  /** Nothing was answered since IKE_SA_INIT: the last response is that one. */
+  get answeredInitOnly(): boolean {
+    return this.#nextId === 1
+  }
+
+  /** The request with the expected number, whose datagrams have these SHA-256 digests, was answered so. */
   answered(request: readonly Uint8Array[], response: Datagrams): void {
     this.#nextId++
     this.#lastRequest = request
     this.#lastResponse = response
-  }
-
-  digest(datagram: Uint8Array): Uint8Array {
-    return this.#crypto.hash('sha256', datagram)
   }
 }

@@ -42,13 +42,7 @@ test('a stock router: its published key, and where its public key is', () => {
   const stock = (text: string) => parseConfig('node', `${NODE}stock: ${text}`, '/etc/i/node.yaml').stock
   assert.deepEqual(stock('{ key: open-sesame }'), { key: 'open-sesame', publicKey: undefined })
   assert.deepEqual(stock('{ key: k, publicKey: r.pem }'), { key: 'k', publicKey: '/etc/i/r.pem' })
-  for (const wrong of [
-    '{}',
-    '{ key: "" }',
-    '{ key: "a b" }',
-    '{ key: a/b }',
-    `{ key: ${'k'.repeat(65)} }`,
-  ])
+  for (const wrong of ['{}', '{ key: "" }', '{ key: "a b" }', '{ key: a/b }', `{ key: ${'k'.repeat(65)} }`])
     assert.match(errorOf('node', `${NODE}stock: ${wrong}`).message, /stock/)
 })
 

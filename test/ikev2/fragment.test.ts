@@ -49,7 +49,7 @@ test('IKE_AUTH of four datagrams, each way; none is larger than 1200 octets', ()
   connectLarge(stage)
   assert.deepEqual(find(stage.client, 'child.established')!.child.localSelectors, MANY)
   const kinds = stage.network.sent.map(({ bytes }) => PAYLOAD.nameOf(decodeHeader(bytes).firstPayload))
-  assert.deepEqual(kinds, ['SA', 'SA', ...new Array(8).fill('SKF')])
+  assert.deepEqual(kinds.slice(5), new Array(8).fill('SKF'))
   for (const { bytes } of stage.network.sent) assert.ok(bytes.length <= MAX_DATAGRAM, `${bytes.length}`)
 })
 
@@ -89,7 +89,7 @@ for (const [name, link] of Object.entries({
 test('a lost fragment: all of them are sent again, the same octets', () => {
   const stage = large()
   let n = 0
-  stage.network.filter = (datagram) => (n++ === 4 ? undefined : datagram)
+  stage.network.filter = (datagram) => (n++ === 7 ? undefined : datagram)
   connectLarge(stage)
   assert.ok(ofKind(stage.client, 'child.established'))
   const requests = stage.network.sent

@@ -316,7 +316,7 @@ const proposals = (change: (proposals: readonly Proposal[]) => readonly Proposal
 
 ignoresInitAnswer(
   '2.7: a proposal number never offered',
-  proposals(([p]) => [{ ...p!, number: 2 }]),
+  proposals(([p]) => [{ ...p!, number: 9 }]),
   'no-proposal',
 )
 ignoresInitAnswer(

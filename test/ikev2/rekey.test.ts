@@ -115,7 +115,7 @@ for (const sides of SIDES) {
           events.flatMap((event) => (event.kind === 'keys' ? [toHex(event.skEi)] : [])).sort(),
         )
         assert.deepEqual(keys[0], keys[1])
-        assert.equal(new Set(keys[0]).size, 1 + sides.length)
+        assert.equal(new Set(keys[0]).size, 2 + sides.length, 'two of them before IKE_AUTH')
       },
       { keyLog: true },
     )

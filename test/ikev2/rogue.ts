@@ -12,10 +12,16 @@ import type { IkeOutput, InitiateRequest, LocalCredential, ResponderPolicy } fro
 import { answerAuth, authRequest } from '#ikev2/exchange/auth'
 import { type IkeRekeyOffer, readIkeRekeyAnswer } from '#ikev2/exchange/create-child'
 import { answerInit, type InitOffer, initOffer, initRequest, readInitAnswer } from '#ikev2/exchange/init'
+import {
+  authenticatedOctets,
+  intermediateRequest,
+  readIntermediateAnswer,
+} from '#ikev2/exchange/intermediate'
 import { encodeClear } from '#ikev2/message/encrypted'
+import { sentMessage } from '#ikev2/message/fragment'
 import { decodeHeader, HEADER_LENGTH, type Header } from '#ikev2/message/header'
 import { decodePayloads, type Payload, type Proposal } from '#ikev2/message/payload'
-import { EXCHANGE, TRANSFORM } from '#ikev2/numbers'
+import { EXCHANGE, NOTIFY, TRANSFORM } from '#ikev2/numbers'
 import type { AuthContext } from '#ikev2/proof'
 import { anonymousRequest, CLIENT, NODE, type NodeKey, nodeKey, openPolicy, pathBetween } from './pair.ts'
 
@@ -88,7 +94,8 @@ export const responder = (overrides: Partial<ReturnType<typeof openPolicy>> = {}
 /** A client that talks to a responder under test. */
 export class RogueClient {
   readonly subject: Subject
-  readonly offer: InitOffer
+  /** Without an additional key exchange, unless a test is about that (intermediate.test.ts). */
+  offer: InitOffer = initOffer(nodeCrypto, undefined, false)
   readonly spiInitiator: Uint8Array
   spiResponder: Uint8Array = new Uint8Array(8)
   channel: Channel | undefined
@@ -101,7 +108,7 @@ export class RogueClient {
   constructor(subject: Subject, spiInitiator = nodeCrypto.random(8), group?: number) {
     this.subject = subject
     this.spiInitiator = spiInitiator
-    const offer = initOffer(nodeCrypto, group)
+    const offer = initOffer(nodeCrypto, group, false)
     this.offer = group === undefined ? offer : { ...offer, proposals: withGroup(offer.proposals, group) }
   }
 
@@ -160,6 +167,46 @@ export class RogueClient {
     return authRequest(nodeCrypto, this.auth!, credential, request.peer, child)
   }
 
+  /** The same with an additional key exchange: `intermediate` is due after `init`. */
+  hybrid(): this {
+    this.offer = initOffer(nodeCrypto)
+    return this
+  }
+
+  /** IKE_INTERMEDIATE; the payloads of the answer. `alterOctets` spoils what IntAuth covers. */
+  intermediate(
+    alter: Alter = asIs,
+    alterOctets: (octets: Uint8Array) => Uint8Array = (octets) => octets,
+  ): readonly Payload[] | undefined {
+    const keyPair = nodeCrypto.mlkem768Generate()
+    const request = alter(intermediateRequest(keyPair))
+    const sent = this.seal(X.IKE_INTERMEDIATE, request)
+    const [response] = this.subject.hear(sent)
+    if (response === undefined) return undefined
+    const opened = this.channel!.open(decodeHeader(response), response)
+    const payloads = decodePayloads(opened.firstPayload, opened.plaintext, 'answer')
+    if (!payloads.some(({ kind }) => kind === 'KE')) return payloads
+    const next = this.channel!.extend(
+      QUIET,
+      new Association(
+        1 as IkeSaId,
+        pathBetween(CLIENT, NODE),
+        this.spiInitiator,
+        this.spiResponder,
+        'initiator',
+      ),
+      this.auth!,
+      readIntermediateAnswer(nodeCrypto, keyPair, payloads),
+      {
+        initiator: alterOctets(authenticatedOctets(sentMessage([sent], request))),
+        responder: authenticatedOctets(opened),
+      },
+    )
+    this.channel = next.channel
+    this.auth = next.auth
+    return payloads
+  }
+
   /** IKE_AUTH as nobody. */
   authenticate(alter: Alter = asIs): readonly Payload[] | undefined {
     return this.ask(X.IKE_AUTH, alter(this.authPayloads()))
@@ -199,6 +246,8 @@ export class RogueNode {
   channel: Channel | undefined
   auth: AuthContext | undefined
   authRequest: Uint8Array | undefined
+  /** Takes the additional key exchange; most tests are quicker without. */
+  isHybrid = false
 
   constructor(request: Partial<InitiateRequest> = {}) {
     this.sa = this.subject.engine.initiate(anonymousRequest(KEY, request), this.subject.now)
@@ -224,11 +273,14 @@ export class RogueNode {
   init(alter: Alter = asIs, to = this.request): Uint8Array[] {
     const { spiInitiator, firstPayload } = decodeHeader(to)
     const { spiResponder } = this
-    const answer = answerInit(nodeCrypto, decodePayloads(firstPayload, to.subarray(HEADER_LENGTH), 'request'))
+    const request = decodePayloads(firstPayload, to.subarray(HEADER_LENGTH), 'request')
+    const answer = answerInit(nodeCrypto, this.isHybrid ? request : plain(request))
     const header = { spiInitiator, spiResponder, exchange: X.IKE_SA_INIT, messageId: 0, response: true }
     const response = encodeClear({ ...header, fromInitiator: false }, alter(answer.payloads))
     const association = new Association(1 as IkeSaId, pathBetween(NODE, CLIENT), spiInitiator, spiResponder)
-    const opened = openChannel(QUIET, association, to, response, answer.result)
+    // It sends everything whole.
+    const result = { ...answer.result, mayFragment: false }
+    const opened = openChannel(QUIET, association, to, response, result)
     this.channel = opened.channel
     this.auth = opened.auth
     const sent = this.hear(response)
@@ -270,6 +322,12 @@ const withGroup = (proposals: readonly Proposal[], id: number): Proposal[] =>
       each.type === TRANSFORM.number.KE ? { ...each, id } : each,
     ),
   }))
+
+/** A request of somebody who knows no IKE_INTERMEDIATE. */
+const plain: Alter = (payloads) =>
+  payloads.filter(
+    (payload) => payload.kind !== 'Notify' || payload.type !== NOTIFY.number.INTERMEDIATE_EXCHANGE_SUPPORTED,
+  )
 
 export const without =
   (kind: Payload['kind']): Alter =>

@@ -168,7 +168,7 @@ export const ikeRekeyOffer = (crypto: CryptoProvider, spi: Uint8Array): IkeRekey
 })
 
 export const ikeRekeyRequest = ({ spi, keyPair, nonce }: IkeRekeyOffer): Payload[] => [
-  { kind: 'SA', proposals: ikeProposals(spi) },
+  { kind: 'SA', proposals: ikeProposals({ spi }) },
   { kind: 'Nonce', data: nonce },
   { kind: 'KE', group: IKE_GROUPS[0]!, data: keyPair.publicKey },
 ]
@@ -179,7 +179,7 @@ export function readIkeRekeyAnswer(
   { spi, keyPair, nonce }: IkeRekeyOffer,
   payloads: readonly Payload[],
 ): IkeRekeyed {
-  const { suite, proposal } = acceptIke(ikeProposals(spi), need(payloads, 'SA').proposals)
+  const { suite, proposal } = acceptIke(ikeProposals({ spi }), need(payloads, 'SA').proposals)
   const keying = readKeying(crypto, keyPair, nonce, suite.group, payloads)
   return { suite, peerSpi: checkIkeSpi(proposal.spi), keying }
 }
@@ -190,7 +190,7 @@ export function answerIkeRekey(
   spi: Uint8Array,
   payloads: readonly Payload[],
 ): IkeRekeyed & { readonly payloads: Payload[] } {
-  const { suite, proposal } = chooseIke(need(payloads, 'SA').proposals, true)
+  const { suite, proposal } = chooseIke(need(payloads, 'SA').proposals, { rekey: true })
   const peerSpi = checkIkeSpi(proposal.spi)
   const { keying, publicKey } = answerKeying(crypto, suite.group, payloads)
   return {

@@ -1,10 +1,13 @@
 /**
  * IKE_SA_INIT (RFC 7296 section 1.2): algorithms, nonces and a key exchange, in the clear.
  *
- *     initiator                                      responder
- *     [N(COOKIE)] SA KE Nonce N(FRAGMENTATION) N(HASH_ALG)    --->
- *                                            <---    SA KE Nonce [N(FRAGMENTATION)] N(HASH_ALG)
- *                                            <---    or N(COOKIE), N(INVALID_KE_PAYLOAD), N(NO_PROPOSAL_CHOSEN)
+ *     initiator                                 responder
+ *     [N(COOKIE)] SA KE Nonce N(...)    --->
+ *                                       <---    SA KE Nonce N(...)
+ *                                       <---    or N(COOKIE), N(INVALID_KE_PAYLOAD), N(NO_PROPOSAL_CHOSEN)
+ *
+ * N(...) are IKEV2_FRAGMENTATION_SUPPORTED, SIGNATURE_HASH_ALGORITHMS and INTERMEDIATE_EXCHANGE_SUPPORTED; a responder
+ * says the first and last only to who said them.
  *
  * No NAT detection: its hashes betray addresses (RFC 7296 section 2.23 makes it optional). No vendor ID.
  */
@@ -23,6 +26,7 @@ import { Reader, Writer } from '#wire/cursor'
 /** What an initiator sent, until it is answered. */
 export interface InitOffer {
   readonly proposals: readonly Proposal[]
+  readonly hybrid: boolean
   readonly group: number
   readonly keyPair: KeyPair
   readonly nonce: Uint8Array
@@ -48,9 +52,11 @@ export type InitAnswer =
   /** Try again with this key exchange method. */
   | { readonly kind: 'group'; readonly group: number }
 
-export function initOffer(crypto: CryptoProvider, group: number = IKE_GROUPS[0]!): InitOffer {
+/** `hybrid`: with an additional key exchange. That is the profile of every client; without it only tests ask. */
+export function initOffer(crypto: CryptoProvider, group: number = IKE_GROUPS[0]!, hybrid = true): InitOffer {
   return {
-    proposals: ikeProposals(),
+    proposals: ikeProposals({ hybrid }),
+    hybrid,
     group,
     keyPair: groupOf(group).generate(crypto),
     nonce: crypto.random(NONCE_LENGTH),
@@ -66,6 +72,7 @@ export function initRequest(offer: InitOffer): Payload[] {
     { kind: 'Nonce', data: offer.nonce },
     FRAGMENTATION,
     hashAlgorithms(),
+    ...(offer.hybrid ? [INTERMEDIATE] : []),
   ]
 }
 
@@ -86,6 +93,8 @@ export function readInitAnswer(
   const ke = need(payloads, 'KE')
   if (suite.group !== offer.group || ke.group !== offer.group)
     throw protocolFault('bad-ke', 'the key exchange is not of the group asked for')
+  if (suite.additional !== undefined && !announcesIntermediate(payloads))
+    throw protocolFault('bad-ke', 'an additional key exchange without an exchange for it')
   const nr = checkNonce(need(payloads, 'Nonce').data)
   return {
     kind: 'accepted',
@@ -118,7 +127,8 @@ export function answerInit(
   crypto: CryptoProvider,
   payloads: readonly Payload[],
 ): { readonly result: InitResult; readonly payloads: Payload[] } {
-  const { suite, proposal } = chooseIke(need(payloads, 'SA').proposals)
+  const hybrid = announcesIntermediate(payloads)
+  const { suite, proposal } = chooseIke(need(payloads, 'SA').proposals, { hybrid })
   const ke = need(payloads, 'KE')
   if (ke.group !== suite.group) throw invalidKe(suite.group)
   const ni = checkNonce(need(payloads, 'Nonce').data).slice()
@@ -142,6 +152,7 @@ export function answerInit(
       { kind: 'Nonce', data: nr },
       ...(mayFragment ? [FRAGMENTATION] : []),
       hashAlgorithms(),
+      ...(hybrid ? [INTERMEDIATE] : []),
     ],
   }
 }
@@ -167,6 +178,11 @@ const FRAGMENTATION: Payload = notify(NOTIFY.number.IKEV2_FRAGMENTATION_SUPPORTE
 
 const announcesFragmentation = (payloads: readonly Payload[]): boolean =>
   notifies(payloads, NOTIFY.number.IKEV2_FRAGMENTATION_SUPPORTED).length > 0
+
+const INTERMEDIATE: Payload = notify(NOTIFY.number.INTERMEDIATE_EXCHANGE_SUPPORTED)
+
+const announcesIntermediate = (payloads: readonly Payload[]): boolean =>
+  notifies(payloads, NOTIFY.number.INTERMEDIATE_EXCHANGE_SUPPORTED).length > 0
 
 /** RFC 7427 section 4: no protocol, no SPI, and a number of two octets each. */
 function hashAlgorithms(): Payload {

@@ -15,7 +15,7 @@ import {
   SEALED_OVERHEAD,
 } from '#ikev2/message/encrypted'
 import { HEADER_LENGTH, type Header } from '#ikev2/message/header'
-import { encodePayloads, firstType, type Payload } from '#ikev2/message/payload'
+import { encodePayloads, firstType, GENERIC_HEADER_LENGTH, type Payload } from '#ikev2/message/payload'
 import { Reader } from '#wire/cursor'
 
 /** No IKE datagram of ours is larger: it fits through three layers of ESP without IP fragments. */
@@ -66,6 +66,15 @@ export interface Opened {
   /** Present: this is a piece. */
   readonly fragment?: FragmentOf
 }
+
+/** What the receiver of our own datagrams finds in them. */
+export const sentMessage = (
+  [first]: readonly Uint8Array[],
+  payloads: readonly Payload[],
+): Pick<Opened, 'front' | 'plaintext'> => ({
+  front: first!.subarray(0, HEADER_LENGTH + GENERIC_HEADER_LENGTH),
+  plaintext: encodePayloads(payloads),
+})
 
 /** A message that is complete; `digests` of its datagrams, in order of the pieces. */
 export interface Message extends Opened {

@@ -19,6 +19,8 @@ const CONTENTS: Readonly<Record<number, { readonly request: Contents; readonly r
     request: { SA: 'one', KE: 'one', Nonce: 'one' },
     response: { SA: 'at most one', KE: 'at most one', Nonce: 'at most one', CERTREQ: 'any' },
   },
+  // RFC 9370 section 2.2.2: one additional key exchange.
+  [X.IKE_INTERMEDIATE]: { request: { KE: 'one' }, response: { KE: 'at most one' } },
   [X.IKE_AUTH]: {
     request: {
       IDi: 'one',

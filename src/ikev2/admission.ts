@@ -1,0 +1,74 @@
+/** What a responder holds until its peer is authenticated: the policy, and what the AUTH payloads are made of. */
+import type { Instant } from '#base/time'
+import type { IkeContext } from '#ikev2/context'
+import type { ResponderPolicy } from '#ikev2/events'
+import { answerAuth } from '#ikev2/exchange/auth'
+import { answerIntermediate, authenticatedOctets } from '#ikev2/exchange/intermediate'
+import { wipeSecrets } from '#ikev2/keys'
+import { type Message, sentMessage } from '#ikev2/message/fragment'
+import type { Payload } from '#ikev2/message/payload'
+import { EXCHANGE } from '#ikev2/numbers'
+import type { AuthContext } from '#ikev2/proof'
+import type { Answer, IkeSa } from '#ikev2/sa'
+
+export class Admission {
+  readonly #context: IkeContext
+  readonly #policy: ResponderPolicy
+  #auth: AuthContext
+
+  constructor(context: IkeContext, policy: ResponderPolicy, auth: AuthContext) {
+    this.#context = context
+    this.#policy = policy
+    this.#auth = auth
+  }
+
+  /** The answer to IKE_INTERMEDIATE or IKE_AUTH, whichever is due. @throws PeerFault: the peer is not admitted */
+  answer(sa: IkeSa, exchange: number, payloads: readonly Payload[], message: Message, now: Instant): Answer {
+    return exchange === EXCHANGE.number.IKE_INTERMEDIATE
+      ? this.#answerIntermediate(sa, payloads, message)
+      : this.#answerAuth(sa, payloads, now)
+  }
+
+  wipe(): void {
+    wipeSecrets(this.#auth.secrets)
+  }
+
+  #answerIntermediate(sa: IkeSa, request: readonly Payload[], message: Message): Answer {
+    const initiator = authenticatedOctets(message)
+    const { sharedSecret, payloads } = answerIntermediate(this.#context.crypto, request)
+    return {
+      payloads,
+      // The answer itself still goes under the keys of before.
+      conclude: (sent) => {
+        const responder = authenticatedOctets(sentMessage(sent, payloads))
+        const { association, channel } = sa
+        const transcript = { initiator, responder }
+        const next = channel.extend(this.#context, association, this.#auth, sharedSecret, transcript)
+        this.#auth = next.auth
+        sa.enter('keys complete', next.channel)
+      },
+    }
+  }
+
+  #answerAuth(sa: IkeSa, request: readonly Payload[], now: Instant): Answer {
+    const { id, path } = sa.association
+    const inboundSpi = this.#context.allocateSpi()
+    try {
+      const where = { sa: id, path, inboundSpi }
+      const answer = answerAuth(this.#context.crypto, this.#auth, this.#policy, where, request)
+      const { payloads } = answer
+      if (answer.kind === 'established') {
+        // Announced before the answer is transmitted: the SA is installed when the peer begins to use it.
+        const { peer, terms } = answer
+        sa.establish({ peer, inboundSpi, terms, initiated: false, nonces: this.#auth }, now)
+        return { payloads }
+      }
+      this.#context.refuse(answer.fault.counter, answer.fault.message)
+      this.#context.releaseSpi(inboundSpi)
+      return { payloads, conclude: () => sa.turnAway(now) }
+    } catch (error) {
+      this.#context.releaseSpi(inboundSpi)
+      throw error
+    }
+  }
+}
