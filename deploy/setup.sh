@@ -77,6 +77,8 @@ wanted=$(sed -n 's/^ *"node": "\([0-9][0-9.]*\)".*/\1/p' package.json)
 node_is_right() { [ "$("$node" --version 2>/dev/null)" = "v$wanted" ]; }
 
 if ! cmp -s package-lock.json "$stamp"; then
+  # npm empties what it installs into: through a link that would be somebody else's tree.
+  [ ! -L node_modules ] || die 'node_modules is a link, and what it leads to is not of this package-lock.json'
   command -v npm >/dev/null 2>&1 || die 'missing: npm (Debian: apt-get install npm)'
   say 'installing npm packages, among them Node.js '"$wanted"
   # .npmrc silences npm so that `npm run` prints nothing of its own; here its errors are wanted.

@@ -195,13 +195,17 @@ const pss = (hash: HashName) => ({
 })
 
 /** A stock node that signs as `data` says, and what our client makes of it. */
-function stockNode(pinned: Uint8Array, data: (octets: Uint8Array) => Uint8Array): Subject {
+function stockNode(
+  pinned: Uint8Array,
+  data: (octets: Uint8Array, reflected: Uint8Array) => Uint8Array,
+): Subject {
   const node = new RogueNode({ credential: PSK, peer: { id: KEY.id, publicKey: pinned } })
   node.init()
   const sign = replace('AUTH', () => {
-    const { prf, secrets, initResponse, ni } = node.auth!
+    const { prf, secrets, initRequest, initResponse, ni, nr } = node.auth!
     const octets = signedOctets(prf, secrets.skPr, initResponse, ni, KEY.id)
-    return { kind: 'AUTH', method: AUTH_METHOD.number.SIGNATURE, data: data(octets) }
+    const reflected = signedOctets(prf, secrets.skPi, initRequest, nr, KEY.id)
+    return { kind: 'AUTH', method: AUTH_METHOD.number.SIGNATURE, data: data(octets, reflected) }
   })
   node.authenticate(sign, OPEN)
   return node.subject
@@ -213,7 +217,11 @@ const accepts = (title: string, pinned: Uint8Array, data: (octets: Uint8Array) =
     assert.deepEqual(subject.last('ike.established')!.peer, { kind: 'key', id: KEY.id, publicKey: pinned })
   })
 
-const refuses = (title: string, pinned: Uint8Array, data: (octets: Uint8Array) => Uint8Array): void =>
+const refuses = (
+  title: string,
+  pinned: Uint8Array,
+  data: (octets: Uint8Array, reflected: Uint8Array) => Uint8Array,
+): void =>
   void test(`${title}: an impostor`, () => {
     const subject = stockNode(pinned, data)
     assert.equal(subject.last('ike.established'), undefined)
@@ -270,8 +278,10 @@ refuses('CVE-2013-2944: ECDSA without a signature', P256, () =>
 refuses('CVE-2013-2944: ECDSA with r = s = 0', P256, () =>
   authData(ECDSA_IDENTIFIER.sha256, fromHex('3006020100020100')),
 )
-refuses('7427: a signature by the right key over the octets of the other side (reflection)', P256, () =>
-  authData(ECDSA_IDENTIFIER.sha256, sign('sha256', utf8('what the initiator signs'), STOCK.p256.privateKey)),
+refuses(
+  '7427: a signature by the right key over the octets of the other side (reflection)',
+  P256,
+  (_, reflected) => authData(ECDSA_IDENTIFIER.sha256, sign('sha256', reflected, STOCK.p256.privateKey)),
 )
 refuses('CVE-2018-16151: RSASSA-PKCS1-v1_5 with SHA-256', RSA, (octets) =>
   authData('300d06092a864886f70d01010b0500', sign('sha256', octets, STOCK.rsa.privateKey)),

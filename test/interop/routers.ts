@@ -30,8 +30,8 @@ export interface Suite {
 }
 
 export const SUITES = {
-  'aes-256-gcm-16': { ike: 'aes256gcm16-prfsha256-x25519', esp: 'aes256gcm16' },
-  'chacha20-poly1305': { ike: 'chacha20poly1305-prfsha256-x25519', esp: 'chacha20poly1305' },
+  'aes-256-gcm-16': { ike: 'aes256gcm16-prfsha256-x25519', esp: 'aes256gcm16-x25519' },
+  'chacha20-poly1305': { ike: 'chacha20poly1305-prfsha256-x25519', esp: 'chacha20poly1305-x25519' },
 } as const satisfies Record<string, Suite>
 
 const BOTH: Suite = {

@@ -48,6 +48,6 @@ function show(cell: Cell): void {
   const { part, name, passed, milliseconds, detail } = cell
   const seconds = (milliseconds / 1000).toFixed(1).padStart(6)
   process.stdout.write(
-    `${passed ? 'passed' : 'FAILED'} ${seconds} s  ${part.padEnd(12)}${name.padEnd(66)} ${detail}\n`,
+    `${passed ? 'passed' : 'FAILED'} ${seconds} s  ${part.padEnd(14)}${name.padEnd(66)} ${detail}\n`,
   )
 }
