@@ -180,7 +180,14 @@ async function judge(scene: Scene, began: number): Promise<Report> {
     download: scene.download ?? null,
     goodputMbps: scene.download?.mbps ?? null,
     directMbps: scene.direct?.mbps ?? null,
-    handmadeMbps: scene.handmade.length === 0 ? null : Math.max(...scene.handmade),
+    yardstick:
+      scene.handmade.length === 0
+        ? null
+        : {
+            daemonsMbps: scene.samples,
+            handmadeMbps: scene.handmade,
+            ratio: Math.max(0, ...scene.samples) / Math.max(...scene.handmade),
+          },
     pings: scene.pings,
     leaks: verdict.leaks,
     checks,

@@ -32,7 +32,7 @@ const REPORT: Report = {
   download: null,
   goodputMbps: 50,
   directMbps: 200,
-  handmadeMbps: null,
+  yardstick: null,
   pings: { sent: 10, received: 9, rttMs: { min: 1, average: 1.5, max: 2 } },
   leaks: 2,
   checks: [
