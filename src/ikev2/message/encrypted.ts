@@ -9,6 +9,7 @@ import { concat, wipe } from '#base/bytes'
 import type { Aead, CryptoProvider } from '#crypto/provider'
 import { ESP_CIPHERS, type EspCipher } from '#crypto/suites'
 import { encodeHeader, HEADER_LENGTH, type Header } from '#ikev2/message/header'
+import { paddingOf } from '#ikev2/message/padding'
 import { encodePayloads, firstType, GENERIC_HEADER_LENGTH, type Payload } from '#ikev2/message/payload'
 import { PAYLOAD } from '#ikev2/numbers'
 import { Writer } from '#wire/cursor'
@@ -43,18 +44,19 @@ export class MessageKey {
 
   /** The message with all payloads inside SK. Every call takes a fresh IV. */
   seal(header: Header, payloads: readonly Payload[]): Uint8Array {
-    return this.sealWithIv(header, payloads, this.#freshIv())
+    const content = encodePayloads(payloads)
+    return this.#seal(header, PAYLOAD.number.SK, firstType(payloads), content, this.#freshIv(), PADDED)
   }
 
-  /** For known-answer tests; everybody else calls `seal`. */
+  /** For known-answer tests, so without padding; everybody else calls `seal`. */
   sealWithIv(header: Header, payloads: readonly Payload[], iv: Uint8Array): Uint8Array {
-    return this.#seal(header, PAYLOAD.number.SK, firstType(payloads), encodePayloads(payloads), iv)
+    return this.#seal(header, PAYLOAD.number.SK, firstType(payloads), encodePayloads(payloads), iv, 0)
   }
 
   /** One piece of a message inside SKF. `inner` is the type of its first payload in the first piece, else 0. */
   sealFragment(header: Header, inner: number, piece: Uint8Array, { number, total }: FragmentOf): Uint8Array {
     const which = new Writer(FRAGMENT_HEADER_LENGTH).u16(number).u16(total).finish()
-    return this.#seal(header, PAYLOAD.number.SKF, inner, piece, this.#freshIv(), which)
+    return this.#seal(header, PAYLOAD.number.SKF, inner, piece, this.#freshIv(), PADDED, which)
   }
 
   /**
@@ -84,11 +86,13 @@ export class MessageKey {
     inner: number,
     content: Uint8Array,
     iv: Uint8Array,
+    padding: number | typeof PADDED,
     fragment: Uint8Array = new Uint8Array(0),
   ): Uint8Array {
-    // No padding: an AEAD needs none, and the pad length octet says so.
-    const plaintext = concat(content, Uint8Array.of(0))
-    const length = SEALED_OVERHEAD + fragment.length + content.length
+    const bare = SEALED_OVERHEAD + fragment.length + content.length
+    const padLength = padding === PADDED ? paddingOf(HEADER_LENGTH + bare) : padding
+    const plaintext = concat(content, new Uint8Array(padLength), Uint8Array.of(padLength))
+    const length = bare + padLength
     const writer = new Writer(HEADER_LENGTH + length)
     encodeHeader(writer, header, type, HEADER_LENGTH + length)
     writer.u8(inner).u8(0).u16(length).bytes(fragment)
@@ -103,6 +107,9 @@ export class MessageKey {
     wipe(this.#salt)
   }
 }
+
+/** To one of our sizes. An AEAD needs no padding; it is there for whoever counts octets. */
+const PADDED = 'padded'
 
 /** Number and total in front of a fragment's IV (RFC 7383 section 2.5). */
 export const FRAGMENT_HEADER_LENGTH = 4

@@ -15,11 +15,10 @@ import {
   SEALED_OVERHEAD,
 } from '#ikev2/message/encrypted'
 import { HEADER_LENGTH, type Header } from '#ikev2/message/header'
+import { MAX_DATAGRAM } from '#ikev2/message/padding'
 import { encodePayloads, firstType, GENERIC_HEADER_LENGTH, type Payload } from '#ikev2/message/payload'
 import { Reader } from '#wire/cursor'
 
-/** No IKE datagram of ours is larger: it fits through three layers of ESP without IP fragments. */
-export const MAX_DATAGRAM = 1200
 const PIECE = MAX_DATAGRAM - HEADER_LENGTH - SEALED_OVERHEAD - FRAGMENT_HEADER_LENGTH
 
 const MAX_FRAGMENTS = 64
