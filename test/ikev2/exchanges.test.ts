@@ -67,10 +67,10 @@ test('all requests look the same: one payload order, nothing that names a client
     '236 SA,KE,Nonce,16430,16431,16438',
     '184 SA,KE,Nonce,16430,16431,16438',
     '1200 SKF',
-    '114 SKF',
-    '1153 SK',
-    '257 SK',
-    '277 SK',
+    '312 SKF',
+    '1200 SK',
+    '312 SK',
+    '312 SK',
   ])
   assert.deepEqual(shapes[1], shapes[0])
   assert.deepEqual(shapes[2], shapes[0])
