@@ -23,7 +23,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   // The effects. Each knows the interface it implements, and no machine of the core.
   'directory-effects': ['base', 'crypto', 'nat', 'directory-pure'],
   linux: ['base', 'wire', 'crypto', 'nat', 'telescope', 'overlay'],
-  config: ['base', 'crypto', 'nat', 'directory-pure'],
+  // `ikev2` as text for docs/, and nothing of it at run time.
+  config: ['base', 'crypto', 'nat', 'directory-pure', 'ikev2'],
   observe: ['base', 'crypto', 'ikev2', 'telescope'],
   // The composition root: the only place that knows both the core and the effects.
   daemon: [
@@ -55,6 +56,7 @@ const ONLY: Readonly<Record<string, Readonly<Record<string, RegExp>>>> = {
     nat: /^nat\/(rules|exit-policy)$/,
     crypto: /^crypto\/(suites|public-key)$/,
     'directory-pure': /^directory\/documents$/,
+    ikev2: /^ikev2\/explain$/,
   },
   observe: { ikev2: /^ikev2\/events$/, telescope: /^telescope\/plane$/, crypto: /^crypto\/suites$/ },
 }

@@ -5,6 +5,7 @@ import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { ERRORS } from '#base/errors'
 import { explainConfig, explainErrors, jsonSchema } from '#config/explain'
+import { explainIke } from '#ikev2/explain'
 import { parseConfig } from '#config/load'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
@@ -19,6 +20,10 @@ test('docs/config.md is what the schema says', () => {
   assert.equal(read('docs/config.md'), explainConfig(samples), 'run: node src/config/write-docs.ts')
   const properties = (jsonSchema('client') as { properties: Record<string, unknown> }).properties
   assert.ok(Object.hasOwn(properties, 'circuit'))
+})
+
+test('docs/ikev2.md is what the tables of the engine say', () => {
+  assert.equal(read('docs/ikev2.md'), explainIke(), 'run: node src/config/write-docs.ts')
 })
 
 test('docs/errors.md is what the table says', () => {

@@ -1,6 +1,10 @@
-/** Writes docs/config.md and docs/errors.md. Run it after a change of schema.ts, errors.ts or a sample configuration. */
+/**
+ * Writes docs/config.md, docs/errors.md and docs/ikev2.md. Run it after a change of schema.ts, errors.ts, a sample
+ * configuration, or a table of the IKEv2 engine.
+ */
 import { readFile, writeFile } from 'node:fs/promises'
 import { explainConfig, explainErrors } from '#config/explain'
+import { explainIke } from '#ikev2/explain'
 
 const root = new URL('../../', import.meta.url)
 const sample = (kind: string) => readFile(new URL(`deploy/config/${kind}.yaml`, root), 'utf8')
@@ -14,3 +18,4 @@ await writeFile(
   }),
 )
 await writeFile(new URL('docs/errors.md', root), explainErrors())
+await writeFile(new URL('docs/ikev2.md', root), explainIke())

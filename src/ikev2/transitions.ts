@@ -45,7 +45,7 @@ export type IkeStep =
   | 'ended by peer'
   | 'finish'
 
-const TRANSITIONS: Readonly<Record<IkeState, Partial<Record<IkeStep, IkeState>>>> = {
+export const TRANSITIONS: Readonly<Record<IkeState, Partial<Record<IkeStep, IkeState>>>> = {
   initiating: {
     restart: 'initiating',
     'init answered': 'authenticating',
@@ -72,7 +72,8 @@ export function next(state: IkeState, step: IkeStep): IkeState {
 
 const { number: X } = EXCHANGE
 
-const REQUESTS: Readonly<Record<IkeState, readonly number[]>> = {
+/** Which exchanges the peer may begin. */
+export const REQUESTS: Readonly<Record<IkeState, readonly number[]>> = {
   initiating: [],
   exchanging: [],
   authenticating: [],

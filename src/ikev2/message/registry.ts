@@ -8,12 +8,13 @@ import { EXCHANGE, NOTIFY } from '#ikev2/numbers'
 
 export type PayloadKind = Payload['kind']
 
-type Count = 'one' | 'at most one' | 'any'
-type Contents = Partial<Record<PayloadKind, Count>>
+export type Count = 'one' | 'at most one' | 'any'
+export type Contents = Partial<Record<PayloadKind, Count>>
 
 const { number: X } = EXCHANGE
 
-const CONTENTS: Readonly<Record<number, { readonly request: Contents; readonly response: Contents }>> = {
+/** By exchange type. */
+export const CONTENTS: Readonly<Record<number, { readonly request: Contents; readonly response: Contents }>> = {
   // RFC 7296 section 1.2. A response may be nothing but an error or a COOKIE.
   [X.IKE_SA_INIT]: {
     request: { SA: 'one', KE: 'one', Nonce: 'one' },
@@ -67,7 +68,7 @@ const CONTENTS: Readonly<Record<number, { readonly request: Contents; readonly r
   },
 }
 
-const ANYWHERE: ReadonlySet<PayloadKind> = new Set(['Notify', 'Vendor', 'Unknown'])
+export const ANYWHERE: ReadonlySet<PayloadKind> = new Set(['Notify', 'Vendor', 'Unknown'])
 
 /** @throws PeerFault when the message is not made of the payloads it must have. */
 export function checkContents(exchange: number, response: boolean, payloads: readonly Payload[]): void {

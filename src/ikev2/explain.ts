@@ -1,0 +1,77 @@
+/** The tables of the engine as text for people: docs/ikev2.md is this, and a test keeps it so. */
+import { faultOfNotify } from '#ikev2/fault'
+import { ANYWHERE, CONTENTS, type Contents } from '#ikev2/message/registry'
+import { EXCHANGE, NOTIFY } from '#ikev2/numbers'
+import { type IkeState, type IkeStep, REQUESTS, TRANSITIONS } from '#ikev2/transitions'
+
+/** The whole of docs/ikev2.md. */
+export function explainIke(): string {
+  return `# The IKEv2 engine in tables
+
+Generated from the tables the engine runs on (\`src/ikev2/transitions.ts\`, \`src/ikev2/message/registry.ts\`,
+\`src/ikev2/fault.ts\`); change them there and run \`node src/config/write-docs.ts\`.
+
+## States of an IKE SA
+
+What is not listed does not happen: a step without a row is a defect of ours and stops the program, a request without
+a row is dropped unanswered and counted as \`illegal-exchange\`.
+
+${table(['state', 'step', 'next state'], transitionRows())}
+
+## Which exchange a peer may begin
+
+${table(['state', 'requests'], requestRows())}
+
+## Which payload is legal where
+
+${ANYWHERE_NAMES} may stand in every message. A message with a payload that has no row, or with another number of
+them, is malformed.
+
+${table(['exchange', 'message', 'exactly one', 'at most one', 'any number'], contentRows())}
+
+## What an error of the peer means
+
+An error in a message that is not protected is a hint: the wait for a better answer becomes short, nothing else.
+
+${table(['notify', 'number', 'code'], errorRows())}
+`
+}
+
+const table = (head: readonly string[], rows: readonly (readonly string[])[]): string =>
+  [head, head.map(() => '---'), ...rows].map((row) => `| ${row.join(' | ')} |`).join('\n')
+
+const ANYWHERE_NAMES = [...ANYWHERE].join(', ')
+const NONE = 'none'
+
+function transitionRows(): string[][] {
+  return Object.entries(TRANSITIONS).flatMap(([state, steps]) => {
+    const rows = Object.entries(steps) as [IkeStep, IkeState][]
+    return rows.length === 0 ? [[state, NONE, '']] : rows.map(([step, to]) => [state, step, to])
+  })
+}
+
+const requestRows = (): string[][] =>
+  Object.entries(REQUESTS).map(([state, exchanges]) => [
+    state,
+    exchanges.map((exchange) => EXCHANGE.nameOf(exchange)).join(', ') || NONE,
+  ])
+
+const contentRows = (): string[][] =>
+  Object.entries(CONTENTS).flatMap(([exchange, { request, response }]) => [
+    contentRow(exchange, 'request', request),
+    contentRow(exchange, 'response', response),
+  ])
+
+function contentRow(exchange: string, message: string, contents: Contents): string[] {
+  const cell = (count: string): string =>
+    Object.entries(contents)
+      .filter(([, allowed]) => allowed === count)
+      .map(([kind]) => kind)
+      .join(' ')
+  return [EXCHANGE.nameOf(Number(exchange)), message, ...['one', 'at most one', 'any'].map(cell)]
+}
+
+const errorRows = (): string[][] =>
+  Object.entries(NOTIFY.number)
+    .filter(([, type]) => type < NOTIFY.number.INITIAL_CONTACT)
+    .map(([name, type]) => [name, `${type}`, `\`${faultOfNotify(type).code}\``])
