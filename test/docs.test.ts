@@ -5,8 +5,8 @@ import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { ERRORS } from '#base/errors'
 import { explainConfig, explainErrors, jsonSchema } from '#config/explain'
-import { explainIke } from '#ikev2/explain'
 import { parseConfig } from '#config/load'
+import { explainIke } from '#ikev2/explain'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const read = (file: string): string => readFileSync(`${ROOT}/${file}`, 'utf8')

@@ -41,6 +41,17 @@ export const POOL_SPACE = prefix('10.64.0.0/10')
 export const CLIENT = ip('198.18.1.1')
 export const SERVER = ip('198.18.40.1')
 
+/** Who listens where. */
+export interface Taps {
+  readonly keyLog?: boolean
+  /** False: SAs have 32-bit sequence numbers, as with peers that know no others. */
+  readonly esn?: boolean
+  /** Every IP packet that is put on the network, whatever becomes of it. */
+  packet?(packet: Uint8Array): void
+  /** Every IKE datagram that a host hears, as the last tunnel let it out. */
+  heard?(at: Ip, path: UdpPath, bytes: Uint8Array): void
+}
+
 export interface Delivery {
   readonly at: Ip
   readonly from: Ip
@@ -57,6 +68,7 @@ export class SimOverlay {
   readonly delivered: Delivery[] = []
   /** Every packet that crossed the network: outer source, destination, protocol. */
   readonly wire: { readonly from: Ip; readonly to: Ip; readonly protocol: number }[] = []
+  readonly taps: Taps
   readonly #rng: SeededRng
   readonly #hurry: { readonly lifetimes?: Lifetimes }
   readonly #nodes = new Map<string, SimNode>()
@@ -72,8 +84,12 @@ export class SimOverlay {
       path?: string[]
       poolLength?: number
       lifetimes?: Lifetimes
+      taps?: Taps
+      clientAddress?: Ip
     },
   ) {
+    this.taps = options.taps ?? {}
+    const self = options.clientAddress ?? CLIENT
     this.#rng = new SeededRng(options.seed)
     this.weather = options.weather ?? FAIR
     this.#hurry = options.lifetimes ? { lifetimes: options.lifetimes } : {}
@@ -91,18 +107,19 @@ export class SimOverlay {
       this.boot(node.listed.name)
     }
     const client = new OverlayClient({
-      self: CLIENT,
+      self,
       directory: { address: ip('198.18.50.1'), port: 9030 },
-      context: { plane: 'userspace', device: 'ippriv0', address: CLIENT },
+      context: { plane: 'userspace', device: 'ippriv0', address: self },
       hops: options.hops ?? 3,
       ciphers: ['aes-256-gcm-16'],
       sameNetwork: true,
       crypto: nodeCrypto,
       rng: this.#rng,
+      keyLog: this.taps.keyLog === true,
       ...(options.path ? { path: options.path } : {}),
       ...this.#hurry,
     })
-    this.client = new SimHost(this, client, CLIENT)
+    this.client = new SimHost(this, client, self)
   }
 
   /** A node's host with an empty memory: the first time, or after a crash. It is not started yet. */
@@ -119,6 +136,7 @@ export class SimOverlay {
       context: { plane: 'userspace', device: 'ippriv0', address: listed.address },
       crypto: nodeCrypto,
       rng: this.#rng,
+      keyLog: this.taps.keyLog === true,
       ...this.#hurry,
     })
     const host = new SimHost<RouterInput, RouterEvent, OverlayRouter>(this, router, listed.address)
@@ -268,18 +286,26 @@ export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
   }
 
   hearUdp(path: UdpPath, bytes: Uint8Array): void {
+    this.#world.taps.heard?.(this.address, path, bytes)
     this.input({ kind: 'datagram', path, bytes } as Input)
   }
 
   #perform(): void {
     for (let effect = this.machine.poll(); effect !== undefined; effect = this.machine.poll()) {
-      if (effect.kind === 'plane') {
-        this.planeOperations.push(...effect.operations)
-        this.engine.apply(effect.operations)
-      } else if (effect.kind === 'event') this.events.push(effect.event)
+      if (effect.kind === 'plane') this.#plane(effect.operations)
+      else if (effect.kind === 'event') this.events.push(effect.event)
       else if (effect.kind === 'host') this.#host(effect.operations)
       else this.#transmit(effect.path, effect.bytes)
     }
+  }
+
+  #plane(operations: readonly PlaneOperation[]): void {
+    const esn = this.#world.taps.esn
+    const wanted = operations.map((each) =>
+      each.kind === 'sa.install' && esn !== undefined ? { ...each, sa: { ...each.sa, esn } } : each,
+    )
+    this.planeOperations.push(...wanted)
+    this.engine.apply(wanted)
   }
 
   #host(operations: readonly HostOperation[]): void {
@@ -294,11 +320,16 @@ export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
   /** Private addresses are routed into the plane's device, public ones to the network. */
   #transmit(path: UdpPath, bytes: Uint8Array): void {
     const { local, remote } = path
-    if (contains(POOL_SPACE, local.address) || contains(POOL_SPACE, remote.address)) {
-      return this.fromKernel(
-        udpPacket(ipToUint32(local.address), ipToUint32(remote.address), local.port, remote.port, bytes),
-      )
-    }
+    const packet = udpPacket(
+      ipToUint32(local.address),
+      ipToUint32(remote.address),
+      local.port,
+      remote.port,
+      bytes,
+    )
+    if (contains(POOL_SPACE, local.address) || contains(POOL_SPACE, remote.address))
+      return this.fromKernel(packet)
+    this.#world.taps.packet?.(packet)
     const copy = bytes.slice()
     this.#world.transport(local.address, remote.address, PROTOCOL.udp, (host) =>
       host.hearUdp({ local: remote, remote: local }, copy),
@@ -307,6 +338,7 @@ export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
 
   #emit(buffer: Uint8Array): void {
     const packet = buffer.slice(this.engine.offset, this.engine.offset + this.engine.length)
+    this.#world.taps.packet?.(packet)
     this.#world.transport(
       addressText(source(packet, 0)),
       addressText(destination(packet, 0)),
