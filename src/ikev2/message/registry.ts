@@ -14,59 +14,60 @@ export type Contents = Partial<Record<PayloadKind, Count>>
 const { number: X } = EXCHANGE
 
 /** By exchange type. */
-export const CONTENTS: Readonly<Record<number, { readonly request: Contents; readonly response: Contents }>> = {
-  // RFC 7296 section 1.2. A response may be nothing but an error or a COOKIE.
-  [X.IKE_SA_INIT]: {
-    request: { SA: 'one', KE: 'one', Nonce: 'one' },
-    response: { SA: 'at most one', KE: 'at most one', Nonce: 'at most one', CERTREQ: 'any' },
-  },
-  // RFC 9370 section 2.2.2: one additional key exchange.
-  [X.IKE_INTERMEDIATE]: { request: { KE: 'one' }, response: { KE: 'at most one' } },
-  [X.IKE_AUTH]: {
-    request: {
-      IDi: 'one',
-      IDr: 'at most one',
-      AUTH: 'at most one',
-      CERT: 'any',
-      CERTREQ: 'any',
-      CP: 'at most one',
-      SA: 'one',
-      TSi: 'one',
-      TSr: 'one',
+export const CONTENTS: Readonly<Record<number, { readonly request: Contents; readonly response: Contents }>> =
+  {
+    // RFC 7296 section 1.2. A response may be nothing but an error or a COOKIE.
+    [X.IKE_SA_INIT]: {
+      request: { SA: 'one', KE: 'one', Nonce: 'one' },
+      response: { SA: 'at most one', KE: 'at most one', Nonce: 'at most one', CERTREQ: 'any' },
     },
-    response: {
-      IDr: 'at most one',
-      AUTH: 'at most one',
-      CERT: 'any',
-      CP: 'at most one',
-      SA: 'at most one',
-      TSi: 'at most one',
-      TSr: 'at most one',
+    // RFC 9370 section 2.2.2: one additional key exchange.
+    [X.IKE_INTERMEDIATE]: { request: { KE: 'one' }, response: { KE: 'at most one' } },
+    [X.IKE_AUTH]: {
+      request: {
+        IDi: 'one',
+        IDr: 'at most one',
+        AUTH: 'at most one',
+        CERT: 'any',
+        CERTREQ: 'any',
+        CP: 'at most one',
+        SA: 'one',
+        TSi: 'one',
+        TSr: 'one',
+      },
+      response: {
+        IDr: 'at most one',
+        AUTH: 'at most one',
+        CERT: 'any',
+        CP: 'at most one',
+        SA: 'at most one',
+        TSi: 'at most one',
+        TSr: 'at most one',
+      },
     },
-  },
-  // Sections 1.3.1 to 1.3.3: an IKE SA rekey has no selectors, a Child SA need not have a KE.
-  [X.CREATE_CHILD_SA]: {
-    request: {
-      SA: 'one',
-      Nonce: 'one',
-      KE: 'at most one',
-      TSi: 'at most one',
-      TSr: 'at most one',
-      CP: 'at most one',
+    // Sections 1.3.1 to 1.3.3: an IKE SA rekey has no selectors, a Child SA need not have a KE.
+    [X.CREATE_CHILD_SA]: {
+      request: {
+        SA: 'one',
+        Nonce: 'one',
+        KE: 'at most one',
+        TSi: 'at most one',
+        TSr: 'at most one',
+        CP: 'at most one',
+      },
+      response: {
+        SA: 'at most one',
+        Nonce: 'at most one',
+        KE: 'at most one',
+        TSi: 'at most one',
+        TSr: 'at most one',
+      },
     },
-    response: {
-      SA: 'at most one',
-      Nonce: 'at most one',
-      KE: 'at most one',
-      TSi: 'at most one',
-      TSr: 'at most one',
+    [X.INFORMATIONAL]: {
+      request: { Delete: 'any', CP: 'at most one' },
+      response: { Delete: 'any', CP: 'at most one' },
     },
-  },
-  [X.INFORMATIONAL]: {
-    request: { Delete: 'any', CP: 'at most one' },
-    response: { Delete: 'any', CP: 'at most one' },
-  },
-}
+  }
 
 export const ANYWHERE: ReadonlySet<PayloadKind> = new Set(['Notify', 'Vendor', 'Unknown'])
 
