@@ -120,8 +120,8 @@ export function childKeys(
 }
 
 /**
- * What AUTH covers (RFC 7296 section 2.15): the first message of the prover, the other side's nonce, and the
- * prover's identity under its SK_p. `intAuth` is appended after IKE_INTERMEDIATE (RFC 9242 section 3.3.2).
+ * What AUTH covers (RFC 7296 section 2.15): the first message of the prover (or both: transcript.ts), the other side's
+ * nonce, and the prover's identity under its SK_p. `intAuth` is appended after IKE_INTERMEDIATE (RFC 9242 section 3.3.2).
  */
 export function signedOctets(
   prf: Prf,

@@ -121,6 +121,7 @@ export const NOTIFY = registry('notify', {
   IKEV2_FRAGMENTATION_SUPPORTED: 16430,
   SIGNATURE_HASH_ALGORITHMS: 16431,
   INTERMEDIATE_EXCHANGE_SUPPORTED: 16438,
+  IKE_SA_INIT_FULL_TRANSCRIPT_AUTH: 16447, // draft-ietf-ipsecme-ikev2-downgrade-prevention-08
 })
 
 /** RFC 7296 section 3.15. */

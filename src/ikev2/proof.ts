@@ -17,6 +17,7 @@ import { type IkeSecrets, type Prf, sharedKeyAuth, signedOctets } from '#ikev2/k
 import type { Payload } from '#ikev2/message/payload'
 import { AUTH_METHOD, ID_TYPE } from '#ikev2/numbers'
 import { signAuth, signatureFault } from '#ikev2/signature'
+import { signedMessages } from '#ikev2/transcript'
 
 /** What both proofs are made of. The messages are whole datagrams, as sent last (RFC 7296 section 2.6). */
 export interface AuthContext {
@@ -28,6 +29,8 @@ export interface AuthContext {
   readonly nr: Uint8Array
   /** The hash algorithms that the peer announced: what it verifies signatures with (RFC 7427 section 4). */
   readonly peerHashes: ReadonlySet<number>
+  /** Both sides said that AUTH covers both messages of IKE_SA_INIT, and not the prover's alone. */
+  readonly fullTranscript: boolean
   /** What IKE_INTERMEDIATE adds (RFC 9242 section 3.3.2). */
   readonly intAuth?: Uint8Array
 }
@@ -112,11 +115,11 @@ function nullAuth(context: AuthContext, role: IkeRole): Uint8Array {
   return sharedKeyAuth(context.prf, skPOf(context, role), octetsOf(context, role, NULL_ID))
 }
 
-function octetsOf(context: AuthContext, role: IkeRole, id: IkeId): Uint8Array {
-  const { prf, initRequest, initResponse, ni, nr, intAuth } = context
-  return role === 'initiator'
-    ? signedOctets(prf, skPOf(context, role), initRequest, nr, id, intAuth)
-    : signedOctets(prf, skPOf(context, role), initResponse, ni, id, intAuth)
+/** What a peer in `role` that calls itself `id` signs. */
+export function octetsOf(context: AuthContext, role: IkeRole, id: IkeId): Uint8Array {
+  const { prf, ni, nr, intAuth } = context
+  const peerNonce = role === 'initiator' ? nr : ni
+  return signedOctets(prf, skPOf(context, role), signedMessages(context, role), peerNonce, id, intAuth)
 }
 
 const skPOf = ({ secrets }: AuthContext, role: IkeRole): Uint8Array =>

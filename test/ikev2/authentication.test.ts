@@ -10,9 +10,10 @@ import { nodeCrypto } from '#crypto/node'
 import { HASH_LENGTH, type HashName } from '#crypto/provider'
 import { encodeSpki } from '#crypto/public-key'
 import type { IkeId, LocalCredential } from '#ikev2/events'
-import { sharedKeyAuth, signedOctets } from '#ikev2/keys'
+import { sharedKeyAuth } from '#ikev2/keys'
 import { notify, type Payload } from '#ikev2/message/payload'
 import { AUTH_METHOD, EXCHANGE, GROUP, HASH_ALGORITHM, ID_TYPE, NOTIFY, TRANSFORM } from '#ikev2/numbers'
+import { octetsOf } from '#ikev2/proof'
 import { SimNetwork } from '../sim/network.ts'
 import { addHost, anonymousRequest, CLIENT, connect, find, NODE, nodeKey, openPolicy, pair } from './pair.ts'
 import {
@@ -114,8 +115,8 @@ for (const [name, change] of [
   [
     "the responder's octets (reflection)",
     (client: RogueClient) => {
-      const { prf, secrets, initResponse, ni } = client.auth!
-      return sharedKeyAuth(prf, PUBLISHED, signedOctets(prf, secrets.skPr, initResponse, ni, KEY.id))
+      const { prf } = client.auth!
+      return sharedKeyAuth(prf, PUBLISHED, octetsOf(client.auth!, 'responder', KEY.id))
     },
   ],
 ] as const) {
@@ -156,8 +157,8 @@ test('CVE-2015-4171: a responder that must sign and answers with the published k
   node.init()
   node.authenticate(
     replace('AUTH', () => {
-      const { prf, secrets, initResponse, ni } = node.auth!
-      const data = sharedKeyAuth(prf, PUBLISHED, signedOctets(prf, secrets.skPr, initResponse, ni, KEY.id))
+      const { prf } = node.auth!
+      const data = sharedKeyAuth(prf, PUBLISHED, octetsOf(node.auth!, 'responder', KEY.id))
       return { kind: 'AUTH', method: AUTH_METHOD.number.SHARED_KEY, data }
     }),
     OPEN,
@@ -202,9 +203,8 @@ function stockNode(
   const node = new RogueNode({ credential: PSK, peer: { id: KEY.id, publicKey: pinned } })
   node.init()
   const sign = replace('AUTH', () => {
-    const { prf, secrets, initRequest, initResponse, ni, nr } = node.auth!
-    const octets = signedOctets(prf, secrets.skPr, initResponse, ni, KEY.id)
-    const reflected = signedOctets(prf, secrets.skPi, initRequest, nr, KEY.id)
+    const octets = octetsOf(node.auth!, 'responder', KEY.id)
+    const reflected = octetsOf(node.auth!, 'initiator', KEY.id)
     return { kind: 'AUTH', method: AUTH_METHOD.number.SIGNATURE, data: data(octets, reflected) }
   })
   node.authenticate(sign, OPEN)
@@ -360,8 +360,10 @@ refuses('a pinned key that is none', fromHex('3000'), (octets) =>
 // ---------------------------------------------------------------------------------------------- signing
 
 const announce = (...hashes: readonly number[]): Alter =>
-  replace('Notify', () =>
-    notify(N.SIGNATURE_HASH_ALGORITHMS, Uint8Array.from(hashes.flatMap((hash) => [0, hash]))),
+  replace('Notify', (payload) =>
+    payload.type === N.SIGNATURE_HASH_ALGORITHMS
+      ? notify(payload.type, Uint8Array.from(hashes.flatMap((hash) => [0, hash])))
+      : payload,
   )
 
 for (const [hash, name] of [
@@ -466,8 +468,7 @@ test('PSK: over links that lose and repeat', () => {
 const someId = (): IkeId => ({ type: ID_TYPE.number.KEY_ID, data: nodeCrypto.random(16) })
 
 function sharedKey(client: RogueClient, id: IkeId, key: Uint8Array): Uint8Array {
-  const { prf, secrets, initRequest, nr } = client.auth!
-  return sharedKeyAuth(prf, key, signedOctets(prf, secrets.skPi, initRequest, nr, id))
+  return sharedKeyAuth(client.auth!.prf, key, octetsOf(client.auth!, 'initiator', id))
 }
 
 /** IKE_AUTH of somebody with this identity and this proof. */

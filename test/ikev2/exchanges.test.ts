@@ -64,8 +64,8 @@ test('all requests look the same: one payload order, nothing that names a client
     })
   })
   assert.deepEqual(shapes[0], [
-    '236 SA,KE,Nonce,16430,16431,16438',
-    '184 SA,KE,Nonce,16430,16431,16438',
+    '244 SA,KE,Nonce,16430,16431,16438,16447',
+    '192 SA,KE,Nonce,16430,16431,16438,16447',
     '1200 SKF',
     '312 SKF',
     '1200 SK',

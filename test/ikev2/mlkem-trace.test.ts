@@ -53,6 +53,7 @@ class Side {
       sharedSecret: value('key exchange secret'),
       peerHashes: new Set([HASH_ALGORITHM.number.IDENTITY]),
       mayFragment: true,
+      fullTranscript: false,
     })
     this.channel = opened.channel
     this.auth = opened.auth

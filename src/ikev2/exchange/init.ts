@@ -6,8 +6,9 @@
  *                                       <---    SA KE Nonce N(...)
  *                                       <---    or N(COOKIE), N(INVALID_KE_PAYLOAD), N(NO_PROPOSAL_CHOSEN)
  *
- * N(...) are IKEV2_FRAGMENTATION_SUPPORTED, SIGNATURE_HASH_ALGORITHMS and INTERMEDIATE_EXCHANGE_SUPPORTED; a responder
- * says the first and last only to who said them.
+ * N(...) are IKEV2_FRAGMENTATION_SUPPORTED, SIGNATURE_HASH_ALGORITHMS, INTERMEDIATE_EXCHANGE_SUPPORTED and
+ * IKE_SA_INIT_FULL_TRANSCRIPT_AUTH; a responder says the first and third only to who said them, and the last to all:
+ * its AUTH covers what it says, so nobody can take that away unnoticed (transcript.ts).
  *
  * No NAT detection: its hashes betray addresses (RFC 7296 section 2.23 makes it optional). No vendor ID.
  */
@@ -21,6 +22,7 @@ import { errorNotify, need, notifies } from '#ikev2/message/registry'
 import { NOTIFY } from '#ikev2/numbers'
 import { acceptIke, chooseIke, IKE_GROUPS, type IkeSuite, ikeProposals } from '#ikev2/proposal'
 import { VERIFIED_HASHES } from '#ikev2/signature'
+import { announcesFullTranscript, FULL_TRANSCRIPT } from '#ikev2/transcript'
 import { Reader, Writer } from '#wire/cursor'
 
 /** What an initiator sent, until it is answered. */
@@ -43,6 +45,8 @@ export interface InitResult {
   readonly peerHashes: ReadonlySet<number>
   /** Both sides can put fragments together (RFC 7383 section 2.3). */
   readonly mayFragment: boolean
+  /** AUTH covers both messages of IKE_SA_INIT. */
+  readonly fullTranscript: boolean
 }
 
 export type InitAnswer =
@@ -73,6 +77,7 @@ export function initRequest(offer: InitOffer): Payload[] {
     FRAGMENTATION,
     hashAlgorithms(),
     ...(offer.hybrid ? [INTERMEDIATE] : []),
+    FULL_TRANSCRIPT,
   ]
 }
 
@@ -105,6 +110,7 @@ export function readInitAnswer(
       sharedSecret: agree(crypto, suite.group, offer.keyPair, ke.data),
       peerHashes: announcedHashes(payloads),
       mayFragment: announcesFragmentation(payloads),
+      fullTranscript: announcesFullTranscript(payloads),
     },
   }
 }
@@ -145,6 +151,7 @@ export function answerInit(
       sharedSecret,
       peerHashes: announcedHashes(payloads),
       mayFragment,
+      fullTranscript: announcesFullTranscript(payloads),
     },
     payloads: [
       { kind: 'SA', proposals: [proposal] },
@@ -153,6 +160,7 @@ export function answerInit(
       ...(mayFragment ? [FRAGMENTATION] : []),
       hashAlgorithms(),
       ...(hybrid ? [INTERMEDIATE] : []),
+      FULL_TRANSCRIPT,
     ],
   }
 }
