@@ -7,6 +7,7 @@ import { answerIntermediate, authenticatedOctets } from '#ikev2/exchange/interme
 import { wipeSecrets } from '#ikev2/keys'
 import { type Message, sentMessage } from '#ikev2/message/fragment'
 import type { Payload } from '#ikev2/message/payload'
+import { MOBIKE_SUPPORTED, saysMobike } from '#ikev2/mobility'
 import { EXCHANGE } from '#ikev2/numbers'
 import type { AuthContext } from '#ikev2/proof'
 import type { Answer, IkeSa } from '#ikev2/sa'
@@ -51,7 +52,7 @@ export class Admission {
   }
 
   #answerAuth(sa: IkeSa, request: readonly Payload[], now: Instant): Answer {
-    const { id, path } = sa.association
+    const { id, path, way } = sa.association
     const inboundSpi = this.#context.allocateSpi()
     try {
       const where = { sa: id, path, inboundSpi }
@@ -60,6 +61,8 @@ export class Admission {
       if (answer.kind === 'established') {
         // Announced before the answer is transmitted: the SA is installed when the peer begins to use it.
         const { peer, terms } = answer
+        way.isMobile = way.traverses && saysMobike(request)
+        if (way.isMobile) payloads.push(MOBIKE_SUPPORTED)
         sa.establish({ peer, inboundSpi, terms, initiated: false, nonces: this.#auth }, now)
         return { payloads }
       }

@@ -2,30 +2,35 @@
 
 import { equalBytes } from '#base/bytes'
 import type { IkeSaId } from '#base/ids'
-import type { UdpEndpoint, UdpPath } from '#base/ip'
+import type { UdpPath } from '#base/ip'
 import type { IkeRole } from '#ikev2/events'
 import { type Header, isZeroSpi, SPI_LENGTH } from '#ikev2/message/header'
+import { Way } from '#ikev2/way'
 
 export class Association {
   readonly id: IkeSaId
   readonly role: IkeRole
-  readonly path: UdpPath
+  readonly way: Way
   readonly spiInitiator: Uint8Array
   #spiResponder: Uint8Array
 
   /** Without `spiResponder` this is an initiator, which learns it from the answer to IKE_SA_INIT. */
   constructor(
     id: IkeSaId,
-    path: UdpPath,
+    way: Way | UdpPath,
     spiInitiator: Uint8Array,
     spiResponder?: Uint8Array,
     role: IkeRole = spiResponder === undefined ? 'initiator' : 'responder',
   ) {
     this.id = id
     this.role = role
-    this.path = path
+    this.way = way instanceof Way ? way : new Way(way)
     this.spiInitiator = spiInitiator
     this.#spiResponder = spiResponder ?? new Uint8Array(SPI_LENGTH)
+  }
+
+  get path(): UdpPath {
+    return this.way.path
   }
 
   /** All zero until it is known (RFC 7296 section 3.1). */
@@ -39,7 +44,7 @@ export class Association {
 
   /** Who a rekeyed IKE SA is: new SPIs, and the roles are those of the rekey (RFC 7296 section 2.18). */
   succeed(role: IkeRole, spiInitiator: Uint8Array, spiResponder: Uint8Array): Association {
-    return new Association(this.id, this.path, spiInitiator, spiResponder, role)
+    return new Association(this.id, this.way, spiInitiator, spiResponder, role)
   }
 
   /** The SPI we chose. */
@@ -66,11 +71,6 @@ export class Association {
         ? equalBytes(header.spiInitiator, this.spiInitiator)
         : isZeroSpi(this.#spiResponder) || equalBytes(header.spiResponder, this.#spiResponder)
     if (!isFromPeer) return 'foreign-spi'
-    return samePath(path, this.path) ? undefined : 'foreign-path'
+    return this.way.admits(path, this.role) ? undefined : 'foreign-path'
   }
 }
-
-const samePath = (a: UdpPath, b: UdpPath): boolean =>
-  sameEndpoint(a.local, b.local) && sameEndpoint(a.remote, b.remote)
-
-const sameEndpoint = (a: UdpEndpoint, b: UdpEndpoint): boolean => a.address === b.address && a.port === b.port

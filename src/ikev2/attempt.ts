@@ -24,6 +24,8 @@ import { sentMessage } from '#ikev2/message/fragment'
 import { HEADER_LENGTH, isZeroSpi, type ReceivedHeader } from '#ikev2/message/header'
 import { decodePayloads } from '#ikev2/message/payload'
 import { checkContents } from '#ikev2/message/registry'
+import { MOBIKE_SUPPORTED, saysMobike } from '#ikev2/mobility'
+import { natDetection, readNatDetection } from '#ikev2/nat'
 import { EXCHANGE } from '#ikev2/numbers'
 import type { AuthContext } from '#ikev2/proof'
 import type { IkeSa } from '#ikev2/sa'
@@ -55,7 +57,9 @@ export class Attempt {
   /** Sends IKE_SA_INIT: AUTH covers the last one (RFC 7296 section 2.6). */
   begin(sa: IkeSa, now: Instant): void {
     const header = sa.association.header(EXCHANGE.number.IKE_SA_INIT, 0, false)
-    this.#datagram = encodeClear(header, initRequest(this.#offer))
+    const { path } = sa.association
+    const detection = this.#request.mobile ? natDetection(this.#context.crypto, header, path) : []
+    this.#datagram = encodeClear(header, initRequest(this.#offer, detection))
     sa.askInClear(this.#datagram, now)
   }
 
@@ -66,7 +70,8 @@ export class Attempt {
   receive(sa: IkeSa, header: ReceivedHeader, datagram: Uint8Array, now: Instant): void {
     const payloads = decodePayloads(header.firstPayload, datagram.subarray(HEADER_LENGTH), 'IKE_SA_INIT')
     checkContents(header.exchange, true, payloads)
-    const answer = readInitAnswer(this.#context.crypto, this.#offer, payloads)
+    const { crypto } = this.#context
+    const answer = readInitAnswer(crypto, this.#offer, payloads)
     if (answer.kind !== 'accepted') {
       if (this.#follow(answer) === 'stale') return
       sa.enter('restart')
@@ -74,7 +79,14 @@ export class Attempt {
     }
     if (isZeroSpi(header.spiResponder)) throw protocolFault('zero-spi', 'the responder has no SPI')
     const { association } = sa
+    const nat = this.#request.mobile
+      ? readNatDetection(crypto, header, association.path, payloads)
+      : undefined
     association.learnResponder(header.spiResponder)
+    if (nat !== undefined) {
+      association.way.traverse(nat)
+      association.way.float()
+    }
     const { channel, auth } = openChannel(this.#context, association, this.#datagram, datagram, answer.result)
     this.#auth = auth
     wipe(this.#offer.keyPair.privateKey)
@@ -114,8 +126,11 @@ export class Attempt {
     const auth = this.#auth!
     // Throws when the responder could not verify our credential.
     const payloads = authRequest(crypto, auth, credential, peer, this.#child)
+    const { way } = sa.association
+    if (way.traverses) payloads.push(MOBIKE_SUPPORTED)
     sa.ask(EXCHANGE.number.IKE_AUTH, payloads, now, (answer, at) => {
       const result = readAuthAnswer(crypto, auth, peer, this.#child, answer)
+      way.isMobile = way.traverses && saysMobike(answer)
       sa.establish({ ...result, inboundSpi: this.inboundSpi, initiated: true, nonces: auth }, at)
     })
   }

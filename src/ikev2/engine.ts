@@ -11,7 +11,7 @@
  */
 import { toHex } from '#base/bytes'
 import { type IkeSaId, SPI_MIN, type Spi } from '#base/ids'
-import type { UdpPath } from '#base/ip'
+import type { Ip, UdpPath } from '#base/ip'
 import type { Machine } from '#base/machine'
 import { type Rng, uniform } from '#base/rng'
 import { type Instant, TimerTable } from '#base/time'
@@ -32,6 +32,7 @@ import {
 } from '#ikev2/message/header'
 import { decodePayloads, type NotifyPayload, notify, type Payload } from '#ikev2/message/payload'
 import { checkContents } from '#ikev2/message/registry'
+import { frame, natDetection, readNatDetection, unframe } from '#ikev2/nat'
 import { EXCHANGE, NOTIFY } from '#ikev2/numbers'
 import { IkeSa } from '#ikev2/sa'
 import { Session } from '#ikev2/session'
@@ -105,7 +106,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   initiate(request: InitiateRequest, now: Instant): IkeSaId {
     const spi = this.#freshIkeSpi()
     const association = new Association(this.#nextId(), request.path, spi)
-    const session = new Session(this.#context, association.id, 'initiator', request.path, request)
+    const session = new Session(this.#context, association.id, 'initiator', association.way, request)
     const first = IkeSa.initiate(this.#context, session, association, request, now)
     this.#add({ session, first })
     return association.id
@@ -129,6 +130,14 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   /** Renews the keys of an IKE SA. Id and Child SAs stay; the owner hears nothing but `exchange`. */
   rekeyIke(id: IkeSaId, now: Instant): void {
     this.#on(id, (session) => session.rekeyIke(now))
+  }
+
+  /**
+   * Our address is another one: tells the peer, if that can be done, and ends the IKE SA without a word if not.
+   * `ike.moved` follows when the peer knows.
+   */
+  move(id: IkeSaId, local: Ip, now: Instant): void {
+    this.#on(id, (session) => session.move(local, now))
   }
 
   /** Drops an IKE SA without sending anything: its path is gone. */
@@ -184,7 +193,9 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
 
   // -------------------------------------------------------------------------------------------- demultiplexing
 
-  #receive(path: UdpPath, datagram: Uint8Array, now: Instant): void {
+  #receive(path: UdpPath, framed: Uint8Array, now: Instant): void {
+    const datagram = unframe(path, framed)
+    if (datagram === undefined) return
     const header = decodeHeader(datagram)
     if (header.majorVersion !== 2) throw protocolFault('version', `IKE version ${header.majorVersion}`)
     if (isZeroSpi(header.spiInitiator)) throw protocolFault('zero-spi', 'the initiator has no SPI')
@@ -200,7 +211,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     if (mismatch !== undefined)
       return this.#refuse(mismatch, `${EXCHANGE.nameOf(header.exchange)} that is not from the peer`)
     const entry = this.#entries.get(sa.association.id)!
-    sa.receive(header, datagram, now)
+    sa.receive(header, datagram, path, now)
     this.#settle(entry)
   }
 
@@ -219,7 +230,15 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
       const answer = answerInit(this.#crypto, payloads)
       const spi = this.#freshIkeSpi()
       const association = new Association(this.#nextId(), path, header.spiInitiator.slice(), spi)
-      const session = new Session(this.#context, association.id, 'responder', path, this.#responder)
+      const { way } = association
+      const nat = this.#responder.mayMove?.(path)
+        ? readNatDetection(this.#crypto, header, path, payloads)
+        : undefined
+      if (nat !== undefined) {
+        way.traverse(nat)
+        answer.payloads.push(...natDetection(this.#crypto, association, path))
+      }
+      const session = new Session(this.#context, association.id, 'responder', way, this.#responder)
       const first = IkeSa.respond(this.#context, session, association, this.#responder, datagram, answer, now)
       this.#add({ session, first, initKey })
     } catch (error) {
@@ -255,7 +274,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     const { spiInitiator, exchange, messageId } = header
     const spiResponder = new Uint8Array(SPI_LENGTH)
     const answer = { spiInitiator, spiResponder, exchange, messageId, fromInitiator: false, response: true }
-    this.#emit({ kind: 'transmit', path, bytes: encodeClear(answer, [payload]) })
+    this.#emit({ kind: 'transmit', path, bytes: frame(path, encodeClear(answer, [payload])) })
   }
 
   // -------------------------------------------------------------------------------------------- bookkeeping

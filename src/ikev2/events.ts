@@ -46,6 +46,8 @@ export type IkeEvent =
       readonly reason: ErrorCode
       readonly detail: string
     }
+  /** The way of an IKE SA is another one, and with it that of its Child SAs (RFC 4555). */
+  | IkeMoved
   /** One of our exchanges was answered. `duration` counts from the first transmission. */
   | {
       readonly kind: 'exchange'
@@ -77,7 +79,17 @@ export interface ChildEstablished {
   readonly path: UdpPath
   readonly peer: PeerIdentity
   readonly leased?: Ip
+  /** A NAT stands between: ESP goes in UDP (RFC 3948), between the ports of `path`. */
+  readonly encapsulated?: true
   readonly child: ChildSa
+}
+
+export interface IkeMoved {
+  readonly kind: 'ike.moved'
+  readonly sa: IkeSaId
+  readonly role: IkeRole
+  readonly path: UdpPath
+  readonly encapsulated?: true
 }
 
 export interface IkeKeys {
@@ -172,6 +184,11 @@ export interface InitiateRequest {
   readonly peer: ExpectedPeer
   /** Ask for an INTERNAL_IP4_ADDRESS; then our selector must come back as exactly that address. */
   readonly requestAddress: boolean
+  /**
+   * Finds a NAT between, and follows changes of our address (`IkeEngine.move`): for the first hop of a client only,
+   * and there always. Both need hashes of addresses that deeper hops must not see.
+   */
+  readonly mobile?: true
   /** Proposed selectors. The answer must equal them (or the leased /32 on our side): no silent narrowing. */
   readonly localSelectors: readonly TrafficSelector[]
   readonly remoteSelectors: readonly TrafficSelector[]
@@ -203,6 +220,8 @@ export interface ResponderPolicy {
   readonly publishedKey?: Uint8Array
   /** May a peer without a key of its own come from here? Undefined: yes. */
   admitAnonymous(path: UdpPath): ErrorCode | undefined
+  /** May a NAT stand before a peer there, and may it move? Absent: no, and whatever it says of that is ignored. */
+  mayMove?(path: UdpPath): boolean
   /** The pinned key, as in `ExpectedPeer`, of a peer that claims this identity; undefined: a stranger. */
   publicKeyOf(id: IkeId, path: UdpPath): Uint8Array | undefined
   /** A fresh address for this IKE SA, or undefined when the pool is exhausted. */

@@ -7,6 +7,7 @@
  * one (IKE_SA_INIT) is a hint that at most shortens the wait for a better answer.
  */
 import type { Spi } from '#base/ids'
+import type { UdpPath } from '#base/ip'
 import { after, type Duration, earliest, type Instant, SECOND } from '#base/time'
 import { Admission } from '#ikev2/admission'
 import type { Association } from '#ikev2/association'
@@ -24,6 +25,7 @@ import type { Message } from '#ikev2/message/fragment'
 import type { ReceivedHeader } from '#ikev2/message/header'
 import { decodePayloads, notify, type Payload } from '#ikev2/message/payload'
 import { checkContents, errorNotify } from '#ikev2/message/registry'
+import { frame } from '#ikev2/nat'
 import { EXCHANGE, NOTIFY } from '#ikev2/numbers'
 import type { AuthContext } from '#ikev2/proof'
 import type { Session } from '#ikev2/session'
@@ -166,10 +168,10 @@ export class IkeSa {
   }
 
   /** A datagram of this SA: its SPIs, path and role were checked by the engine. */
-  receive(header: ReceivedHeader, datagram: Uint8Array, now: Instant): void {
+  receive(header: ReceivedHeader, datagram: Uint8Array, path: UdpPath, now: Instant): void {
     try {
       if (header.response) this.#receiveResponse(header, datagram, now)
-      else this.#receiveRequest(header, datagram, now)
+      else this.#receiveRequest(header, datagram, path, now)
     } catch (error) {
       // Only what is not authenticated gets here: it is refused, and nothing has changed.
       this.#refuse(asFault(error))
@@ -263,6 +265,12 @@ export class IkeSa {
     this.#expiry = after(now, LINGER)
   }
 
+  /** The way is another one: whatever is unanswered may have been lost on the old one. */
+  repeat(): void {
+    const { current } = this.#requests
+    if (current !== undefined) this.#transmit(current.datagrams)
+  }
+
   /** Ends at once and without a word. */
   finish(): void {
     this.#end({ code: 'IPP_IKE_CLOSED', detail: 'no longer wanted' })
@@ -276,12 +284,12 @@ export class IkeSa {
 
   // -------------------------------------------------------------------------------------------- the peer asks
 
-  #receiveRequest(header: ReceivedHeader, datagram: Uint8Array, now: Instant): void {
+  #receiveRequest(header: ReceivedHeader, datagram: Uint8Array, path: UdpPath, now: Instant): void {
     const { exchange, messageId } = header
     const name = EXCHANGE.nameOf(exchange)
     switch (this.#responses.classify(messageId, datagram)) {
       case 'repeated':
-        return this.#transmit(this.#responses.lastResponse)
+        return this.#transmit(this.#responses.lastResponse, path)
       case 'repeated fragment':
         return
       case 'changed':
@@ -296,21 +304,22 @@ export class IkeSa {
     const message = this.#intake.take(this.channel, header, datagram, now)
     if (message === undefined) return
     this.#session.heard(now)
-    const { payloads, conclude } = this.#answer(exchange, message, now)
+    this.#session.heardFrom(path)
+    const { payloads, conclude } = this.#answer(exchange, message, path, now)
     const response = channel.seal(this.association.header(exchange, messageId, true), payloads)
     this.#responses.answered(message.digests, response)
-    this.#transmit(response)
+    this.#transmit(response, path)
     conclude?.(response)
   }
 
   /** The answer to an authentic request, and what happens once it is on its way. */
-  #answer(exchange: number, message: Message, now: Instant): Answer {
+  #answer(exchange: number, message: Message, path: UdpPath, now: Instant): Answer {
     try {
       const { firstPayload, plaintext } = message
       const payloads = decodePayloads(firstPayload, plaintext, EXCHANGE.nameOf(exchange))
       checkContents(exchange, false, payloads)
       if (this.#admission !== undefined) return this.#admission.answer(this, exchange, payloads, message, now)
-      return this.#session.answer(this, exchange, payloads, now)
+      return this.#session.answer(this, exchange, payloads, path, now)
     } catch (error) {
       return this.#answerFault(asFault(error), now)
     }
@@ -425,9 +434,9 @@ export class IkeSa {
     this.#state = next(this.#state, step)
   }
 
-  #transmit(datagrams: Datagrams): void {
-    const { path } = this.association
-    for (const bytes of datagrams) this.#context.emit({ kind: 'transmit', path, bytes })
+  /** A response takes the way its request came (RFC 7296 section 2.11). */
+  #transmit(datagrams: Datagrams, path: UdpPath = this.association.path): void {
+    for (const bytes of datagrams) this.#context.emit({ kind: 'transmit', path, bytes: frame(path, bytes) })
   }
 
   #refuse(fault: PeerFault): void {

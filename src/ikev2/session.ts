@@ -18,15 +18,17 @@ import { jittered } from '#base/rng'
 import { after, type Duration, earliest, type Instant, SECOND, TimerTable } from '#base/time'
 import { Children } from '#ikev2/children'
 import { type IkeContext, PEER_PATIENCE, type Task, type Verdict } from '#ikev2/context'
-import type { ChildSa, IkeRole, InitiateRequest, PeerIdentity } from '#ikev2/events'
+import type { ChildSa, IkeRole, InitiateRequest, PeerIdentity, ResponderPolicy } from '#ikev2/events'
 import { noAdditionalSas, readWish, temporaryFailure } from '#ikev2/exchange/create-child'
 import { readDeletes, saysAuthFailed } from '#ikev2/exchange/informational'
 import type { Payload } from '#ikev2/message/payload'
+import { Mobility } from '#ikev2/mobility'
 import { EXCHANGE } from '#ikev2/numbers'
 import { formatSuite } from '#ikev2/proposal'
 import { RoundTrip } from '#ikev2/retransmit'
 import type { Answer, IkeSa } from '#ikev2/sa'
 import { Succession } from '#ikev2/succession'
+import type { Way } from '#ikev2/way'
 
 /** For the answer to our DELETE: afterwards the session ends without it. */
 const CLOSING_PATIENCE: Duration = 10 * SECOND
@@ -45,11 +47,12 @@ export interface Established {
 export class Session {
   readonly id: IkeSaId
   readonly role: IkeRole
-  readonly path: UdpPath
   readonly roundTrip: RoundTrip
   /** How long an exchange may take before the session is given up; shorter wishes hold from the start. */
   readonly patience: Duration
   readonly #context: IkeContext
+  readonly #way: Way
+  readonly #mobility: Mobility
   readonly #liveness: Duration | undefined
   readonly #agenda = new TimerTable<Task>()
   readonly #children: Children
@@ -63,11 +66,11 @@ export class Session {
   #isOver = false
   #verdict: Verdict | undefined
 
-  constructor(context: IkeContext, id: IkeSaId, role: IkeRole, path: UdpPath, wishes: Wishes) {
+  constructor(context: IkeContext, id: IkeSaId, role: IkeRole, way: Way, wishes: Wishes) {
     this.#context = context
     this.id = id
     this.role = role
-    this.path = path
+    this.#way = way
     this.roundTrip = new RoundTrip(wishes.initialTimeout)
     this.patience = wishes.patience ?? PEER_PATIENCE
     this.#liveness = wishes.liveness
@@ -75,6 +78,13 @@ export class Session {
     const { espCiphers, lifetimes } = wishes
     this.#children = new Children(context, id, this.#agenda, { espCiphers, lifetime: lifetimes?.child })
     this.#succession = new Succession(context, this, this.#agenda, lifetimes?.ike)
+    this.#mobility = new Mobility(context, {
+      role,
+      way,
+      agenda: this.#agenda,
+      mayBeAt: (path) => wishes.mayMove?.(path) === true,
+      moved: () => this.#moved(),
+    })
   }
 
   // -------------------------------------------------------------------------------------------- the owner
@@ -103,10 +113,23 @@ export class Session {
     this.proceed(now)
   }
 
+  /** Our own address is another one. */
+  move(local: Ip, now: Instant): void {
+    if (!this.#isEstablished || !this.#way.isMobile) return this.abandon('our address is another one')
+    this.#mobility.leave(local, now)
+    for (const sa of this.#members) sa.repeat()
+    this.proceed(now)
+  }
+
   /** Ends at once and without a word. */
-  abandon(): void {
-    this.#end({ code: 'IPP_IKE_CLOSED', detail: 'abandoned by us' })
+  abandon(detail = 'abandoned by us'): void {
+    this.#end({ code: 'IPP_IKE_CLOSED', detail })
     for (const sa of [...this.#members]) sa.finish()
+  }
+
+  /** An authentic request came this way. */
+  heardFrom(path: UdpPath): void {
+    this.#mobility.heardFrom(path, !this.#isEstablished)
   }
 
   /** Authenticated traffic of the peer arrived, on an IKE SA or a Child SA: it lives. */
@@ -137,12 +160,13 @@ export class Session {
     const mayAsk = this.#current?.isIdle === true
     let next = earliest(this.#children.nextTimeout(), mayAsk ? this.#agenda.next() : undefined)
     for (const sa of this.#members) next = earliest(next, sa.nextTimeout())
-    return next
+    return earliest(next, this.#mobility.nextTimeout())
   }
 
   tick(now: Instant): void {
     for (const sa of [...this.#members]) sa.tick(now)
     this.#children.tick(now)
+    this.#mobility.tick(now)
     this.proceed(now)
   }
 
@@ -181,12 +205,14 @@ export class Session {
   establish(sa: IkeSa, { peer, leased, child }: Established, now: Instant): void {
     this.#isEstablished = true
     this.#announced = true
-    const { id, role, path } = this
+    const { id, role } = this
+    const { path } = this.#way
     const common = { sa: id, role, path, peer, ...(leased === undefined ? {} : { leased }) }
     this.#context.emit({ kind: 'ike.established', ...common, suite: formatSuite(sa.channel.suite) })
     this.#children.first(child, now)
-    this.#context.emit({ kind: 'child.established', ...common, child })
+    this.#context.emit({ kind: 'child.established', ...common, ...encapsulation(this.#way), child })
     this.#succession.begin(now)
+    this.#mobility.begin(now)
     this.heard(now)
   }
 
@@ -207,9 +233,9 @@ export class Session {
   }
 
   /** The answer to an authentic request on an IKE SA that is established, or was. @throws PeerFault */
-  answer(sa: IkeSa, exchange: number, payloads: readonly Payload[], now: Instant): Answer {
+  answer(sa: IkeSa, exchange: number, payloads: readonly Payload[], path: UdpPath, now: Instant): Answer {
     return exchange === EXCHANGE.number.INFORMATIONAL
-      ? this.#answerInformational(sa, payloads, now)
+      ? this.#answerInformational(sa, payloads, path, now)
       : { payloads: this.#answerCreateChild(sa, payloads, now) }
   }
 
@@ -228,12 +254,14 @@ export class Session {
     this.#isOver = true
   }
 
-  #answerInformational(sa: IkeSa, request: readonly Payload[], now: Instant): Answer {
+  #answerInformational(sa: IkeSa, request: readonly Payload[], path: UdpPath, now: Instant): Answer {
     const { ike, outboundSpis } = readDeletes(request)
     if (ike) return { payloads: [], conclude: () => this.endedByPeer(sa, 'deleted by the peer', now) }
     if (saysAuthFailed(request))
       return { payloads: [], conclude: () => this.endedByPeer(sa, 'the peer did not accept our proof', now) }
-    return this.#children.answerDelete(outboundSpis, now)
+    const moving = this.#isOver ? [] : this.#mobility.answer(sa, request, path, now)
+    const answer = this.#children.answerDelete(outboundSpis, now)
+    return { ...answer, payloads: [...answer.payloads, ...moving] }
   }
 
   /** What may not overlap is put off (RFC 7296 section 2.25). */
@@ -258,6 +286,7 @@ export class Session {
     if (this.#isOver) return
     this.#isOver = true
     this.#clearAgenda()
+    this.#mobility.end()
     this.#children.closeAll()
     for (const sa of [...this.#members]) {
       const isWaiting = sa.state === 'established' || sa.state === 'replaced'
@@ -265,8 +294,15 @@ export class Session {
     }
     if (!this.#announced) return
     this.#announced = false
-    const { id: sa, role, path } = this
+    const { id: sa, role } = this
+    const { path } = this.#way
     this.#context.emit({ kind: 'ike.closed', sa, role, path, reason, detail })
+  }
+
+  #moved(): void {
+    const { id: sa, role } = this
+    const { path } = this.#way
+    this.#context.emit({ kind: 'ike.moved', sa, role, path, ...encapsulation(this.#way) })
   }
 
   #clearAgenda(): void {
@@ -274,4 +310,8 @@ export class Session {
   }
 }
 
-type Wishes = Pick<InitiateRequest, 'liveness' | 'patience' | 'initialTimeout' | 'lifetimes' | 'espCiphers'>
+type Wishes = Pick<InitiateRequest, 'liveness' | 'patience' | 'initialTimeout' | 'lifetimes' | 'espCiphers'> &
+  Pick<ResponderPolicy, 'mayMove'>
+
+const encapsulation = (way: Way): { encapsulated?: true } =>
+  way.isEncapsulated ? { encapsulated: true } : {}

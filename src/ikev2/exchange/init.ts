@@ -10,7 +10,7 @@
  * IKE_SA_INIT_FULL_TRANSCRIPT_AUTH; a responder says the first and third only to who said them, and the last to all:
  * its AUTH covers what it says, so nobody can take that away unnoticed (transcript.ts).
  *
- * No NAT detection: its hashes betray addresses (RFC 7296 section 2.23 makes it optional). No vendor ID.
+ * The first hop of a client has NAT detection behind its Nonce (`nat.ts`), and no other. No vendor ID.
  */
 import { wipe } from '#base/bytes'
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
@@ -67,13 +67,15 @@ export function initOffer(crypto: CryptoProvider, group: number = IKE_GROUPS[0]!
   }
 }
 
-export function initRequest(offer: InitOffer): Payload[] {
+/** `natDetection`: on the first hop only. */
+export function initRequest(offer: InitOffer, natDetection: readonly Payload[] = []): Payload[] {
   const cookie = offer.cookie === undefined ? [] : [notify(NOTIFY.number.COOKIE, offer.cookie)]
   return [
     ...cookie,
     { kind: 'SA', proposals: offer.proposals },
     { kind: 'KE', group: offer.group, data: offer.keyPair.publicKey },
     { kind: 'Nonce', data: offer.nonce },
+    ...natDetection,
     FRAGMENTATION,
     hashAlgorithms(),
     ...(offer.hybrid ? [INTERMEDIATE] : []),
