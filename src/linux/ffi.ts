@@ -42,6 +42,7 @@ export const sys = {
   mknod: int('mknod', 'str', 'uint', 'ulong') as (path: string, mode: number, device: number) => number,
   read: long('read', 'int', POINTER, 'ulong') as (fd: number, buffer: number, length: number) => number,
   write: long('write', 'int', POINTER, 'ulong') as (fd: number, buffer: number, length: number) => number,
+  writev: long('writev', 'int', POINTER, 'int') as (fd: number, vector: number, count: number) => number,
   recvmmsg: int('recvmmsg', 'int', POINTER, 'uint', 'int', POINTER) as (
     fd: number,
     messages: number,
@@ -104,10 +105,13 @@ const arenas: Arena[] = []
 export class Arena {
   readonly bytes: Uint8Array
   readonly view: DataView
+  /** The same by words of 32 bits, in the machine's order. */
+  readonly words: Uint32Array
   readonly address: number
 
   constructor(length: number) {
-    this.bytes = new Uint8Array(new ArrayBuffer(length))
+    this.bytes = new Uint8Array(new ArrayBuffer((length + 7) & ~7))
+    this.words = new Uint32Array(this.bytes.buffer)
     this.view = new DataView(this.bytes.buffer)
     this.address = Number(koffi.address(this.bytes))
     arenas.push(this)
@@ -197,6 +201,25 @@ export class MessageBatch {
 
   #control(i: number): number {
     return this.size * (MMSGHDR + IOVEC + SOCKADDR_IN) + i * CONTROL
+  }
+}
+
+/** An array of `struct iovec`. */
+export class IoVector {
+  readonly address: number
+  readonly #view: DataView
+
+  constructor(size: number) {
+    const arena = new Arena(size * IOVEC)
+    this.address = arena.address
+    this.#view = arena.view
+  }
+
+  set(i: number, address: number, length: number): void {
+    const at = i * IOVEC
+    this.#view.setUint32(at, address >>> 0, true)
+    this.#view.setUint32(at + 4, Math.floor(address / 0x1_0000_0000), true)
+    this.#view.setUint32(at + 8, length, true)
   }
 }
 

@@ -4,10 +4,13 @@ import { wipe } from '#base/bytes'
 import { IpprivError } from '#base/errors'
 import { type Ip, ipToUint32, uint32ToIp } from '#base/ip'
 import { cipherDriver } from '#linux/ciphers'
+import { Coalescer } from '#linux/coalescer'
 import { EspSocket, NAT_T_PORT } from '#linux/esp-socket'
 import { Arena, C, E, errno, failure, MessageBatch, PollSet, sys } from '#linux/ffi'
 import type { PlaneCommand, PlaneReply, PlaneRequest, PlaneWorkerData } from '#linux/plane-messages'
-import { Tun } from '#linux/tun'
+import { Segmenter } from '#linux/segmenter'
+import { TUN_READ, Tun } from '#linux/tun'
+import { VIRTIO_HEADER } from '#linux/virtio'
 import { HEADROOM, PacketEngine, TAILROOM, VERDICT, type Verdict } from '#telescope/engine'
 import type { PlaneOperation } from '#telescope/plane'
 import { destination, IPV4_HEADER, PROTOCOL, protocol, source } from '#wire/ipv4'
@@ -22,6 +25,9 @@ const SLOT = 4096
 /** Where a packet is received inside its slot. */
 const START = (HEADROOM + 15) & ~15
 const CAPACITY = SLOT - START - TAILROOM
+/** Behind the slots: where the TUN is read to, so that the packet behind the virtio header is aligned. */
+const INTAKE = BATCH * SLOT + 16 - VIRTIO_HEADER
+const INTAKE_LENGTH = 16 + TUN_READ
 /** poll() ends after this long, in ms: a thread that is asked to terminate cannot do so inside the call. */
 const POLL_TIMEOUT = 500
 /** Addresses of the host are read again after this long, in ms, and with every command. */
@@ -33,13 +39,15 @@ const ESP = 2
 const UDP = 3
 
 /** One for all packets of the thread; the cipher driver computes addresses in it. */
-const memory = new Arena(BATCH * SLOT)
+const memory = new Arena(BATCH * SLOT + INTAKE_LENGTH)
 const wakeCount = new Arena(8)
 
 class PlaneLoop {
   readonly #data: PlaneWorkerData
   readonly #engine = new PacketEngine({ driver: cipherDriver(memory) })
   readonly #tun: Tun
+  readonly #segmenter = new Segmenter(memory, CAPACITY)
+  readonly #coalescer: Coalescer
   readonly #esp: EspSocket
   #udp: EspSocket | undefined
   readonly #poll = new PollSet(4)
@@ -49,7 +57,9 @@ class PlaneLoop {
   #queuedEsp = 0
   #queuedUdp = 0
   #sendFailures = 0
-  #tunFailures = 0
+  #readFailures = 0
+  /** Slots in use, of a batch from the TUN. */
+  #slot = 0
   #addressesRead = 0
   #closing = false
 
@@ -63,6 +73,7 @@ class PlaneLoop {
       this.#esp.close()
       throw error
     }
+    this.#coalescer = new Coalescer(memory, this.#tun.fd)
     for (let i = 0; i < BATCH; i++) this.#receive.setBuffer(i, memory.address + i * SLOT + START, CAPACITY)
     this.#poll.set(WAKE, data.wakeFd, C.POLLIN)
     this.#poll.set(TUN, this.#tun.fd, C.POLLIN)
@@ -102,26 +113,35 @@ class PlaneLoop {
   }
 
   #drainTun(): void {
-    for (let i = 0; i < BATCH; i++) {
-      const at = i * SLOT + START
-      const length = sys.read(this.#tun.fd, memory.address + at, CAPACITY)
+    // A read may fill every slot by itself: it is followed by another only while it is likely not to.
+    for (let reads = 0; reads < BATCH && this.#slot < BATCH / 2; reads++) {
+      const length = sys.read(this.#tun.fd, memory.address + INTAKE, TUN_READ)
       if (length < 0) {
         const code = errno()
         if (code === E.again || code === E.interrupted) break
         throw failure(`read ${this.#tun.name}`)
       }
-      this.#dispatch(this.#engine.fromTun(memory.bytes, at, length))
+      if (this.#segmenter.begin(INTAKE, length)) this.#sealSegments()
+      else this.#readFailures++
     }
     this.#flush()
+  }
+
+  #sealSegments(): void {
+    for (;;) {
+      if (this.#slot === BATCH) this.#flush()
+      const at = this.#slot * SLOT + START
+      const length = this.#segmenter.next(at)
+      if (length === 0) return
+      this.#slot++
+      this.#dispatch(this.#engine.fromTun(memory.bytes, at, length))
+    }
   }
 
   /** Sends the engine's result, or queues it until the end of the batch: it stays in its slot until then. */
   #dispatch(verdict: Verdict): void {
     const { offset, length } = this.#engine
-    if (verdict === VERDICT.tun) {
-      if (sys.write(this.#tun.fd, memory.address + offset, length) < 0) this.#tunFailures++
-      return
-    }
+    if (verdict === VERDICT.tun) return this.#coalescer.push(offset, length)
     if (verdict !== VERDICT.network) return
     // The kernel writes the outer IP header.
     const encapsulated = protocol(memory.bytes, offset) === PROTOCOL.udp
@@ -131,11 +151,14 @@ class PlaneLoop {
     batch.setAddresses(i, source(memory.bytes, offset), destination(memory.bytes, offset))
   }
 
+  /** Ends a batch: everything goes out, and every slot is free again. */
   #flush(): void {
+    this.#coalescer.flush()
     if (this.#queuedEsp > 0) this.#sendFailures += this.#esp.send(this.#sendEsp, this.#queuedEsp)
     if (this.#queuedUdp > 0) this.#sendFailures += this.#udp!.send(this.#sendUdp, this.#queuedUdp)
     this.#queuedEsp = 0
     this.#queuedUdp = 0
+    this.#slot = 0
   }
 
   #takeCommands(): void {
@@ -164,7 +187,8 @@ class PlaneLoop {
         return {
           ...this.#engine.drops(),
           XfrmOutError: this.#sendFailures,
-          TunWriteError: this.#tunFailures,
+          TunReadError: this.#readFailures,
+          TunWriteError: this.#coalescer.failures,
         }
       case 'close':
         this.#closing = true

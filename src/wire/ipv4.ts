@@ -57,6 +57,8 @@ export function checkIpv4(bytes: Uint8Array, offset: number, length: number): Ip
 export const totalLength = (bytes: Uint8Array, offset: number): number =>
   (bytes[offset + FIELD.totalLength]! << 8) | bytes[offset + FIELD.totalLength + 1]!
 export const headerLength = (bytes: Uint8Array, offset: number): number => (bytes[offset]! & 15) * 4
+export const identification = (bytes: Uint8Array, offset: number): number =>
+  readUint16(bytes, offset + FIELD.id)
 export const tos = (bytes: Uint8Array, offset: number): number => bytes[offset + FIELD.tos]!
 export const ttl = (bytes: Uint8Array, offset: number): number => bytes[offset + FIELD.ttl]!
 export const protocol = (bytes: Uint8Array, offset: number): number => bytes[offset + FIELD.protocol]!
@@ -84,6 +86,14 @@ export function decrementTtl(bytes: Uint8Array, offset: number): void {
     offset + FIELD.checksum,
     adjustChecksum(readUint16(bytes, offset + FIELD.checksum), before, before - 0x100),
   )
+}
+
+/** A new total length and identification, with the checksum made anew: for segments of a packet, and for its whole. */
+export function resizeIpv4(bytes: Uint8Array, offset: number, length: number, id: number): void {
+  writeUint16(bytes, offset + FIELD.totalLength, length)
+  writeUint16(bytes, offset + FIELD.id, id & 0xffff)
+  writeUint16(bytes, offset + FIELD.checksum, 0)
+  writeUint16(bytes, offset + FIELD.checksum, checksum(bytes, offset, IPV4_HEADER))
 }
 
 /** What varies in a header of ours; the rest is constant. */
