@@ -38,6 +38,13 @@ export const nobleCrypto: CryptoProvider = {
     }
   },
 
+  x25519Answer(peerPublicKey) {
+    const { privateKey, publicKey } = nobleCrypto.x25519Generate()
+    const sharedSecret = nobleCrypto.x25519Agree(privateKey, peerPublicKey)
+    wipe(privateKey)
+    return sharedSecret && { publicKey, sharedSecret }
+  },
+
   mlkem768Generate() {
     const privateKey = randomBytes(MLKEM768.seed)
     const { secretKey, publicKey } = ml_kem768.keygen(privateKey)
@@ -97,6 +104,13 @@ export const nobleCrypto: CryptoProvider = {
       // A public value that is no point on the curve.
       return undefined
     }
+  },
+
+  p256Answer(peerPublicKey) {
+    const { privateKey, publicKey } = nobleCrypto.p256Generate()
+    const sharedSecret = nobleCrypto.p256Agree(privateKey, peerPublicKey)
+    wipe(privateKey)
+    return sharedSecret && { publicKey, sharedSecret }
   },
 
   ecdsaSign: ({ privateKey }, hash, message) => p256.sign(HASHES[hash](message), privateKey, ANY_S),

@@ -15,6 +15,8 @@ export interface CryptoProvider {
   x25519Generate(): KeyPair
   /** Undefined when the result is all zero (RFC 7748 section 6.1) or the public value has a wrong length. */
   x25519Agree(privateKey: Uint8Array, peerPublicKey: Uint8Array): Uint8Array | undefined
+  /** Generates and agrees at once, and keeps no private key: a responder's half. Undefined as with `x25519Agree`. */
+  x25519Answer(peerPublicKey: Uint8Array): KeyAnswer | undefined
   /** A fresh ML-KEM-768 key pair (FIPS 203): the private key is its 64-octet seed, the public key has 1184 octets. */
   mlkem768Generate(): KeyPair
   /** Undefined when the public key has a wrong length or fails the modulus check (FIPS 203 section 7.2). */
@@ -33,6 +35,8 @@ export interface CryptoProvider {
   p256Generate(): KeyPair
   /** The x coordinate, 32 octets (RFC 5903 section 9). Undefined unless the public value is a point of the curve. */
   p256Agree(privateKey: Uint8Array, peerPublicKey: Uint8Array): Uint8Array | undefined
+  /** As `x25519Answer`. */
+  p256Answer(peerPublicKey: Uint8Array): KeyAnswer | undefined
   /** ECDSA with P-256: r | s. */
   ecdsaSign(key: KeyPair, hash: HashName, message: Uint8Array): Uint8Array
   /** `signature` is r | s. */
@@ -50,6 +54,12 @@ export const HASH_LENGTH: Readonly<Record<HashName, number>> = { sha256: 32, sha
 export interface KeyPair {
   readonly privateKey: Uint8Array
   readonly publicKey: Uint8Array
+}
+
+/** A public value for the peer, and the secret it makes with the peer's. */
+export interface KeyAnswer {
+  readonly publicKey: Uint8Array
+  readonly sharedSecret: Uint8Array
 }
 
 /** 1088 octets for the owner of the key, and the 32 they stand for. */

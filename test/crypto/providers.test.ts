@@ -246,6 +246,23 @@ for (const crypto of PROVIDERS) {
   })
 }
 
+test('one half of a key exchange at once agrees with the other half', () => {
+  for (const [one, other] of [
+    [nodeCrypto, nobleCrypto],
+    [nobleCrypto, nodeCrypto],
+  ] as const) {
+    const x = one.x25519Generate()
+    const answer = other.x25519Answer(x.publicKey)!
+    assert.deepEqual(one.x25519Agree(x.privateKey, answer.publicKey), answer.sharedSecret)
+    assert.notDeepEqual(other.x25519Answer(x.publicKey)!.publicKey, answer.publicKey)
+    assert.equal(other.x25519Answer(new Uint8Array(32)), undefined)
+    const p = one.p256Generate()
+    const point = other.p256Answer(p.publicKey)!
+    assert.deepEqual(one.p256Agree(p.privateKey, point.publicKey), point.sharedSecret)
+    assert.equal(other.p256Answer(new Uint8Array(64)), undefined)
+  }
+})
+
 test('both providers give the same octets', () => {
   for (let round = 0; round < 20; round++) {
     const [key, data] = [rng.bytes(1 + round * 9), rng.bytes(round * 37)]

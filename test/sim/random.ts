@@ -3,7 +3,13 @@
 import { ml_kem768 } from '@noble/post-quantum/ml-kem.js'
 import type { Rng } from '#base/rng'
 import { nodeCrypto } from '#crypto/node'
-import { type CryptoProvider, type Encapsulation, type KeyPair, MLKEM768 } from '#crypto/provider'
+import {
+  type CryptoProvider,
+  type Encapsulation,
+  type KeyAnswer,
+  type KeyPair,
+  MLKEM768,
+} from '#crypto/provider'
 
 export interface SeededRng extends Rng {
   /** Uniform in [0, 1). */
@@ -39,6 +45,11 @@ export function seededCrypto(rng: Rng): CryptoProvider {
     x25519Generate(): KeyPair {
       const privateKey = rng.bytes(32)
       return { privateKey, publicKey: nodeCrypto.x25519Agree(privateKey, basePoint)! }
+    },
+    x25519Answer(peerPublicKey): KeyAnswer | undefined {
+      const { privateKey, publicKey } = this.x25519Generate()
+      const sharedSecret = nodeCrypto.x25519Agree(privateKey, peerPublicKey)
+      return sharedSecret && { publicKey, sharedSecret }
     },
     mlkem768Generate(): KeyPair {
       const privateKey = rng.bytes(MLKEM768.seed)

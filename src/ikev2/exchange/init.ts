@@ -12,9 +12,8 @@
  *
  * The first hop of a client has NAT detection behind its Nonce (`nat.ts`), and no other. No vendor ID.
  */
-import { wipe } from '#base/bytes'
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
-import { agree, checkNonce, invalidKe, NONCE_LENGTH } from '#ikev2/exchange/key-exchange'
+import { agree, answerKey, checkNonce, invalidKe, NONCE_LENGTH } from '#ikev2/exchange/key-exchange'
 import { faultOfNotify, malformed, protocolFault } from '#ikev2/fault'
 import { groupOf } from '#ikev2/groups'
 import { notify, type Payload, type Proposal } from '#ikev2/message/payload'
@@ -140,9 +139,7 @@ export function answerInit(
   const ke = need(payloads, 'KE')
   if (ke.group !== suite.group) throw invalidKe(suite.group)
   const ni = checkNonce(need(payloads, 'Nonce').data).slice()
-  const keyPair = groupOf(suite.group).generate(crypto)
-  const sharedSecret = agree(crypto, suite.group, keyPair, ke.data)
-  wipe(keyPair.privateKey)
+  const { publicKey, sharedSecret } = answerKey(crypto, suite.group, ke.data)
   const nr = crypto.random(NONCE_LENGTH)
   const mayFragment = announcesFragmentation(payloads)
   return {
@@ -157,7 +154,7 @@ export function answerInit(
     },
     payloads: [
       { kind: 'SA', proposals: [proposal] },
-      { kind: 'KE', group: suite.group, data: keyPair.publicKey },
+      { kind: 'KE', group: suite.group, data: publicKey },
       { kind: 'Nonce', data: nr },
       ...(mayFragment ? [FRAGMENTATION] : []),
       hashAlgorithms(),

@@ -1,6 +1,6 @@
 /** What every key exchange is made of: a fresh key pair and a nonce on either side (RFC 7296 sections 2.10, 3.4, 3.9). */
 
-import type { CryptoProvider, KeyPair } from '#crypto/provider'
+import type { CryptoProvider, KeyAnswer, KeyPair } from '#crypto/provider'
 import { malformed, PeerFault, protocolFault } from '#ikev2/fault'
 import { groupOf } from '#ikev2/groups'
 import { NOTIFY } from '#ikev2/numbers'
@@ -28,10 +28,12 @@ export function checkNonce(nonce: Uint8Array): Uint8Array {
 
 /** @throws PeerFault when the peer's value is of no use */
 export function agree(crypto: CryptoProvider, group: number, keyPair: KeyPair, peer: Uint8Array): Uint8Array {
-  const secret = groupOf(group).agree(crypto, keyPair.privateKey, peer)
-  // RFC 7748 section 6.1, RFC 5903 section 9: wrong length, a point of small order, or none of the curve.
-  if (secret === undefined) throw protocolFault('bad-ke', 'the key exchange value is not acceptable')
-  return secret
+  return acceptable(groupOf(group).agree(crypto, keyPair.privateKey, peer))
+}
+
+/** The same for the side that answers. @throws PeerFault when the peer's value is of no use */
+export function answerKey(crypto: CryptoProvider, group: number, peer: Uint8Array): KeyAnswer {
+  return acceptable(groupOf(group).answer(crypto, peer))
 }
 
 /** The KE payload must be of the group of the proposal: the answer names that one. */
@@ -40,3 +42,9 @@ export const invalidKe = (group: number): PeerFault =>
     type: NOTIFY.number.INVALID_KE_PAYLOAD,
     data: new Writer(2).u16(group).finish(),
   })
+
+/** RFC 7748 section 6.1, RFC 5903 section 9: not of a wrong length, no point of small order, and one of the curve. */
+function acceptable<T>(result: T | undefined): T {
+  if (result === undefined) throw protocolFault('bad-ke', 'the key exchange value is not acceptable')
+  return result
+}
