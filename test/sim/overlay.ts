@@ -14,7 +14,7 @@ import type { Machine } from '#base/machine'
 import type { Rng } from '#base/rng'
 import { type Duration, type Instant, instant, unixTime } from '#base/time'
 import { nodeCrypto } from '#crypto/node'
-import type { KeyPair } from '#crypto/provider'
+import type { CryptoProvider, KeyPair } from '#crypto/provider'
 import { nodeIdOf } from '#directory/descriptor'
 import type { Consensus, ConsensusNode, NodeRole } from '#directory/documents'
 import type { Lifetimes } from '#ikev2/events'
@@ -63,7 +63,7 @@ export class SimOverlay {
   weather: Weather
   readonly consensus: Consensus
   readonly routers = new Map<string, SimHost<RouterInput, RouterEvent, OverlayRouter>>()
-  readonly client: SimHost<ClientInput, ClientEvent, OverlayClient>
+  readonly client: SimClient
   /** Datagrams of applications that arrived: at the server, or back at the client. */
   readonly delivered: Delivery[] = []
   /** Every packet that crossed the network: outer source, destination, protocol. */
@@ -71,6 +71,8 @@ export class SimOverlay {
   readonly taps: Taps
   readonly #rng: SeededRng
   readonly #hurry: { readonly lifetimes?: Lifetimes }
+  /** The first of them is `client`. */
+  readonly clients: SimClient[] = []
   readonly #nodes = new Map<string, SimNode>()
   readonly #queue: { readonly due: number; readonly order: number; readonly deliver: () => void }[] = []
   #order = 0
@@ -85,11 +87,9 @@ export class SimOverlay {
       poolLength?: number
       lifetimes?: Lifetimes
       taps?: Taps
-      clientAddress?: Ip
     },
   ) {
     this.taps = options.taps ?? {}
-    const self = options.clientAddress ?? CLIENT
     this.#rng = new SeededRng(options.seed)
     this.weather = options.weather ?? FAIR
     this.#hurry = options.lifetimes ? { lifetimes: options.lifetimes } : {}
@@ -106,20 +106,34 @@ export class SimOverlay {
       this.#nodes.set(node.listed.name, node)
       this.boot(node.listed.name)
     }
-    const client = new OverlayClient({
-      self,
+    this.client = this.addClient({ ...options, address: CLIENT })
+  }
+
+  /** A client's host; it is not started yet. `skew`: how much more its clock shows. */
+  addClient(options: {
+    readonly address: Ip
+    readonly hops?: number
+    readonly path?: readonly string[]
+    readonly crypto?: CryptoProvider
+    readonly skew?: Duration
+  }): SimClient {
+    const { address, crypto = nodeCrypto, skew = 0 } = options
+    const machine = new OverlayClient({
+      self: address,
       directory: { address: ip('198.18.50.1'), port: 9030 },
-      context: { plane: 'userspace', device: 'ippriv0', address: self },
+      context: { plane: 'userspace', device: 'ippriv0', address },
       hops: options.hops ?? 3,
       ciphers: ['aes-256-gcm-16'],
       sameNetwork: true,
-      crypto: nodeCrypto,
+      crypto,
       rng: this.#rng,
       keyLog: this.taps.keyLog === true,
       ...(options.path ? { path: options.path } : {}),
       ...this.#hurry,
     })
-    this.client = new SimHost(this, client, self)
+    const host: SimClient = new SimHost(this, machine, address, skew)
+    this.clients.push(host)
+    return host
   }
 
   /** A node's host with an empty memory: the first time, or after a crash. It is not started yet. */
@@ -215,22 +229,21 @@ export class SimOverlay {
 
   *#hosts(): Generator<AnyHost> {
     yield* this.routers.values()
-    yield this.client
+    yield* this.clients
   }
 
   #next(): number | undefined {
     let next = this.#queue[0]?.due
-    for (const { machine, alive } of this.#hosts()) {
-      const timeout = alive ? machine.nextTimeout() : undefined
+    for (const host of this.#hosts()) {
+      const timeout = host.alive ? host.nextTimeout() : undefined
       if (timeout !== undefined && (next === undefined || timeout < next)) next = timeout
     }
     return next
   }
 }
 
-type AnyHost =
-  | SimHost<RouterInput, RouterEvent, OverlayRouter>
-  | SimHost<ClientInput, ClientEvent, OverlayClient>
+export type SimClient = SimHost<ClientInput, ClientEvent, OverlayClient>
+type AnyHost = SimHost<RouterInput, RouterEvent, OverlayRouter> | SimClient
 
 /** One machine with its engine; what the driver, the kernel and the plane are in a real host. */
 export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
@@ -244,9 +257,11 @@ export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
   alive = true
   readonly addresses = new Set<Ip>()
   readonly #world: SimOverlay
+  readonly #skew: Duration
 
-  constructor(world: SimOverlay, machine: M, address: Ip) {
+  constructor(world: SimOverlay, machine: M, address: Ip, skew: Duration = 0) {
     this.#world = world
+    this.#skew = skew
     this.machine = machine
     this.address = address
     this.addresses.add(address)
@@ -255,14 +270,24 @@ export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
 
   input(input: Input): void {
     if (!this.alive) return
-    this.machine.handle(input, this.#world.now)
+    this.machine.handle(input, this.#now)
     this.#perform()
   }
 
   tick(): void {
     if (!this.alive) return
-    this.machine.tick(this.#world.now)
+    this.machine.tick(this.#now)
     this.#perform()
+  }
+
+  /** In the world's time. */
+  nextTimeout(): number | undefined {
+    const timeout = this.machine.nextTimeout()
+    return timeout === undefined ? undefined : timeout - this.#skew
+  }
+
+  get #now(): Instant {
+    return instant(this.#world.now + this.#skew)
   }
 
   /** An application datagram from this host. */
