@@ -10,7 +10,9 @@ import type { Bench } from './bench.ts'
 import { asJson, keep, print } from './report.ts'
 
 /** Loaded when asked for: one bench must not need what another one imports. */
-const BENCHES: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>> = {}
+const BENCHES: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>> = {
+  'vs-tor': () => import('./vs-tor.ts'),
+}
 
 interface CommonOptions {
   readonly rounds?: number

@@ -5,7 +5,8 @@
 #   demo   the above, and the programs that `npm run demo` uses
 #   test   the above, and the programs that `npm test` uses
 #   interop  those of demo, and Debian's strongSwan for `npm run interop`; its service is not left running
-#   all    everything but strongSwan
+#   bench  those of demo, and the peers that `npm run bench` measures beside us; no service is left running
+#   all    everything but strongSwan and the peers of the bench
 #
 # Installs only what is missing; when nothing is, it takes well under a second. Run by the scripts of package.json.
 set -eu
@@ -21,14 +22,16 @@ test_tools='iperf3:iperf3 tshark:tshark'
 # The plugins have no programs: they come with the daemon.
 interop_tools='charon-systemd:charon-systemd,libstrongswan-standard-plugins,libstrongswan-extra-plugins,libcharon-extra-plugins
   swanctl:strongswan-swanctl'
+bench_tools='tor:tor openvpn:openvpn'
 
 case $target in
   npm) tools= ;;
   demo) tools=$demo_tools ;;
   test | all) tools="$demo_tools $test_tools" ;;
   interop) tools="$demo_tools $interop_tools" ;;
+  bench) tools="$demo_tools $interop_tools $bench_tools" ;;
   *)
-    echo "usage: sh deploy/setup.sh npm|demo|test|interop|all"
+    echo "usage: sh deploy/setup.sh npm|demo|test|interop|bench|all"
     exit 2
     ;;
 esac
@@ -52,7 +55,8 @@ if [ -n "$packages" ]; then
   say "installing Debian packages: $packages"
   log=$(mktemp)
   trap 'rm -f "$log"' EXIT
-  export DEBIAN_FRONTEND=noninteractive
+  # Without systemd this keeps Debian from starting the services it installs (invoke-rc.d).
+  export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
   # shellcheck disable=SC2086 # one word per package
   if ! {
     apt-get -q -o DPkg::Lock::Timeout=120 update &&
@@ -63,9 +67,11 @@ if [ -n "$packages" ]; then
   fi
   say 'Debian packages are installed'
   # Debian starts what it installs; here the daemon is wanted in namespaces only, and never on this host's port 500.
-  case $packages in
-    *charon-systemd*) if [ -d /run/systemd/system ]; then systemctl disable --now strongswan.service || :; fi ;;
-  esac
+  for service in charon-systemd:strongswan tor:tor openvpn:openvpn; do
+    case " $packages " in
+      *" ${service%%:*} "*) if [ -d /run/systemd/system ]; then systemctl disable --now "${service#*:}" || :; fi ;;
+    esac
+  done
 fi
 
 # ------------------------------------------------------------------------------------------- npm packages

@@ -143,10 +143,16 @@ export class LinuxHost implements HostNetwork {
     const uplink = await this.#uplinkTo(spec.destination.address)
     // An address of this host needs no route: it is not reached through any device.
     if (uplink.type === RT_TYPE.local) return
-    const { device, gateway } = uplink
+    const { device, gateway, source } = uplink
     if (device === undefined) throw new IpprivError('IPP_HOST_ROUTE', spec.destination.address)
     const scope = gateway === undefined ? RT_SCOPE.link : RT_SCOPE.universe
-    const route = { ...base, scope, device, ...(gateway !== undefined && { gateway, onLink: true }) }
+    const route = {
+      ...base,
+      scope,
+      device,
+      ...(gateway !== undefined && { gateway, onLink: true }),
+      ...(source !== undefined && { source }),
+    }
     await this.#installRoute(key, route)
   }
 
@@ -192,7 +198,11 @@ export class LinuxHost implements HostNetwork {
   /** The way a packet to this address took before there was any route of ours. */
   async #uplinkTo(destination: Ip): Promise<Route> {
     const matched = await this.#lookup(destination, true)
-    if (matched.protocol !== RTPROT_IPPRIV) return this.#lookup(destination, false)
+    if (matched.protocol !== RTPROT_IPPRIV) {
+      // Only a source that the route itself prescribes: the one the kernel chose today may be gone tomorrow.
+      const { source: _, ...resolved } = await this.#lookup(destination, false)
+      return { ...resolved, ...(matched.source !== undefined && { source: matched.source }) }
+    }
     const candidates = (await this.#listRoutes())
       .filter((route) => route.table === RT_TABLE_MAIN && route.protocol !== RTPROT_IPPRIV)
       .filter((route) => route.type === RT_TYPE.unicast && contains(route.destination, destination))

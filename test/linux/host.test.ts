@@ -117,11 +117,23 @@ describe('the host network in a namespace of its own', { skip }, () => {
     assert.deepEqual(
       ourRoutes().filter((line) => line.includes('up0')),
       [
-        '198.18.1.9 dev up0 scope link',
+        '198.18.1.9 dev up0 scope link src 198.18.1.1',
         '203.0.113.7 via 198.18.1.254 dev up0 onlink',
         '203.0.113.8 via 198.18.1.254 dev up0 onlink',
       ],
     )
+  })
+
+  test('a pinned route keeps the source that the way before the overlay prescribed', async () => {
+    ipCommand('addr', 'add', '198.18.9.9/32', 'dev', 'lo')
+    ipCommand('route', 'add', '203.0.113.0/24', 'via', '198.18.1.254', 'src', '198.18.9.9')
+    await host.apply([uplink('203.0.113.7/32'), uplink('198.51.100.1/32')])
+    assert.deepEqual(ourRoutes().sort(), [
+      '198.51.100.1 via 198.18.1.254 dev up0 onlink',
+      '203.0.113.7 via 198.18.1.254 dev up0 src 198.18.9.9 onlink',
+    ])
+    ipCommand('route', 'del', '203.0.113.0/24')
+    ipCommand('addr', 'del', '198.18.9.9/32', 'dev', 'lo')
   })
 
   test('a pinned route to this host itself is nothing', async () => {

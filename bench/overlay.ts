@@ -1,0 +1,116 @@
+/** Our own programs on the chain, with the files an operator would write for them. */
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { stringify } from 'yaml'
+import { type Background, type Commands, GaveUp, lastLine, until } from '#demo/command'
+import { DIRECTORY_PORT, PROGRAM } from '#demo/daemons'
+import { controlRequest } from '#linux/control'
+import { ADDRESS, CHAIN_NODES, type Chain, type ChainHost, onHost } from './chain.ts'
+
+export interface OverlayOptions {
+  readonly cipher?: string
+  /** Merged into every traffic daemon's configuration. */
+  readonly traffic?: object
+}
+
+type Name = 'directory' | 'client' | (typeof CHAIN_NODES)[number]
+
+export class OverlayNetwork {
+  readonly #commands: Commands
+  readonly #chain: Chain
+  readonly #home: string
+  readonly #options: OverlayOptions
+  readonly #daemons = new Map<Name, Background>()
+
+  constructor(commands: Commands, chain: Chain, home: string, options: OverlayOptions = {}) {
+    this.#commands = commands
+    this.#chain = chain
+    this.#home = home
+    this.#options = options
+  }
+
+  /** Resolves when the default circuit is open. */
+  async start(): Promise<void> {
+    const keys = (name: Name) => join(this.#home, name, 'keys')
+    for (const name of ['directory', 'client', ...CHAIN_NODES] as const)
+      await mkdir(keys(name), { recursive: true, mode: 0o700 })
+    const keygen = (role: string, name: Name) =>
+      this.#commands.run([PROGRAM, 'keygen', role, '--dir', keys(name), '--json'])
+    const authority = JSON.parse((await keygen('directory', 'directory')).stdout) as { publicKey: string }
+    for (const node of CHAIN_NODES) await keygen('node', node)
+    const directory = { url: `http://${ADDRESS.directory}:${DIRECTORY_PORT}`, key: authority.publicKey }
+    await this.#launch('directory', 'server', 'directory', {
+      listen: { address: ADDRESS.directory, port: DIRECTORY_PORT },
+      keys: keys('directory'),
+    })
+    await this.#answers('directory', () => undefined)
+    const traffic = { plane: 'userspace', directory, ...this.#options.traffic }
+    for (const node of CHAIN_NODES)
+      await this.#launch(node, node, 'node', {
+        name: node,
+        address: ADDRESS[node],
+        roles: ['entry', 'middle', 'exit'],
+        keys: keys(node),
+        ...traffic,
+      })
+    for (const node of CHAIN_NODES)
+      await this.#answers(node, (status) => {
+        const tunnels = status.overlay as { state: string }[]
+        return tunnels.filter(({ state }) => state === 'up').length === 2
+          ? undefined
+          : 'not all tunnels are up'
+      })
+    const cipher = this.#options.cipher ?? 'aes-256-gcm-16'
+    await this.#launch('client', 'client', 'client', {
+      ...traffic,
+      circuit: { hops: 3, cipher, sameNetwork: true, path: [...CHAIN_NODES] },
+    })
+    await this.#answers('client', (status) =>
+      status.state === 'ready' ? undefined : `${status.state}: ${status.lastError}`,
+    )
+  }
+
+  /** One more circuit, closed again. Returns milliseconds from the decision to the open circuit. */
+  async buildCircuit(): Promise<number> {
+    const socket = this.#socket('client')
+    const built = (await controlRequest(socket, 'circuits.build', { path: [...CHAIN_NODES] }, 30_000)) as {
+      id: number
+      buildMs: number
+    }
+    await controlRequest(socket, 'circuits.close', { id: built.id }, 30_000)
+    return built.buildMs
+  }
+
+  pidOf(name: Name): number {
+    return this.#daemons.get(name)!.pid!
+  }
+
+  #socket(name: Name): string {
+    return join(this.#home, `${name}.sock`)
+  }
+
+  async #launch(name: Name, host: ChainHost, role: string, config: object): Promise<void> {
+    const file = join(this.#home, `${name}.yaml`)
+    const state = join(this.#home, name, 'state')
+    await writeFile(file, stringify({ ...config, state, control: this.#socket(name) }))
+    const argv = onHost(this.#chain, host, PROGRAM, role, '--config', file)
+    this.#daemons.set(name, this.#commands.start(argv, join(this.#home, `${name}.log`)))
+  }
+
+  async #answers(
+    name: Name,
+    missing: (status: Record<string, unknown>) => string | undefined,
+  ): Promise<void> {
+    const daemon = this.#daemons.get(name)!
+    await until(`waiting for ${name}`, 60_000, async () => {
+      if (!daemon.running) throw new GaveUp(new Error(`${name} ended, see ${lastLine(daemon.log)}`))
+      const status = (await controlRequest(this.#socket(name), 'status', {}, 30_000)) as Record<
+        string,
+        unknown
+      >
+      const what = missing(status)
+      if (what !== undefined) throw new Error(what)
+      return true
+    })
+  }
+}
