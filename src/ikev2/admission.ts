@@ -1,25 +1,32 @@
 /** What a responder holds until its peer is authenticated: the policy, and what the AUTH payloads are made of. */
+import { wipe } from '#base/bytes'
 import type { Instant } from '#base/time'
 import type { IkeContext } from '#ikev2/context'
 import type { ResponderPolicy } from '#ikev2/events'
-import { answerAuth } from '#ikev2/exchange/auth'
+import { type AuthAnswer, answerAuth, type Where } from '#ikev2/exchange/auth'
 import { answerIntermediate, authenticatedOctets } from '#ikev2/exchange/intermediate'
+import { answerResumedAuth } from '#ikev2/exchange/resume'
 import { wipeSecrets } from '#ikev2/keys'
 import { type Message, sentMessage } from '#ikev2/message/fragment'
 import type { Payload } from '#ikev2/message/payload'
+import { need } from '#ikev2/message/registry'
 import { MOBIKE_SUPPORTED, saysMobike } from '#ikev2/mobility'
 import { EXCHANGE } from '#ikev2/numbers'
 import type { AuthContext } from '#ikev2/proof'
+import type { Grant } from '#ikev2/resumption/ticket'
 import type { Answer, IkeSa } from '#ikev2/sa'
 
 export class Admission {
   readonly #context: IkeContext
   readonly #policy: ResponderPolicy
+  /** Of a session that is resumed. */
+  readonly #grant: Grant | undefined
   #auth: AuthContext
 
-  constructor(context: IkeContext, policy: ResponderPolicy, auth: AuthContext) {
+  constructor(context: IkeContext, policy: ResponderPolicy, auth: AuthContext, grant?: Grant) {
     this.#context = context
     this.#policy = policy
+    this.#grant = grant
     this.#auth = auth
   }
 
@@ -32,6 +39,7 @@ export class Admission {
 
   wipe(): void {
     wipeSecrets(this.#auth.secrets)
+    wipe(this.#grant?.skD)
   }
 
   #answerIntermediate(sa: IkeSa, request: readonly Payload[], message: Message): Answer {
@@ -51,19 +59,32 @@ export class Admission {
     }
   }
 
+  #authenticate(where: Where, request: readonly Payload[], now: Instant): AuthAnswer {
+    const { crypto, resumption } = this.#context
+    const grant = this.#grant
+    if (grant === undefined) return answerAuth(crypto, this.#auth, this.#policy, where, request)
+    const spend = (): boolean => resumption?.mint.spend(grant, now) === true
+    return answerResumedAuth(this.#auth, this.#policy, grant, spend, where, request)
+  }
+
   #answerAuth(sa: IkeSa, request: readonly Payload[], now: Instant): Answer {
     const { id, path, way } = sa.association
     const inboundSpi = this.#context.allocateSpi()
     try {
       const where = { sa: id, path, inboundSpi }
-      const answer = answerAuth(this.#context.crypto, this.#auth, this.#policy, where, request)
+      const answer = this.#authenticate(where, request, now)
       const { payloads } = answer
       if (answer.kind === 'established') {
         // Announced before the answer is transmitted: the SA is installed when the peer begins to use it.
         const { peer, terms } = answer
         way.isMobile = way.traverses && saysMobike(request)
+        const idi = need(request, 'IDi').id
+        const grant = this.#grant
+        const resumed = grant === undefined ? {} : { resumed: { usage: grant.usage } }
+        sa.establish({ peer, inboundSpi, terms, initiated: false, nonces: this.#auth, idi, ...resumed }, now)
+        if (grant !== undefined) this.#context.supersede(grant.session)
         if (way.isMobile) payloads.push(MOBIKE_SUPPORTED)
-        sa.establish({ peer, inboundSpi, terms, initiated: false, nonces: this.#auth }, now)
+        payloads.push(...sa.giveTicket(request, now))
         return { payloads }
       }
       this.#context.refuse(answer.fault.counter, answer.fault.message)

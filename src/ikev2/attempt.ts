@@ -17,13 +17,14 @@ import {
   intermediateRequest,
   readIntermediateAnswer,
 } from '#ikev2/exchange/intermediate'
+import { TICKET_REQUEST } from '#ikev2/exchange/resume'
 import { protocolFault } from '#ikev2/fault'
 import { wipeSecrets } from '#ikev2/keys'
 import { encodeClear } from '#ikev2/message/encrypted'
 import { sentMessage } from '#ikev2/message/fragment'
 import { HEADER_LENGTH, isZeroSpi, type ReceivedHeader } from '#ikev2/message/header'
 import { decodePayloads } from '#ikev2/message/payload'
-import { checkContents } from '#ikev2/message/registry'
+import { checkContents, need } from '#ikev2/message/registry'
 import { MOBIKE_SUPPORTED, saysMobike } from '#ikev2/mobility'
 import { natDetection, readNatDetection } from '#ikev2/nat'
 import { EXCHANGE } from '#ikev2/numbers'
@@ -33,7 +34,20 @@ import type { IkeSa } from '#ikev2/sa'
 /** How often an initiator begins again with a cookie or another group. */
 const MAX_RESTARTS = 4
 
-export class Attempt {
+/** What an initiator does until it is authenticated, by whatever way. */
+export interface Initiation {
+  readonly inboundSpi: Spi
+  begin(sa: IkeSa, now: Instant): void
+  receive(sa: IkeSa, header: ReceivedHeader, datagram: Uint8Array, now: Instant): void
+  wipe(): void
+}
+
+export function childOffer(request: InitiateRequest, inboundSpi: Spi): ChildOffer {
+  const { requestAddress, localSelectors, remoteSelectors, espCiphers: ciphers } = request
+  return { inboundSpi, ciphers, requestAddress, localSelectors, remoteSelectors }
+}
+
+export class Attempt implements Initiation {
   readonly inboundSpi: Spi
   readonly #context: IkeContext
   readonly #request: InitiateRequest
@@ -45,12 +59,11 @@ export class Attempt {
   /** Of the additional key exchange. */
   #additional: KeyPair | undefined
 
-  constructor(context: IkeContext, request: InitiateRequest) {
-    const { requestAddress, localSelectors, remoteSelectors, espCiphers: ciphers } = request
-    this.inboundSpi = context.allocateSpi()
+  constructor(context: IkeContext, request: InitiateRequest, inboundSpi = context.allocateSpi()) {
+    this.inboundSpi = inboundSpi
     this.#context = context
     this.#request = request
-    this.#child = { inboundSpi: this.inboundSpi, ciphers, requestAddress, localSelectors, remoteSelectors }
+    this.#child = childOffer(request, inboundSpi)
     this.#offer = initOffer(context.crypto)
   }
 
@@ -60,7 +73,7 @@ export class Attempt {
     const { path } = sa.association
     const detection = this.#request.mobile ? natDetection(this.#context.crypto, header, path) : []
     this.#datagram = encodeClear(header, initRequest(this.#offer, detection))
-    sa.askInClear(this.#datagram, now)
+    sa.askInClear(EXCHANGE.number.IKE_SA_INIT, this.#datagram, now)
   }
 
   /**
@@ -126,12 +139,14 @@ export class Attempt {
     const auth = this.#auth!
     // Throws when the responder could not verify our credential.
     const payloads = authRequest(crypto, auth, credential, peer, this.#child)
+    const idi = need(payloads, 'IDi').id
     const { way } = sa.association
     if (way.traverses) payloads.push(MOBIKE_SUPPORTED)
+    if (this.#request.resume !== undefined) payloads.push(TICKET_REQUEST)
     sa.ask(EXCHANGE.number.IKE_AUTH, payloads, now, (answer, at) => {
       const result = readAuthAnswer(crypto, auth, peer, this.#child, answer)
       way.isMobile = way.traverses && saysMobike(answer)
-      sa.establish({ ...result, inboundSpi: this.inboundSpi, initiated: true, nonces: auth }, at)
+      sa.establish({ ...result, inboundSpi: this.inboundSpi, initiated: true, nonces: auth, idi, answer }, at)
     })
   }
 

@@ -12,6 +12,7 @@ import type { ChildSa, IkeRole } from '#ikev2/events'
 import type { ChildTerms } from '#ikev2/exchange/child'
 import type { InitResult } from '#ikev2/exchange/init'
 import type { Keying } from '#ikev2/exchange/key-exchange'
+import type { ResumeResult } from '#ikev2/exchange/resume'
 import { malformed, PeerFault, protocolFault } from '#ikev2/fault'
 import {
   childKeys,
@@ -21,6 +22,7 @@ import {
   prfOf,
   skeyseed,
   skeyseedFrom,
+  skeyseedResumed,
   wipeSecrets,
 } from '#ikev2/keys'
 import { FRAGMENT_HEADER_LENGTH, MessageKey } from '#ikev2/message/encrypted'
@@ -132,6 +134,11 @@ export class Channel {
     return { channel, auth: { ...auth, secrets, intAuth } }
   }
 
+  /** A copy of SK_d, the caller's to wipe: what a ticket stands for. */
+  copySkD(): Uint8Array {
+    return this.#skD.slice()
+  }
+
   destroy(): void {
     wipe(this.#skD)
     this.#sending.destroy()
@@ -174,6 +181,28 @@ export function openChannel(
       fullTranscript,
     },
   }
+}
+
+/**
+ * The same for a resumed session (RFC 5723 section 5.1): the suite of the old IKE SA, and keys that follow from its
+ * SK_d. Whose additional key exchange that was, is no longer to be negotiated.
+ */
+export function resumeChannel(
+  context: KeyContext,
+  association: Association,
+  resumeRequest: Uint8Array,
+  resumeResponse: Uint8Array,
+  { skD, suite }: { readonly skD: Uint8Array; readonly suite: IkeSuite },
+  result: ResumeResult,
+): { readonly channel: Channel; readonly auth: AuthContext } {
+  const { ni, nr } = result
+  const prf = prfOf(context.crypto, suite.prf)
+  const { channel, secrets } = derive(context, association, suite, skeyseedResumed(prf, skD, ni, nr), result)
+  const initRequest = resumeRequest.slice()
+  const initResponse = resumeResponse.slice()
+  const nonces = { ni: ni.slice(), nr: nr.slice() }
+  const messages = { initRequest, initResponse, fullTranscript: false }
+  return { channel, auth: { prf, secrets, ...messages, ...nonces, peerHashes: new Set() } }
 }
 
 /** Keys from a SKEYSEED, which is wiped, and SK_e with it once the channel has them. */

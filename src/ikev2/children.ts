@@ -110,6 +110,11 @@ export class Children {
     if (child?.state === 'usable' && child.attempt === undefined) this.#agenda.set(child.rekey, now)
   }
 
+  /** Rekeys every Child SA in use at a moment, unless it is done by then. */
+  rekeyAll(at: Instant): void {
+    for (const child of this.#live.values()) if (child.state === 'usable') this.#agenda.set(child.rekey, at)
+  }
+
   /** Deletes a Child SA, or the one that took its place meanwhile, as soon as the window is free. */
   remove(inboundSpi: Spi, now: Instant): void {
     const child = this.#find(inboundSpi)

@@ -1,10 +1,12 @@
 import type { ErrorCode } from '#base/errors'
-import type { Spi } from '#base/ids'
+import type { IkeSaId, Spi } from '#base/ids'
+import type { UdpPath } from '#base/ip'
 import type { Rng } from '#base/rng'
 import { type Duration, type Instant, MINUTE, type TimerTable } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
 import type { IkeKeys, IkeOutput } from '#ikev2/events'
 import type { PeerFault } from '#ikev2/fault'
+import type { TicketMint } from '#ikev2/resumption/mint'
 import type { IkeSa } from '#ikev2/sa'
 
 /** What an engine lends to its IKE SAs. */
@@ -16,6 +18,12 @@ export interface IkeContext {
   emit(output: IkeOutput): void
   /** Counts a refusal and tells the owner. `detail` never quotes addresses or octets of the peer. */
   refuse(counter: string, detail: string): void
+  /** Counts without a word. */
+  count(counter: string): void
+  /** Absent: nobody gets a ticket here, and none is good. */
+  readonly resumption: Resumption | undefined
+  /** A session resumed what another one was: that one is over, without a word (RFC 5723 section 4.3.4). */
+  supersede(session: IkeSaId): void
   /** A fresh inbound ESP SPI, unique in this engine until it is released. */
   allocateSpi(): Spi
   releaseSpi(spi: Spi): void
@@ -24,6 +32,15 @@ export interface IkeContext {
   /** Datagrams to this SPI of ours are for `sa`, until `forget`. */
   listen(spi: Uint8Array, sa: IkeSa): void
   forget(spi: Uint8Array): void
+}
+
+/** A responder's side of session resumption (RFC 5723). */
+export interface Resumption {
+  readonly mint: TicketMint
+  /** May peers from there have tickets, and use them? */
+  mayResume(path: UdpPath): boolean
+  /** Octets that the Child SAs of a session carried so far. */
+  octetsOf(session: IkeSaId): number
 }
 
 /** Something to ask of the peer once its time has come and the window is free. It may find nothing left to do. */

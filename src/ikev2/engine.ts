@@ -2,7 +2,8 @@
  * All IKE SAs of a host, in both roles, as one machine without I/O: datagrams in, datagrams and events out.
  *
  * Theory of operation. The engine finds the IKE SA of a datagram by our own SPI in its header and hands it over
- * (`sa.ts`); IKE SAs that follow each other are one session (`session.ts`). What belongs to no IKE SA is either an IKE_SA_INIT request, which a responder answers under the limits
+ * (`sa.ts`); IKE SAs that follow each other are one session (`session.ts`). What belongs to no IKE SA is either an
+ * IKE_SA_INIT or IKE_SESSION_RESUME request, which a responder answers under the limits
  * below, or it is counted and dropped without an answer: an unprotected error from us would tell a stranger what
  * is here, and an unprotected error from them proves nothing.
  *
@@ -17,10 +18,11 @@ import { type Rng, uniform } from '#base/rng'
 import { type Instant, TimerTable } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
 import { Association } from '#ikev2/association'
-import type { IkeContext } from '#ikev2/context'
+import type { IkeContext, Resumption } from '#ikev2/context'
 import { CookieJar } from '#ikev2/cookies'
 import type { IkeInput, IkeOutput, InitiateRequest, ResponderPolicy } from '#ikev2/events'
 import { answerInit, readInitRequest } from '#ikev2/exchange/init'
+import { answerResume, noTicket, readTicket } from '#ikev2/exchange/resume'
 import { asFault, PeerFault, protocolFault } from '#ikev2/fault'
 import { encodeClear } from '#ikev2/message/encrypted'
 import {
@@ -34,7 +36,10 @@ import { decodePayloads, type NotifyPayload, notify, type Payload } from '#ikev2
 import { checkContents } from '#ikev2/message/registry'
 import { frame, natDetection, readNatDetection, unframe } from '#ikev2/nat'
 import { EXCHANGE, NOTIFY } from '#ikev2/numbers'
-import { IkeSa } from '#ikev2/sa'
+import { TicketMint } from '#ikev2/resumption/mint'
+import type { Usage } from '#ikev2/resumption/strategy'
+import type { Grant } from '#ikev2/resumption/ticket'
+import { type Beginning, IkeSa } from '#ikev2/sa'
 import { Session } from '#ikev2/session'
 
 export interface IkeEngineOptions {
@@ -94,6 +99,9 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
       logKeys: options.keyLog ? (keys) => this.#emit({ kind: 'keys', ...keys }) : undefined,
       emit: (output) => this.#emit(output),
       refuse: (counter, detail) => this.#refuse(counter, detail),
+      count: (counter) => this.#count(counter),
+      resumption: resumptionOf(crypto, options.responder),
+      supersede: (session) => this.abandon(session),
       allocateSpi: () => this.#allocateSpi(),
       releaseSpi: (spi) => this.#inboundSpis.delete(spi),
       freshIkeSpi: () => this.#freshIkeSpi(),
@@ -112,9 +120,12 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     return association.id
   }
 
-  /** Sends DELETE; `ike.closed` follows when it is answered, or without an answer a little later. Idempotent. */
-  close(id: IkeSaId, now: Instant): void {
-    this.#on(id, (session) => session.close(now))
+  /**
+   * Sends DELETE; `ike.closed` follows when it is answered, or without an answer a little later. Idempotent.
+   * `toReturn`: asks for a last ticket with it, which comes before `ike.closed`.
+   */
+  close(id: IkeSaId, now: Instant, { toReturn = false } = {}): void {
+    this.#on(id, (session) => session.close(now, toReturn))
   }
 
   /** Sends DELETE for one Child SA; `child.closed` follows. */
@@ -152,6 +163,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
 
   handle(input: IkeInput, now: Instant): void {
     this.#count('datagrams')
+    this.#context.resumption?.mint.age(now)
     try {
       this.#receive(input.path, input.bytes, now)
     } catch (error) {
@@ -199,8 +211,8 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     const header = decodeHeader(datagram)
     if (header.majorVersion !== 2) throw protocolFault('version', `IKE version ${header.majorVersion}`)
     if (isZeroSpi(header.spiInitiator)) throw protocolFault('zero-spi', 'the initiator has no SPI')
-    const isInit = header.exchange === EXCHANGE.number.IKE_SA_INIT
-    if (isInit && !header.response) return this.#receiveInit(header, path, datagram, now)
+    if (BEGINNINGS.has(header.exchange) && !header.response)
+      return this.#receiveInit(header, path, datagram, now)
 
     const own = header.fromInitiator ? header.spiResponder : header.spiInitiator
     const sa = this.#bySpi.get(toHex(own))
@@ -216,30 +228,43 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   }
 
   #receiveInit(header: ReceivedHeader, path: UdpPath, datagram: Uint8Array, now: Instant): void {
-    if (this.#responder === undefined) return this.#refuse('not-a-responder', 'IKE_SA_INIT request')
+    if (this.#responder === undefined)
+      return this.#refuse('not-a-responder', `${EXCHANGE.nameOf(header.exchange)} request`)
     if (!header.fromInitiator || !isZeroSpi(header.spiResponder) || header.messageId !== 0)
-      throw protocolFault('bad-init', 'IKE_SA_INIT that begins nothing')
+      throw protocolFault('bad-init', `${EXCHANGE.nameOf(header.exchange)} that begins nothing`)
     const initKey = `${path.remote.address} ${path.remote.port} ${toHex(this.#crypto.hash('sha256', datagram))}`
     const known = this.#byInit.get(initKey)
     if (known !== undefined) return known.first.repeatInit()
 
-    const payloads = decodePayloads(header.firstPayload, datagram.subarray(HEADER_LENGTH), 'IKE_SA_INIT')
+    const payloads = decodePayloads(
+      header.firstPayload,
+      datagram.subarray(HEADER_LENGTH),
+      EXCHANGE.nameOf(header.exchange),
+    )
     try {
       checkContents(header.exchange, false, payloads)
       if (!this.#admit(header, path, payloads, now)) return
-      const answer = answerInit(this.#crypto, payloads)
-      const spi = this.#freshIkeSpi()
-      const association = new Association(this.#nextId(), path, header.spiInitiator.slice(), spi)
+      const begun =
+        header.exchange === EXCHANGE.number.IKE_SESSION_RESUME
+          ? this.#answerResume(header, path, payloads, now)
+          : { kind: 'full' as const, ...answerInit(this.#crypto, payloads) }
+      if (begun === undefined) return
+      const association = new Association(
+        this.#nextId(),
+        path,
+        header.spiInitiator.slice(),
+        this.#freshIkeSpi(),
+      )
       const { way } = association
       const nat = this.#responder.mayMove?.(path)
         ? readNatDetection(this.#crypto, header, path, payloads)
         : undefined
       if (nat !== undefined) {
         way.traverse(nat)
-        answer.payloads.push(...natDetection(this.#crypto, association, path))
+        begun.payloads.push(...natDetection(this.#crypto, association, path))
       }
       const session = new Session(this.#context, association.id, 'responder', way, this.#responder)
-      const first = IkeSa.respond(this.#context, session, association, this.#responder, datagram, answer, now)
+      const first = IkeSa.respond(this.#context, session, association, this.#responder, datagram, begun, now)
       this.#add({ session, first, initKey })
     } catch (error) {
       const fault = asFault(error)
@@ -249,6 +274,38 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
         this.#answerInClear(header, path, notify(why.type, why.data))
       throw fault
     }
+  }
+
+  #answerResume(
+    header: ReceivedHeader,
+    path: UdpPath,
+    payloads: readonly Payload[],
+    now: Instant,
+  ): Beginning | undefined {
+    const grant = this.#redeem(header, path, payloads, now)
+    return grant && { kind: 'resumed', grant, ...answerResume(this.#crypto, payloads) }
+  }
+
+  /** What the ticket of an IKE_SESSION_RESUME stands for; if it is worth nothing, the peer is told so. @throws PeerFault */
+  #redeem(
+    header: ReceivedHeader,
+    path: UdpPath,
+    payloads: readonly Payload[],
+    now: Instant,
+  ): Grant | undefined {
+    const opaque = readTicket(payloads)
+    const { resumption } = this.#context
+    const liveUsage = (id: IkeSaId): Usage | undefined => {
+      const session = this.#entries.get(id)?.session
+      return session === undefined || session.isOver ? undefined : session.usage(now)
+    }
+    const found = resumption?.mayResume(path)
+      ? resumption.mint.open(opaque, now, liveUsage)
+      : 'ticket-unwanted'
+    if (typeof found !== 'string') return found
+    this.#refuse(found, 'IKE_SESSION_RESUME with a ticket that is worth nothing')
+    this.#answerInClear(header, path, noTicket())
+    return undefined
   }
 
   /** May this peer cost us state? If a cookie is missing, it is asked for. @throws PeerFault at the limit */
@@ -354,6 +411,19 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   #count(counter: string): void {
     this.#counters.set(counter, (this.#counters.get(counter) ?? 0) + 1)
   }
+}
+
+/** The exchanges that begin an IKE SA. */
+const BEGINNINGS: ReadonlySet<number> = new Set([
+  EXCHANGE.number.IKE_SA_INIT,
+  EXCHANGE.number.IKE_SESSION_RESUME,
+])
+
+function resumptionOf(crypto: CryptoProvider, policy: ResponderPolicy | undefined): Resumption | undefined {
+  const wishes = policy?.resumption
+  if (policy === undefined || wishes === undefined) return undefined
+  const mint = new TicketMint(crypto, policy.credential.id, wishes.strategy)
+  return { mint, mayResume: (path) => wishes.mayResume(path), octetsOf: (sa) => wishes.octetsOf(sa) }
 }
 
 interface Entry {

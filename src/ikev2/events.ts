@@ -4,6 +4,8 @@ import type { Ip, UdpPath } from '#base/ip'
 import type { Duration } from '#base/time'
 import type { KeyPair } from '#crypto/provider'
 import type { EspCipher } from '#crypto/suites'
+import type { Strategy } from '#ikev2/resumption/strategy'
+import type { ResumptionTicket } from '#ikev2/resumption/ticket'
 
 /**
  * The face of the IKEv2 engine: what its owner tells it and what it says back. The engine itself
@@ -58,6 +60,8 @@ export type IkeEvent =
     }
   /** Secrets for the key log; emitted only when the engine was made with `keyLog: true`. */
   | IkeKeys
+  /** The peer gave us a ticket, the last one of this IKE SA that counts. The receiver owns it, and wipes it in the end. */
+  | { readonly kind: 'ticket'; readonly sa: IkeSaId; readonly ticket: ResumptionTicket }
   /** Something was refused or ignored: counted, never fatal to others. `counter` is a short stable name. */
   | { readonly kind: 'refused'; readonly counter: string; readonly detail: string }
 
@@ -201,6 +205,8 @@ export interface InitiateRequest {
   /** Give up an exchange after this long. */
   readonly patience?: Duration
   readonly lifetimes?: Lifetimes
+  /** Ask for tickets (RFC 5723), and begin with this one if it is still good. The engine owns it from here on. */
+  readonly resume?: { readonly ticket?: ResumptionTicket }
 }
 
 /**
@@ -235,4 +241,14 @@ export interface ResponderPolicy {
   readonly espCiphers: readonly EspCipher[]
   readonly liveness?: Duration
   readonly lifetimes?: Lifetimes
+  /** Absent: no tickets. */
+  readonly resumption?: ResumptionPolicy
+}
+
+export interface ResumptionPolicy {
+  readonly strategy: Strategy
+  /** May peers from there have tickets, and use them? */
+  mayResume(path: UdpPath): boolean
+  /** Octets that the Child SAs of this IKE SA carried so far; what is not counted is 0. */
+  octetsOf(sa: IkeSaId): number
 }

@@ -56,6 +56,11 @@ export function skeyseedFrom(
   return prf(skD, concat(sharedSecret, ni, nr, ...additional))
 }
 
+/** SKEYSEED of a resumed IKE SA (RFC 5723 section 5.1): no key exchange, so it is as secret as the SK_d of the old one. */
+export function skeyseedResumed(prf: Prf, skD: Uint8Array, ni: Uint8Array, nr: Uint8Array): Uint8Array {
+  return prf(skD, concat(RESUMPTION, ni, nr))
+}
+
 export interface IkeSecrets {
   readonly skD: Uint8Array
   /** Key and salt. */
@@ -143,3 +148,4 @@ export function sharedKeyAuth(prf: Prf, key: Uint8Array, octets: Uint8Array): Ui
 }
 
 const KEY_PAD = utf8('Key Pad for IKEv2')
+const RESUMPTION = utf8('Resumption')

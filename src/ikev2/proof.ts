@@ -108,6 +108,27 @@ export function verifyNull(context: AuthContext, role: IkeRole, id: IkeId, auth:
     throw authFailed('the NULL authentication data is wrong')
 }
 
+/**
+ * The proof of a resumed session: as of a shared key, which is SK_p itself and goes without the pad (RFC 5723
+ * section 5.2). It proves what the ticket was given for.
+ */
+export const proveResumed = (context: AuthContext, role: IkeRole, id: IkeId): AuthPayload => ({
+  kind: 'AUTH',
+  method: AUTH_METHOD.number.SHARED_KEY,
+  data: resumedAuth(context, role, id),
+})
+
+/** @throws PeerFault unless `auth` is the proof of a peer in `role` that resumes. */
+export function verifyResumed(context: AuthContext, role: IkeRole, id: IkeId, auth: AuthPayload): void {
+  if (auth.method !== AUTH_METHOD.number.SHARED_KEY)
+    throw authFailed(`${AUTH_METHOD.nameOf(auth.method)} in a resumed session`)
+  if (!equalConstantTime(auth.data, resumedAuth(context, role, id)))
+    throw authFailed('the authentication data of the resumed session is wrong')
+}
+
+const resumedAuth = (context: AuthContext, role: IkeRole, id: IkeId): Uint8Array =>
+  context.prf(skPOf(context, role), octetsOf(context, role, id))
+
 /** Nobody meets twice, and a stock responder keys its leases by identity. */
 const RANDOM_ID_LENGTH = 16
 

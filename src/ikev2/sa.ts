@@ -11,13 +11,14 @@ import type { UdpPath } from '#base/ip'
 import { after, type Duration, earliest, type Instant, SECOND } from '#base/time'
 import { Admission } from '#ikev2/admission'
 import type { Association } from '#ikev2/association'
-import { Attempt } from '#ikev2/attempt'
-import { type Channel, openChannel } from '#ikev2/channel'
+import { Attempt, type Initiation } from '#ikev2/attempt'
+import { type Channel, openChannel, resumeChannel } from '#ikev2/channel'
 import { type IkeContext, PEER_PATIENCE, type Verdict, verdictOf } from '#ikev2/context'
 import type { InitiateRequest, ResponderPolicy } from '#ikev2/events'
 import type { AuthResult } from '#ikev2/exchange/auth'
 import { deleteIke } from '#ikev2/exchange/informational'
 import type { InitResult } from '#ikev2/exchange/init'
+import type { ResumeResult } from '#ikev2/exchange/resume'
 import { asFault, faultOfNotify, type PeerFault } from '#ikev2/fault'
 import { Intake } from '#ikev2/intake'
 import { encodeClear } from '#ikev2/message/encrypted'
@@ -28,8 +29,11 @@ import { checkContents, errorNotify } from '#ikev2/message/registry'
 import { frame } from '#ikev2/nat'
 import { EXCHANGE, NOTIFY } from '#ikev2/numbers'
 import type { AuthContext } from '#ikev2/proof'
+import { isUsable, ResumptionAttempt } from '#ikev2/resumption/attempt'
+import { type Grant, wipeTicket } from '#ikev2/resumption/ticket'
+import type { Parties } from '#ikev2/resumption/tickets'
 import type { Session } from '#ikev2/session'
-import { type IkeState, type IkeStep, mayRequest, next } from '#ikev2/transitions'
+import { type IkeState, type IkeStep, isUnprotected, mayRequest, next } from '#ikev2/transitions'
 import { type Datagrams, type Outstanding, RequestWindow, ResponseWindow } from '#ikev2/window'
 
 /** How long an exchange may take before there is a peer at all, unless the owner wishes otherwise. */
@@ -51,6 +55,16 @@ export interface Answer {
   readonly conclude?: (sent: Datagrams) => void
 }
 
+/** How a responder begins: with new keys, or with those of a session before. */
+export type Beginning =
+  | { readonly kind: 'full'; readonly result: InitResult; readonly payloads: Payload[] }
+  | {
+      readonly kind: 'resumed'
+      readonly result: ResumeResult
+      readonly payloads: Payload[]
+      readonly grant: Grant
+    }
+
 type Answered = (answer: readonly Payload[], now: Instant, message: Message) => void
 
 export class IkeSa {
@@ -63,7 +77,7 @@ export class IkeSa {
   #state: IkeState
   #channel: Channel | undefined
   /** What a side keeps until it is authenticated: one of the two. */
-  #attempt: Attempt | undefined
+  #attempt: Initiation | undefined
   #admission: Admission | undefined
   /** When the present state ends by itself. */
   #expiry: Instant | undefined
@@ -97,29 +111,42 @@ export class IkeSa {
     now: Instant,
   ): IkeSa {
     const patience = request.patience ?? ESTABLISHING_PATIENCE
-    const sa = new IkeSa(context, session, association, 'initiating', patience)
-    sa.#attempt = new Attempt(context, request)
+    const ticket = request.resume?.ticket
+    const resumes = ticket !== undefined && isUsable(ticket, request, now)
+    if (!resumes) wipeTicket(ticket)
+    const sa = new IkeSa(context, session, association, resumes ? 'resuming' : 'initiating', patience)
+    sa.#attempt = resumes ? new ResumptionAttempt(context, request, ticket) : new Attempt(context, request)
     sa.#attempt.begin(sa, now)
     return sa
   }
 
-  /** Answers an IKE_SA_INIT request that was found acceptable. */
+  /** Answers a request that begins an IKE SA and was found acceptable. */
   static respond(
     context: IkeContext,
     session: Session,
     association: Association,
     policy: ResponderPolicy,
     request: Uint8Array,
-    answer: { readonly result: InitResult; readonly payloads: readonly Payload[] },
+    begun: Beginning,
     now: Instant,
   ): IkeSa {
-    const { additional } = answer.result.suite
-    const state = additional === undefined ? 'half-open' : 'half-keyed'
-    const sa = new IkeSa(context, session, association, state, session.patience)
-    const response = encodeClear(association.header(X.IKE_SA_INIT, 0, true), answer.payloads)
-    const { channel, auth } = openChannel(context, association, request, response, answer.result)
+    const hasMore = begun.kind === 'full' && begun.result.suite.additional !== undefined
+    const sa = new IkeSa(
+      context,
+      session,
+      association,
+      hasMore ? 'half-keyed' : 'half-open',
+      session.patience,
+    )
+    const exchange = begun.kind === 'full' ? X.IKE_SA_INIT : X.IKE_SESSION_RESUME
+    const response = encodeClear(association.header(exchange, 0, true), begun.payloads)
+    const grant = begun.kind === 'full' ? undefined : begun.grant
+    const { channel, auth } =
+      begun.kind === 'full'
+        ? openChannel(context, association, request, response, begun.result)
+        : resumeChannel(context, association, request, response, begun.grant, begun.result)
     sa.#channel = channel
-    sa.#admission = new Admission(context, policy, auth)
+    sa.#admission = new Admission(context, policy, auth, grant)
     sa.#expiry = after(now, HALF_OPEN_LIFETIME)
     sa.#responses.answered([context.crypto.hash('sha256', request)], [response])
     sa.#transmit([response])
@@ -195,9 +222,9 @@ export class IkeSa {
     return datagrams
   }
 
-  /** IKE_SA_INIT, whose answer is unprotected: it goes to the attempt. Takes the place of the one before. */
-  askInClear(datagram: Uint8Array, now: Instant): void {
-    const request = { exchange: X.IKE_SA_INIT, encode: () => [datagram], answered: () => {} }
+  /** A request whose answer is unprotected: it goes to the attempt. Takes the place of the one before. */
+  askInClear(exchange: number, datagram: Uint8Array, now: Instant): void {
+    const request = { exchange, encode: () => [datagram], answered: () => {} }
     this.#transmit(this.#requests.replace(request, now))
   }
 
@@ -217,7 +244,7 @@ export class IkeSa {
   }
 
   /** Both sides are authenticated. If nobody wants the SA any more, it ends here. */
-  establish({ peer, inboundSpi, terms, initiated, nonces }: Proven, now: Instant): void {
+  establish({ inboundSpi, terms, initiated, nonces, ...proven }: Proven, now: Instant): void {
     const { verdict } = this.#session
     if (verdict !== undefined) return this.#fail(verdict, now)
     const child = this.channel.childSa(initiated, inboundSpi, terms, { ni: nonces.ni, nr: nonces.nr })
@@ -226,7 +253,12 @@ export class IkeSa {
     this.#requests.patience = this.#session.patience
     this.#step('authenticated')
     const { leased } = terms
-    this.#session.establish(this, { peer, child, ...(leased === undefined ? {} : { leased }) }, now)
+    this.#session.establish(this, { ...proven, child, ...(leased === undefined ? {} : { leased }) }, now)
+  }
+
+  /** What a responder says about tickets, if it was asked, beside whatever else it answers. */
+  giveTicket(request: readonly Payload[], now: Instant): Payload[] {
+    return this.#state === 'established' ? this.#session.giveTicket(this, request, now) : []
   }
 
   /** A responder's peer is not admitted: there is nothing to close in public. */
@@ -245,7 +277,7 @@ export class IkeSa {
     } else if (this.#state === 'authenticating') {
       // The peer may hold an SA already: it is deleted as soon as IKE_AUTH is answered.
       this.#requests.current?.retransmission.hurry(LAST_PATIENCE, now)
-    } else if (this.#state === 'initiating' || this.#state === 'exchanging')
+    } else if (isUnprotected(this.#state) || this.#state === 'exchanging')
       this.#end(this.#session.verdict!, now)
   }
 
@@ -341,7 +373,7 @@ export class IkeSa {
     const { current } = this.#requests
     if (header.messageId !== current?.messageId || exchange !== current.request.exchange)
       return this.#context.refuse('unexpected-response', `${EXCHANGE.nameOf(exchange)} response to nothing`)
-    if (this.#state === 'initiating') return this.#receiveInit(this.#attempt!, header, datagram, now)
+    if (isUnprotected(this.#state)) return this.#receiveInit(this.#attempt!, header, datagram, now)
     const message = this.#intake.take(this.channel, header, datagram, now)
     if (message === undefined) return
     const { firstPayload, plaintext } = message
@@ -364,19 +396,23 @@ export class IkeSa {
     if (this.#state === 'closing' && this.#mustDelete && this.#requests.isFree) {
       this.#mustDelete = false
       // Whatever the answer says, it is over.
-      this.ask(X.INFORMATIONAL, [deleteIke()], now, (_, at) => this.#expired(at))
+      const payloads = [deleteIke(), ...this.#session.lastRequest(this)]
+      this.ask(X.INFORMATIONAL, payloads, now, (answer, at) => {
+        this.#session.lastAnswer(this, answer, at)
+        this.#expired(at)
+      })
     }
     this.#session.proceed(now)
   }
 
   /** The answer to IKE_SA_INIT is unprotected: one that is no use is remembered as a hint, and waited out. */
-  #receiveInit(attempt: Attempt, header: ReceivedHeader, datagram: Uint8Array, now: Instant): void {
+  #receiveInit(attempt: Initiation, header: ReceivedHeader, datagram: Uint8Array, now: Instant): void {
     try {
       attempt.receive(this, header, datagram, now)
     } catch (error) {
       const fault = asFault(error)
       // We cannot prove who we are to this peer, and it holds nothing yet.
-      if (this.#state !== 'initiating') return this.#end(verdictOf(fault), now)
+      if (!isUnprotected(this.#state)) return this.#end(verdictOf(fault), now)
       this.#session.verdict = verdictOf(fault)
       this.#requests.current?.retransmission.hurry(HINT_PATIENCE, now)
       throw fault
@@ -447,10 +483,12 @@ export class IkeSa {
 type Outgoing = Outstanding<Answered>
 
 /** What IKE_AUTH came to. */
-export interface Proven extends AuthResult {
+export interface Proven extends AuthResult, Parties {
   readonly inboundSpi: Spi
   readonly initiated: boolean
   readonly nonces: Pick<AuthContext, 'ni' | 'nr'>
+  /** Of the responder, where we are the initiator. */
+  readonly answer?: readonly Payload[]
 }
 
 const timeout = (detail: string): Verdict => ({ code: 'IPP_IKE_TIMEOUT', detail })

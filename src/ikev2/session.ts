@@ -18,13 +18,15 @@ import { jittered } from '#base/rng'
 import { after, type Duration, earliest, type Instant, SECOND, TimerTable } from '#base/time'
 import { Children } from '#ikev2/children'
 import { type IkeContext, PEER_PATIENCE, type Task, type Verdict } from '#ikev2/context'
-import type { ChildSa, IkeRole, InitiateRequest, PeerIdentity, ResponderPolicy } from '#ikev2/events'
+import type { ChildSa, IkeRole, InitiateRequest, ResponderPolicy } from '#ikev2/events'
 import { noAdditionalSas, readWish, temporaryFailure } from '#ikev2/exchange/create-child'
 import { readDeletes, saysAuthFailed } from '#ikev2/exchange/informational'
 import type { Payload } from '#ikev2/message/payload'
 import { Mobility } from '#ikev2/mobility'
 import { EXCHANGE } from '#ikev2/numbers'
 import { formatSuite } from '#ikev2/proposal'
+import type { Usage } from '#ikev2/resumption/strategy'
+import { type Parties, Tickets } from '#ikev2/resumption/tickets'
 import { RoundTrip } from '#ikev2/retransmit'
 import type { Answer, IkeSa } from '#ikev2/sa'
 import { Succession } from '#ikev2/succession'
@@ -34,12 +36,14 @@ import type { Way } from '#ikev2/way'
 const CLOSING_PATIENCE: Duration = 10 * SECOND
 /** Of the liveness interval, to either side. */
 const LIVENESS_JITTER = 0.1
+/** For a peer to replace the keys of the session it resumed. */
+const REFRESH_PATIENCE: Duration = 10 * SECOND
 /** A peer that rekeys faster than it deletes has to wait. */
 const MAX_MEMBERS = 4
 
 /** What is lent and promised when both sides are authenticated. */
-export interface Established {
-  readonly peer: PeerIdentity
+export interface Established extends Parties {
+  readonly answer?: readonly Payload[]
   readonly leased?: Ip
   readonly child: ChildSa
 }
@@ -57,6 +61,7 @@ export class Session {
   readonly #agenda = new TimerTable<Task>()
   readonly #children: Children
   readonly #succession: Succession
+  readonly #tickets: Tickets
   readonly #askIfAlive: Task = { run: (sa, now) => sa.ask(EXCHANGE.number.INFORMATIONAL, [], now) }
   readonly #members = new Set<IkeSa>()
   #current: IkeSa | undefined
@@ -64,6 +69,8 @@ export class Session {
   #announced: boolean
   #isEstablished = false
   #isOver = false
+  /** It is closed, and is to be resumed. */
+  #isToReturn = false
   #verdict: Verdict | undefined
 
   constructor(context: IkeContext, id: IkeSaId, role: IkeRole, way: Way, wishes: Wishes) {
@@ -85,12 +92,17 @@ export class Session {
       mayBeAt: (path) => wishes.mayMove?.(path) === true,
       moved: () => this.#moved(),
     })
+    this.#tickets = new Tickets(context, { id, role, way }, this.#agenda, wishes.resume !== undefined)
   }
 
   // -------------------------------------------------------------------------------------------- the owner
 
-  /** Sends DELETE and ends when it is answered, or after `CLOSING_PATIENCE`. Idempotent. */
-  close(now: Instant): void {
+  /**
+   * Sends DELETE and ends when it is answered, or after `CLOSING_PATIENCE`. Idempotent. `toReturn`: asks for a last
+   * ticket with it.
+   */
+  close(now: Instant, toReturn = false): void {
+    this.#isToReturn = toReturn
     this.#verdict = { code: 'IPP_IKE_CLOSED', detail: 'closed by us' }
     this.#clearAgenda()
     for (const sa of [...this.#members]) sa.close(now, CLOSING_PATIENCE)
@@ -198,21 +210,25 @@ export class Session {
     if (sa !== this.#current) return
     const heir = now === undefined ? undefined : this.#succession.heirOf(sa)
     if (heir !== undefined) this.promote(heir, now!)
-    else this.#end(verdict)
+    else this.#end(verdict, now)
   }
 
   /** Both sides are authenticated: announces the IKE SA and its Child SA. */
-  establish(sa: IkeSa, { peer, leased, child }: Established, now: Instant): void {
+  establish(sa: IkeSa, { child, leased, answer, ...parties }: Established, now: Instant): void {
     this.#isEstablished = true
     this.#announced = true
     const { id, role } = this
     const { path } = this.#way
+    const { peer } = parties
     const common = { sa: id, role, path, peer, ...(leased === undefined ? {} : { leased }) }
     this.#context.emit({ kind: 'ike.established', ...common, suite: formatSuite(sa.channel.suite) })
     this.#children.first(child, now)
     this.#context.emit({ kind: 'child.established', ...common, ...encapsulation(this.#way), child })
     this.#succession.begin(now)
     this.#mobility.begin(now)
+    this.#tickets.begin(sa, parties, answer, now)
+    // RFC 5723 section 9.8: there is no forward secrecy before this.
+    if (parties.resumed !== undefined) this.#succession.rekey(this.#refreshAt(now))
     this.heard(now)
   }
 
@@ -220,7 +236,27 @@ export class Session {
   promote(sa: IkeSa, now: Instant): void {
     this.#current = sa
     this.#succession.begin(now)
+    if (this.#tickets.isBorrowed) this.#children.rekeyAll(this.#refreshAt(now))
+    this.#tickets.renewed(now)
     if (this.#verdict !== undefined) sa.close(now, CLOSING_PATIENCE)
+  }
+
+  /** What goes with our DELETE. */
+  lastRequest(sa: IkeSa): readonly Payload[] {
+    return this.#isToReturn && sa === this.#current ? this.#tickets.lastRequest() : []
+  }
+
+  lastAnswer(sa: IkeSa, answer: readonly Payload[], now: Instant): void {
+    if (this.#isToReturn && sa === this.#current) this.#tickets.take(sa, answer, now)
+  }
+
+  giveTicket(sa: IkeSa, request: readonly Payload[], now: Instant): Payload[] {
+    return this.#tickets.answer(sa, request, now)
+  }
+
+  /** What was used of the authentication of its peer so far. */
+  usage(now: Instant): Usage {
+    return this.#tickets.usage(now)
   }
 
   /** Asks what is due, one thing after the other. */
@@ -244,7 +280,7 @@ export class Session {
     if (sa === this.#current) {
       const heir = this.#succession.heirOf(sa)
       if (heir !== undefined) this.promote(heir, now)
-      else this.#end(this.#verdict ?? { code, detail })
+      else this.#end(this.#verdict ?? { code, detail }, now)
     }
     sa.linger('ended by peer', now)
   }
@@ -256,12 +292,13 @@ export class Session {
 
   #answerInformational(sa: IkeSa, request: readonly Payload[], path: UdpPath, now: Instant): Answer {
     const { ike, outboundSpis } = readDeletes(request)
-    if (ike) return { payloads: [], conclude: () => this.endedByPeer(sa, 'deleted by the peer', now) }
+    const tickets = sa === this.#current ? this.#tickets.answer(sa, request, now) : []
+    if (ike) return { payloads: tickets, conclude: () => this.endedByPeer(sa, 'deleted by the peer', now) }
     if (saysAuthFailed(request))
       return { payloads: [], conclude: () => this.endedByPeer(sa, 'the peer did not accept our proof', now) }
     const moving = this.#isOver ? [] : this.#mobility.answer(sa, request, path, now)
     const answer = this.#children.answerDelete(outboundSpis, now)
-    return { ...answer, payloads: [...answer.payloads, ...moving] }
+    return { ...answer, payloads: [...answer.payloads, ...moving, ...tickets] }
   }
 
   /** What may not overlap is put off (RFC 7296 section 2.25). */
@@ -282,9 +319,10 @@ export class Session {
 
   // -------------------------------------------------------------------------------------------- the end
 
-  #end({ code: reason, detail }: Verdict): void {
+  #end({ code: reason, detail }: Verdict, now?: Instant): void {
     if (this.#isOver) return
     this.#isOver = true
+    this.#tickets.end(now)
     this.#clearAgenda()
     this.#mobility.end()
     this.#children.closeAll()
@@ -305,12 +343,20 @@ export class Session {
     this.#context.emit({ kind: 'ike.moved', sa, role, path, ...encapsulation(this.#way) })
   }
 
+  /** When the keys of a resumed session are to be replaced: at once by whoever began it, else by us in the end. */
+  #refreshAt(now: Instant): Instant {
+    return this.role === 'initiator' ? now : after(now, REFRESH_PATIENCE)
+  }
+
   #clearAgenda(): void {
     this.#agenda.expired(Infinity as Instant)
   }
 }
 
-type Wishes = Pick<InitiateRequest, 'liveness' | 'patience' | 'initialTimeout' | 'lifetimes' | 'espCiphers'> &
+type Wishes = Pick<
+  InitiateRequest,
+  'resume' | 'liveness' | 'patience' | 'initialTimeout' | 'lifetimes' | 'espCiphers'
+> &
   Pick<ResponderPolicy, 'mayMove'>
 
 const encapsulation = (way: Way): { encapsulated?: true } =>

@@ -65,9 +65,9 @@ export class Succession {
     )
   }
 
-  /** Rekeys as soon as the window is free. */
-  rekey(now: Instant): void {
-    if (this.#attempt === undefined) this.#agenda.set(this.#task, now)
+  /** Rekeys at a moment, as soon as the window is free. */
+  rekey(at: Instant): void {
+    if (this.#attempt === undefined) this.#agenda.set(this.#task, at)
   }
 
   /** Who inherits if the peer deletes this IKE SA now: its own candidate, which it thereby says has won. */

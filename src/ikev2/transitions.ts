@@ -2,6 +2,7 @@
  * The life of an IKE SA as data. Rule 1: whatever changes a state stands in this file. What a table does not list
  * is illegal: an event without a row is a defect of ours, a request without a row is refused unanswered.
  *
+ *                 resuming ------------------------------.        a ticket; refused: initiating
  *     initiator   initiating -.----> exchanging ----.-> authenticating ---.
  *                     ^ |     '---------------------'                     v          close
  *                     '-'  cookie, group                             established ------------> closing ---> gone
@@ -14,6 +15,8 @@
 import { EXCHANGE } from '#ikev2/numbers'
 
 export type IkeState =
+  /** IKE_SESSION_RESUME is out. */
+  | 'resuming'
   /** IKE_SA_INIT is out. */
   | 'initiating'
   /** IKE_INTERMEDIATE is out. */
@@ -34,6 +37,7 @@ export type IkeState =
   | 'gone'
 
 export type IkeStep =
+  | 'ticket refused'
   | 'restart'
   | 'init answered'
   | 'more keys'
@@ -46,6 +50,12 @@ export type IkeStep =
   | 'finish'
 
 export const TRANSITIONS: Readonly<Record<IkeState, Partial<Record<IkeStep, IkeState>>>> = {
+  resuming: {
+    restart: 'resuming',
+    'init answered': 'authenticating',
+    'ticket refused': 'initiating',
+    finish: 'gone',
+  },
   initiating: {
     restart: 'initiating',
     'init answered': 'authenticating',
@@ -63,6 +73,9 @@ export const TRANSITIONS: Readonly<Record<IkeState, Partial<Record<IkeStep, IkeS
   gone: {},
 }
 
+/** The answer that is awaited comes unprotected: whoever sees the request can make one up. */
+export const isUnprotected = (state: IkeState): boolean => state === 'initiating' || state === 'resuming'
+
 /** @throws Error when the table has no such row: a defect, not a peer's doing. */
 export function next(state: IkeState, step: IkeStep): IkeState {
   const following = TRANSITIONS[state][step]
@@ -74,6 +87,7 @@ const { number: X } = EXCHANGE
 
 /** Which exchanges the peer may begin. */
 export const REQUESTS: Readonly<Record<IkeState, readonly number[]>> = {
+  resuming: [],
   initiating: [],
   exchanging: [],
   authenticating: [],

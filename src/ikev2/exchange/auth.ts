@@ -81,6 +81,13 @@ export function readAuthAnswer(
   }
 }
 
+/** The IKE SA that a request is on, and what its Child SA is to be heard by. */
+export interface Where {
+  readonly sa: IkeSaId
+  readonly path: UdpPath
+  readonly inboundSpi: Spi
+}
+
 export type AuthAnswer =
   | ({ readonly kind: 'established'; readonly payloads: Payload[] } & AuthResult)
   /** The peer is authenticated and gets no Child SA: the answer proves us and says why. */
@@ -91,7 +98,7 @@ export function answerAuth(
   crypto: CryptoProvider,
   context: AuthContext,
   policy: ResponderPolicy,
-  request: { readonly sa: IkeSaId; readonly path: UdpPath; readonly inboundSpi: Spi },
+  request: Where,
   payloads: readonly Payload[],
 ): AuthAnswer {
   const wanted = find(payloads, 'IDr')
@@ -102,6 +109,17 @@ export function answerAuth(
     { kind: 'IDr', id: policy.credential.id },
     prove(crypto, context, 'responder', policy.credential, policy.credential.id),
   ]
+  return answerProven(policy, request, peer, proof, payloads)
+}
+
+/** The answer to a peer that proved who it is: our proof, and the Child SA or why there is none. */
+export function answerProven(
+  policy: ResponderPolicy,
+  request: Where,
+  peer: PeerIdentity,
+  proof: readonly Payload[],
+  payloads: readonly Payload[],
+): AuthAnswer {
   try {
     const answer = answerChild(policy, { ...request, peer }, request.inboundSpi, payloads)
     return { kind: 'established', peer, terms: answer.terms, payloads: [...proof, ...answer.payloads] }

@@ -167,7 +167,8 @@ export function answerInit(
 /** RFC 7296 section 2.6. */
 const COOKIE_MAX = 64
 
-function checkCookie(cookie: Uint8Array): Uint8Array {
+/** @throws PeerFault */
+export function checkCookie(cookie: Uint8Array): Uint8Array {
   if (cookie.length === 0 || cookie.length > COOKIE_MAX)
     throw malformed(`a cookie of ${cookie.length} octets`)
   return cookie.slice()
@@ -181,9 +182,9 @@ function checkGroup(offer: InitOffer, data: Uint8Array): number {
   return group
 }
 
-const FRAGMENTATION: Payload = notify(NOTIFY.number.IKEV2_FRAGMENTATION_SUPPORTED)
+export const FRAGMENTATION: Payload = notify(NOTIFY.number.IKEV2_FRAGMENTATION_SUPPORTED)
 
-const announcesFragmentation = (payloads: readonly Payload[]): boolean =>
+export const announcesFragmentation = (payloads: readonly Payload[]): boolean =>
   notifies(payloads, NOTIFY.number.IKEV2_FRAGMENTATION_SUPPORTED).length > 0
 
 const INTERMEDIATE: Payload = notify(NOTIFY.number.INTERMEDIATE_EXCHANGE_SUPPORTED)

@@ -21,6 +21,8 @@ export const CONTENTS: Readonly<Record<number, { readonly request: Contents; rea
       request: { SA: 'one', KE: 'one', Nonce: 'one' },
       response: { SA: 'at most one', KE: 'at most one', Nonce: 'at most one', CERTREQ: 'any' },
     },
+    // RFC 5723 section 4.3.1. A response may be nothing but a COOKIE or a TICKET_NACK.
+    [X.IKE_SESSION_RESUME]: { request: { Nonce: 'one' }, response: { Nonce: 'at most one' } },
     // RFC 9370 section 2.2.2: one additional key exchange.
     [X.IKE_INTERMEDIATE]: { request: { KE: 'one' }, response: { KE: 'at most one' } },
     [X.IKE_AUTH]: {
