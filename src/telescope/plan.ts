@@ -6,6 +6,8 @@
  *  - the client has ONE out policy per private address, with every layer's template, innermost first. One policy
  *    per layer would send the inner ESP naked beside the telescope, for a transformed packet is not looked up
  *    again;
+ *  - of a client's private addresses only the innermost speaks to anybody. The others speak IKE with the next hop:
+ *    who may bind to them would else leave the telescope early, at a hop that knows where it begins;
  *  - a node binds a private address to the telescope that may use it: forward only what came through exactly
  *    (telescope SA, overlay SA), and send replies back through the same pair. That `out` policy is the backward
  *    route;
@@ -13,7 +15,7 @@
  *    every instant in between drops.
  */
 import type { ReqId } from '#base/ids'
-import { ANY, host, type Ip, type Prefix } from '#base/ip'
+import { ANY, host, type Ip, type Prefix, type UdpEndpoint } from '#base/ip'
 import type { ChildSa } from '#ikev2/events'
 import {
   type Direction,
@@ -34,11 +36,14 @@ export interface Layer extends Pairs {
   readonly outerSource: Ip
   /** The private address this hop lent. */
   readonly leased: Ip
+  /** The one node the lent address speaks to, by IKE; absent in the last layer of a path, which is for applications. */
+  readonly next?: UdpEndpoint
   readonly reqid: ReqId
 }
 
 const OUTER_PROTOCOLS = { icmp: 1, tcp: 6, udp: 17 } as const
-const IKE_PORTS = [500, 4500] as const
+/** RFC 7296 section 2. */
+export const IKE_PORT = 500
 
 // ---------------------------------------------------------------------------------------------- client
 
@@ -117,22 +122,47 @@ function guardPolicies({ self, directory }: GuardPlan): PolicySpec[] {
 
 function layerPolicies(layers: readonly Layer[]): PolicySpec[] {
   if (layers.length > MAX_TEMPLATES) throw new RangeError(`at most ${MAX_TEMPLATES} layers fit in one policy`)
-  const leased = host(layers.at(-1)!.leased)
+  const { inward, outward } = layerSelectors(layers.at(-1)!)
   const innermostFirst = layers.toReversed()
   return [
     protect(
       'in',
-      { source: ANY, destination: leased },
+      inward,
       PRIORITY.circuit,
       innermostFirst.map((l) => ({ source: l.hop, destination: l.outerSource, reqid: l.reqid })),
     ),
     protect(
       'out',
-      { source: leased, destination: ANY },
+      outward,
       PRIORITY.circuit,
       innermostFirst.map((l) => ({ source: l.outerSource, destination: l.hop, reqid: l.reqid })),
     ),
   ]
+}
+
+/** ESP of the layers inside needs no selector: it is made by the templates, and taken off before policies are asked. */
+function layerSelectors({ leased, next }: Layer): { readonly inward: Selector; readonly outward: Selector } {
+  const here = host(leased)
+  if (next === undefined)
+    return { inward: { source: ANY, destination: here }, outward: { source: here, destination: ANY } }
+  const there = host(next.address)
+  const protocol = OUTER_PROTOCOLS.udp
+  return {
+    inward: {
+      source: there,
+      destination: here,
+      protocol,
+      sourcePort: next.port,
+      destinationPort: IKE_PORT,
+    },
+    outward: {
+      source: here,
+      destination: there,
+      protocol,
+      sourcePort: IKE_PORT,
+      destinationPort: next.port,
+    },
+  }
 }
 
 // ---------------------------------------------------------------------------------------------- node
@@ -245,23 +275,11 @@ function hardenPolicies(pool: Prefix, isExit: boolean): PolicySpec[] {
 // ---------------------------------------------------------------------------------------------- pieces
 
 function ikeBypass(self: Ip, peer: Ip): PolicySpec[] {
-  const protocol = OUTER_PROTOCOLS.udp
-  return IKE_PORTS.flatMap((port) => [
-    bypass('out', {
-      source: host(self),
-      destination: host(peer),
-      protocol,
-      sourcePort: port,
-      destinationPort: port,
-    }),
-    bypass('in', {
-      source: host(peer),
-      destination: host(self),
-      protocol,
-      sourcePort: port,
-      destinationPort: port,
-    }),
-  ])
+  const upper = { protocol: OUTER_PROTOCOLS.udp, sourcePort: IKE_PORT, destinationPort: IKE_PORT }
+  return [
+    bypass('out', { source: host(self), destination: host(peer), ...upper }),
+    bypass('in', { source: host(peer), destination: host(self), ...upper }),
+  ]
 }
 
 const bypass = (direction: Direction, selector: Selector): PolicySpec => ({

@@ -9,7 +9,7 @@ import type { CircuitId, IkeSaId, ReqId } from '#base/ids'
 import { contains, type Ip, type Prefix, type UdpPath } from '#base/ip'
 import type { Duration, Instant } from '#base/time'
 import type { ChildEstablished } from '#ikev2/events'
-import { clientExtend, clientTruncate, type Layer, layerEnds } from '#telescope/plan'
+import { clientExtend, clientTruncate, IKE_PORT, type Layer, layerEnds } from '#telescope/plan'
 import type { PlaneOperation } from '#telescope/plane'
 import { type Renewal, renew } from '#telescope/renewal'
 import type { ReqIdAllocator } from '#telescope/reqids'
@@ -79,7 +79,7 @@ export class Telescope {
     const source = this.#layers.at(-1)?.leased ?? this.self
     return {
       hop,
-      path: { local: { address: source, port: 500 }, remote: { address: hop.address, port: hop.port } },
+      path: { local: { address: source, port: IKE_PORT }, remote: { address: hop.address, port: hop.port } },
     }
   }
 
@@ -102,7 +102,15 @@ export class Telescope {
   extend({ child, leased }: ChildEstablished & { leased: Ip }): PlaneOperation[] {
     const { hop, path } = this.next()!
     const reqid: ReqId = this.#reqids.allocate()
-    this.#layers.push({ hop: hop.address, outerSource: path.local.address, leased, reqid, child })
+    const next = this.hops[this.#layers.length + 1]
+    this.#layers.push({
+      hop: hop.address,
+      outerSource: path.local.address,
+      leased,
+      reqid,
+      child,
+      ...(next ? { next: { address: next.address, port: next.port } } : {}),
+    })
     return clientExtend(this.#layers)
   }
 

@@ -53,6 +53,41 @@ test('the client speaks to its entry only, and no private address is ever an out
   }
 })
 
+test('nothing leaves through a shorter telescope: only the innermost address speaks to the world', () => {
+  const world = open({ seed: 21, path: PATH })
+  const [fromAlder, fromBirch, fromCedar] = circuit(world).privateAddresses
+  const [alder, birch, cedar] = PATH.map((name) => world.routers.get(name)!.address)
+  const before = world.wire.length
+  for (const early of [fromAlder!, fromBirch!]) {
+    world.client.say(early, SERVER, 7007, 'early')
+    // Not even to the node its IKE goes to, and not IKE to another node.
+    for (const node of [alder!, birch!, cedar!]) world.client.say(early, node, 7007, 'early')
+    world.client.say(early, early === fromAlder ? cedar! : birch!, 500, 'early')
+  }
+  assert.equal(world.wire.length, before, 'dropped on the spot')
+  world.run(1000)
+  assert.deepEqual(world.delivered, [])
+  assert.equal(world.client.engine.drops().XfrmOutPolBlock, 10)
+  world.client.say(fromCedar!, SERVER, 7007, 'whole')
+  world.run(1000)
+  assert.equal(world.delivered.length, 2)
+})
+
+test('a hop can send nothing but IKE to the address it lent', () => {
+  const world = open({ seed: 22, path: PATH })
+  const [fromAlder, fromBirch] = circuit(world).privateAddresses
+  for (const [name, lent] of [
+    ['alder', fromAlder!],
+    ['birch', fromBirch!],
+  ] as const) {
+    const hop = world.routers.get(name)!
+    hop.say(hop.address, lent, 7007, 'probe')
+  }
+  world.run(1000)
+  assert.deepEqual(world.delivered, [])
+  assert.equal(world.client.engine.drops().XfrmInPolBlock, 2)
+})
+
 for (const hops of [1, 2, 3, 4, 5]) {
   test(`a circuit of ${hops} hops works`, () => {
     const world = open({ seed: 10 + hops, hops })
