@@ -40,17 +40,12 @@ export function clientRules({ entries, directory }: ClientRulesRequest): RuleSet
     rule([FROM_TELESCOPE, state('established', 'related')], ACCEPT),
     // The inner layers of XFRM, and exchanges a node begins (delete, rekey) after conntrack forgot ours.
     rule([FROM_TELESCOPE, ESP], ACCEPT),
-    rule([FROM_TELESCOPE, IKE_FROM], ACCEPT),
+    rule([FROM_TELESCOPE, ...IKE], ACCEPT),
     rule([FROM_TELESCOPE], DROP, 'nobody opens a connection to a client'),
   ]
   if (entries.length > 0) {
-    output.push(
-      rule([ESP, toEntry], ACCEPT),
-      rule([IKE_TO, DAEMON, toEntry], ACCEPT),
-      // ESP in UDP (RFC 3948) is built by the kernel and carries the mark of the packet inside, not ours.
-      rule([udp('source-port', 4500), udp('destination-port', 4500), toEntry], ACCEPT),
-    )
-    input.push(rule([ESP, fromEntry], ACCEPT), rule([IKE_FROM, fromEntry], ACCEPT))
+    output.push(rule([ESP, toEntry], ACCEPT), rule([...IKE, DAEMON, toEntry], ACCEPT))
+    input.push(rule([ESP, fromEntry], ACCEPT), rule([...IKE, fromEntry], ACCEPT))
   }
   if (directory !== undefined) {
     const { address, port } = directory
@@ -147,7 +142,7 @@ function nodeInput(poolSpace: Prefix): Rule[] {
   return [
     rule([by(poolSpace), NOT_FROM_TELESCOPE], DROP, 'forged private source'),
     rule([by(poolSpace), ESP], ACCEPT),
-    rule([by(poolSpace), IKE_TO], ACCEPT),
+    rule([by(poolSpace), ...IKE], ACCEPT),
     rule([by(poolSpace)], DROP),
   ]
 }
@@ -167,9 +162,9 @@ function nodeForward(request: NodeRulesRequest, poolSpace: Prefix, isExit: boole
     }
     rules.push(
       rule([...outward, ESP], ACCEPT, 'next layer of a telescope'),
-      rule([...outward, IKE_TO], ACCEPT),
+      rule([...outward, ...IKE], ACCEPT),
       rule([...inward, ESP], ACCEPT),
-      rule([...inward, IKE_FROM], ACCEPT),
+      rule([...inward, ...IKE], ACCEPT),
       rule([...inward, state('related')], ACCEPT, 'path MTU'),
     )
   }
@@ -207,12 +202,15 @@ const FROM_TELESCOPE: Match = { kind: 'from-telescope' }
 const NOT_FROM_TELESCOPE: Match = { kind: 'from-telescope', negate: true }
 const INTO_TELESCOPE: Match = { kind: 'into-telescope' }
 const NOT_INTO_TELESCOPE: Match = { kind: 'into-telescope', negate: true }
-const IKE_TO: Match = udp('destination-port', 500, 4500)
-const IKE_FROM: Match = udp('source-port', 500, 4500)
-
-function udp(kind: 'source-port' | 'destination-port', ...ports: readonly number[]): Match {
-  return { kind, protocol: 'udp', ports }
-}
+/**
+ * Both ports are named: a sender chooses its own, so that a rule about the other one alone would open every UDP
+ * port of a host to whoever sends from 500. Here 500 is the daemon's, and nobody else can bind it beside.
+ */
+const IKE: readonly Match[] = (['source-port', 'destination-port'] as const).map((kind) => ({
+  kind,
+  protocol: 'udp',
+  ports: [500],
+}))
 
 const by = (prefix: Prefix): Match => ({ kind: 'source', prefixes: [prefix] })
 const to = (prefix: Prefix): Match => ({ kind: 'destination', prefixes: [prefix] })

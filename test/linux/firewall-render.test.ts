@@ -36,10 +36,8 @@ test('iptables: the client guard with XFRM', () => {
 -A IPPRIV-C-OUT -m policy --dir out --pol ipsec -j RETURN
 -A IPPRIV-C-OUT -p esp -d 198.18.10.1/32 -j RETURN
 -A IPPRIV-C-OUT -p esp -d 198.18.11.1/32 -j RETURN
--A IPPRIV-C-OUT -p udp -m multiport --dports 500,4500 -m mark --mark 0x4950 -d 198.18.10.1/32 -j RETURN
--A IPPRIV-C-OUT -p udp -m multiport --dports 500,4500 -m mark --mark 0x4950 -d 198.18.11.1/32 -j RETURN
--A IPPRIV-C-OUT -p udp -m multiport --sports 4500 -m multiport --dports 4500 -d 198.18.10.1/32 -j RETURN
--A IPPRIV-C-OUT -p udp -m multiport --sports 4500 -m multiport --dports 4500 -d 198.18.11.1/32 -j RETURN
+-A IPPRIV-C-OUT -p udp -m multiport --sports 500 -m multiport --dports 500 -m mark --mark 0x4950 -d 198.18.10.1/32 -j RETURN
+-A IPPRIV-C-OUT -p udp -m multiport --sports 500 -m multiport --dports 500 -m mark --mark 0x4950 -d 198.18.11.1/32 -j RETURN
 -A IPPRIV-C-OUT -p tcp -m multiport --dports 9030 -m mark --mark 0x4950 -d 198.18.50.1/32 -j RETURN
 -A IPPRIV-C-OUT -j DROP
 -D OUTPUT -j IPPRIV-C-OUT
@@ -47,12 +45,12 @@ test('iptables: the client guard with XFRM', () => {
 -A IPPRIV-C-IN -i lo -j RETURN
 -A IPPRIV-C-IN -m policy --dir in --pol ipsec -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN
 -A IPPRIV-C-IN -p esp -m policy --dir in --pol ipsec -j RETURN
--A IPPRIV-C-IN -p udp -m policy --dir in --pol ipsec -m multiport --sports 500,4500 -j RETURN
+-A IPPRIV-C-IN -p udp -m policy --dir in --pol ipsec -m multiport --sports 500 -m multiport --dports 500 -j RETURN
 -A IPPRIV-C-IN -m policy --dir in --pol ipsec -j DROP
 -A IPPRIV-C-IN -p esp -s 198.18.10.1/32 -j RETURN
 -A IPPRIV-C-IN -p esp -s 198.18.11.1/32 -j RETURN
--A IPPRIV-C-IN -p udp -m multiport --sports 500,4500 -s 198.18.10.1/32 -j RETURN
--A IPPRIV-C-IN -p udp -m multiport --sports 500,4500 -s 198.18.11.1/32 -j RETURN
+-A IPPRIV-C-IN -p udp -m multiport --sports 500 -m multiport --dports 500 -s 198.18.10.1/32 -j RETURN
+-A IPPRIV-C-IN -p udp -m multiport --sports 500 -m multiport --dports 500 -s 198.18.11.1/32 -j RETURN
 -A IPPRIV-C-IN -p tcp -m multiport --sports 9030 -m conntrack --ctstate ESTABLISHED -s 198.18.50.1/32 -j RETURN
 -A IPPRIV-C-IN -p icmp -m icmp --icmp-type 3/4 -j RETURN
 -A IPPRIV-C-IN -j DROP

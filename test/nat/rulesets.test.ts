@@ -97,8 +97,8 @@ test('client: what may leave', () => {
   assert.equal(out({ to: A, ...ike, mark: DAEMON_MARK }), 'accept')
   assert.equal(out({ to: A, ...ike }), 'drop', 'IKE that is not ours')
   assert.equal(out({ to: B, ...ike, mark: DAEMON_MARK }), 'drop', 'IKE to hop 2 outside the telescope')
-  assert.equal(out({ to: A, protocol: 'udp', sport: 4500, dport: 4500 }), 'accept', 'ESP in UDP')
-  assert.equal(out({ to: A, protocol: 'udp', sport: 40000, dport: 4500 }), 'drop')
+  assert.equal(out({ to: A, protocol: 'udp', sport: 4500, dport: 4500 }), 'drop', 'anybody can bind 4500')
+  assert.equal(out({ to: A, protocol: 'udp', sport: 40000, dport: 500, mark: DAEMON_MARK }), 'drop')
   assert.equal(out({ to: A, protocol: 'udp', dport: 53, mark: DAEMON_MARK }), 'drop')
   assert.equal(out({ to: DIRECTORY, protocol: 'tcp', dport: 9030, mark: DAEMON_MARK }), 'accept')
   assert.equal(out({ to: DIRECTORY, protocol: 'tcp', dport: 9030 }), 'drop')
@@ -127,6 +127,13 @@ test('client: what may come in', () => {
   assert.equal(into({ from: A, ...ike }), 'accept')
   assert.equal(into({ from: B, ...ike, out: true }), 'accept', 'a delete of hop 2 after an idle hour')
   assert.equal(into({ from: D, ...ike }), 'drop')
+  for (const sport of [500, 4500])
+    for (const out of [true, false])
+      assert.equal(
+        into({ from: A, protocol: 'udp', sport, dport: 53, out }),
+        'drop',
+        'a hop probes a service',
+      )
   assert.equal(into({ from: DIRECTORY, protocol: 'tcp', sport: 9030, state: 'established' }), 'accept')
   assert.equal(into({ from: DIRECTORY, protocol: 'tcp', sport: 9030 }), 'drop')
   assert.equal(into({ from: D, protocol: 'icmp', icmp: [3, 4] }), 'accept', 'path MTU')
@@ -174,6 +181,12 @@ test('node: forwards ESP and IKE of its clients from tunnel into tunnel, nothing
     through({ from: mine, to: B, protocol: 'tcp', dport: 22 }),
     'drop',
     'no other service of a node',
+  )
+  assert.equal(through({ from: mine, to: B, protocol: 'udp', sport: 53, dport: 500 }), 'drop')
+  assert.equal(
+    through({ from: B, to: mine, protocol: 'udp', sport: 500, dport: 53 }),
+    'drop',
+    'a node probes a client',
   )
   assert.equal(through({ from: mine, to: foreign, protocol: 'esp' }), 'drop', 'client to client')
   assert.equal(through({ from: foreign, to: B, protocol: 'esp' }), 'drop', 'a source of another pool')
