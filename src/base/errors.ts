@@ -91,6 +91,11 @@ export const ERRORS = {
     'a hop lent an address outside its pool or one already in use',
     'do not use this node',
   ],
+  IPP_GUARD_DOWN: [
+    'the guard of this host does not stand',
+    'nothing is built before it does; see the log for what could not be installed',
+  ],
+  IPP_CIRCUIT_CLOSED: ['the circuit was closed before it was open', 'nothing: it was asked for'],
   IPP_CIRCUIT_UNKNOWN: ['there is no such circuit', 'list them with `ippriv circuits`'],
   // overlay and nat
   IPP_NAT_POOL_EXHAUSTED: [

@@ -44,10 +44,13 @@ export async function runClient(options: { config: string; check?: boolean }): P
     })
     let lastError: string | null = null
     let trouble: string | null = null
+    let guardFailure: IpprivError | undefined
     let nextTicket = 1
     const waiting = new Map<number, Waiting>()
     const driver = runtime.drive<ClientInput, ClientEvent>(client, (event) => {
-      if (event.kind === 'circuit.failed') lastError = lineOf(event.code, event.detail)
+      if (event.kind === 'circuit.failed' || event.kind === 'guard.failed')
+        lastError = lineOf(event.code, event.detail)
+      if (event.kind === 'guard.failed') guardFailure = new IpprivError(event.code, event.detail)
       report(runtime, event)
       if (event.kind === 'circuit.open') take(waiting, event.ticket)?.resolve(event.circuit)
       if (event.kind === 'circuit.failed')
@@ -55,6 +58,7 @@ export async function runClient(options: { config: string; check?: boolean }): P
     })
     driver.input({ kind: 'start' })
     await driver.idle()
+    if (guardFailure !== undefined) throw guardFailure
     await runtime.followDirectory(directory, {
       onConsensus: (consensus) => driver.input({ kind: 'consensus', consensus }),
       onTrouble: (line) => {
@@ -155,6 +159,9 @@ function report(runtime: Runtime, event: ClientEvent): void {
       return log.debug({ detail: event.detail }, 'failure')
     case 'circuit.closed':
       return log.info({ circuit: event.circuit.id }, 'circuit is closed')
+    case 'guard.failed':
+      log.error({ code: event.code }, ERRORS.IPP_GUARD_DOWN[0])
+      return log.debug({ detail: event.detail }, 'failure')
     case 'refused':
       return log.debug({ counter: event.counter }, 'refused')
     case 'keys':

@@ -148,7 +148,7 @@ export const nodeReady =
 
 /** The parts of `ippriv status --json` the demo reads. */
 export interface ClientStatus {
-  readonly state: 'waiting-for-consensus' | 'building' | 'ready' | 'failed'
+  readonly state: 'unguarded' | 'waiting-for-consensus' | 'building' | 'ready' | 'failed'
   readonly plane: PlaneKind
   readonly lastError: string | null
   readonly circuits: readonly CircuitStatus[]

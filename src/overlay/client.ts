@@ -2,7 +2,7 @@
  * The client of the overlay: fail-closed guard first, then circuits, each a telescope of IKE negotiations run
  * through the layers already built.
  *
- *   start      guard (packet filter, block policies, default route into the plane's device)
+ *   start      guard (packet filter, block policies, default route into the plane's device); nothing before it stands
  *   consensus  choose a path, pin its entry, negotiate hop 1, 2, ... ; the newest private address carries the next
  *   open       applications use the innermost address; a lost default circuit is rebuilt on another path
  *   stop       hops are deleted from the inside outwards; the guard is the last thing to go
@@ -27,11 +27,11 @@ import {
   type IkeKeys,
   type Lifetimes,
 } from '#ikev2/events'
+import { EffectQueue } from '#overlay/effects'
 import { Guard, type GuardOptions } from '#overlay/guard'
 import { anonymousCredential, nodeIdentity } from '#overlay/identity'
 import { choosePath } from '#overlay/path'
 import type { Effect } from '#overlay/ports'
-import type { PlaneOperation } from '#telescope/plane'
 import { ReqIdAllocator } from '#telescope/reqids'
 import { type Hop, Telescope } from '#telescope/telescope'
 
@@ -85,10 +85,19 @@ export type ClientEvent =
   | { readonly kind: 'circuit.closed'; readonly circuit: Telescope }
   | { readonly kind: 'keys'; readonly keys: IkeKeys }
   | { readonly kind: 'refused'; readonly counter: string; readonly detail: string }
+  /** The guard does not stand. It is tried again, and nothing is built meanwhile. */
+  | { readonly kind: 'guard.failed'; readonly code: ErrorCode; readonly detail: string }
   /** The guard is gone: the daemon may end. */
   | { readonly kind: 'stopped' }
 
-export type ClientState = 'waiting-for-consensus' | 'building' | 'ready' | 'failed' | 'stopping' | 'stopped'
+export type ClientState =
+  | 'unguarded'
+  | 'waiting-for-consensus'
+  | 'building'
+  | 'ready'
+  | 'failed'
+  | 'stopping'
+  | 'stopped'
 
 /** A node that failed is not chosen again for this long, if others are left. */
 const AVOID: Duration = 120 * SECOND
@@ -102,25 +111,33 @@ const LIVENESS: Duration = 30 * SECOND
 const LIFETIMES: Lifetimes = { child: HOUR, ike: 4 * HOUR }
 /** A stop waits this long for nodes to confirm deletion. */
 const STOP_PATIENCE: Duration = 2 * SECOND
+const GUARD_FIRST: Duration = 1 * SECOND
+const GUARD_MAX: Duration = 60 * SECOND
+
 interface Circuit {
   readonly telescope: Telescope
   readonly ticket?: number
   readonly isDefault: boolean
 }
 
+/** Who hears of an effect that could not be performed: a circuit, on behalf of the guard perhaps, or the guard itself. */
+type Owner = { readonly circuit: Circuit; readonly pins?: true } | 'guard'
+
 export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> {
   readonly #options: ClientOptions
   readonly #ike: IkeEngine
   readonly #guard: Guard
-  readonly #effects: Effect<ClientEvent>[] = []
+  readonly #effects = new EffectQueue<ClientEvent, Owner>()
   readonly #circuits = new Map<CircuitId, Circuit>()
   readonly #circuitOf = new Map<IkeSaId, Circuit>()
   readonly #reqids = new ReqIdAllocator()
-  readonly #timers = new TimerTable<'negotiate' | 'rebuild' | 'stop'>()
-  /** Circuits whose next hop is to be negotiated. */
+  readonly #timers = new TimerTable<'guard' | 'proceed' | 'rebuild' | 'stop'>()
+  /** Circuits that go on when the effects so far are performed. */
   readonly #next = new Set<Circuit>()
   readonly #avoid = new Map<NodeId, Instant>()
-  #state: ClientState = 'waiting-for-consensus'
+  #state: ClientState = 'unguarded'
+  #guardIs: 'down' | 'rising' | 'failed' | 'up' = 'down'
+  #guardBackoff = GUARD_FIRST
   #consensus: Consensus | undefined
   #nextCircuit = 1
   #backoff = REBUILD_FIRST
@@ -152,7 +169,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     this.#now = now
     switch (input.kind) {
       case 'start':
-        this.#effects.push(...this.#guard.raise())
+        this.#raise()
         break
       case 'datagram':
         this.#ike.handle({ kind: 'datagram', path: input.path, bytes: input.bytes }, now)
@@ -160,7 +177,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
       case 'consensus':
         this.#consensus = input.consensus
         // One that failed may have lacked the very nodes that are listed now.
-        if (this.#state === 'waiting-for-consensus' || this.#state === 'failed') this.#ensureDefault()
+        this.#ensureDefault()
         break
       case 'build':
         this.#build({
@@ -188,7 +205,8 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     this.#now = now
     this.#ike.tick(now)
     for (const timer of this.#timers.expired(now)) {
-      if (timer === 'negotiate') this.#negotiate()
+      if (timer === 'guard') this.#guardSettled()
+      else if (timer === 'proceed') this.#proceed()
       else if (timer === 'rebuild') this.#ensureDefault()
       else this.#abandonAll()
     }
@@ -196,17 +214,47 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   }
 
   poll(): Effect<ClientEvent> | undefined {
-    return this.#effects.shift()
+    return this.#effects.poll()
   }
 
   nextTimeout(): Instant | undefined {
     return earliest(this.#ike.nextTimeout(), this.#timers.next())
   }
 
+  // -------------------------------------------------------------------------------------------- guard
+
+  #raise(): void {
+    this.#guardIs = 'rising'
+    this.#effects.add('guard', ...this.#guard.raise())
+    this.#timers.set('guard', this.#now)
+  }
+
+  /** Every effect of `#raise` was performed, or one was not; or it is time to try again. */
+  #guardSettled(): void {
+    if (this.#isStopping) return
+    if (this.#guardIs === 'failed') return this.#raise()
+    this.#guardIs = 'up'
+    this.#guardBackoff = GUARD_FIRST
+    this.#state = this.#default === undefined ? 'waiting-for-consensus' : this.#stateOfDefault
+    this.#ensureDefault()
+  }
+
+  #guardFailed(code: ErrorCode, detail: string): void {
+    if (this.#isStopping) return
+    this.#state = 'unguarded'
+    if (this.#guardIs === 'failed') return
+    this.#guardIs = 'failed'
+    this.#timers.set('guard', after(this.#now, this.#guardBackoff))
+    this.#guardBackoff = Math.min(2 * this.#guardBackoff, GUARD_MAX)
+    this.#effects.event({ kind: 'guard.failed', code, detail })
+  }
+
   // -------------------------------------------------------------------------------------------- circuits
 
   #ensureDefault(): void {
-    if (this.#isStopping || this.#consensus === undefined || this.#default !== undefined) return
+    if (this.#isStopping || this.#guardIs !== 'up') return
+    if (this.#consensus === undefined || this.#default !== undefined) return
+    this.#timers.clear('rebuild')
     this.#state = 'building'
     this.#build(this.#options.path ? { path: this.#options.path } : {})
   }
@@ -214,10 +262,11 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   #build(wish: { ticket?: number; path?: readonly string[]; hops?: number }): void {
     const ticket = wish.ticket === undefined ? {} : { ticket: wish.ticket }
     const fail = (code: ErrorCode, detail: string): void => {
-      this.#event({ kind: 'circuit.failed', code, detail, ...ticket })
+      this.#effects.event({ kind: 'circuit.failed', code, detail, ...ticket })
       if (wish.ticket === undefined) this.#rebuildLater()
     }
     if (this.#isStopping) return fail('IPP_CIRCUIT_UNKNOWN', 'the client is stopping')
+    if (this.#guardIs !== 'up') return fail('IPP_GUARD_DOWN', 'see the log')
     if (this.#consensus === undefined) return fail('IPP_PATH_NONE', 'no consensus yet')
     const path = this.#choose(
       this.#consensus,
@@ -229,12 +278,12 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     const entry = this.#entry
     if (entry !== undefined && first.nodeId !== entry.nodeId)
       return fail('IPP_PATH_NONE', `circuits of one client share the entry ${entry.name}`)
-    this.#effects.push(...this.#guard.pin(first.address))
     const id = this.#nextCircuit++ as CircuitId
     const telescope = new Telescope(id, path.value, this.#options.self, this.#reqids, this.#now)
     const circuit: Circuit = { telescope, isDefault: wish.ticket === undefined, ...ticket }
     this.#circuits.set(id, circuit)
-    this.#extend(circuit)
+    this.#effects.add({ circuit, pins: true }, ...this.#guard.pin(first.address))
+    this.#proceedLater(circuit)
   }
 
   #choose(consensus: Consensus, names: readonly string[] | undefined, hops: number) {
@@ -251,18 +300,22 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   }
 
   /**
-   * The next hop, as soon as the effects so far are performed: routes and filters can take a while, and the
-   * retransmission timer must not run meanwhile.
+   * The next hop, or the end of building, as soon as the effects so far are performed: routes and filters can take a
+   * while, and the retransmission timer must not run meanwhile; and what fails is no open circuit.
    */
-  #extend(circuit: Circuit): void {
+  #proceedLater(circuit: Circuit): void {
     this.#next.add(circuit)
-    this.#timers.set('negotiate', this.#now)
+    this.#timers.set('proceed', this.#now)
   }
 
-  #negotiate(): void {
+  #proceed(): void {
     const circuits = [...this.#next]
     this.#next.clear()
-    for (const circuit of circuits) if (circuit.telescope.state === 'building') this.#initiate(circuit)
+    for (const circuit of circuits) {
+      if (circuit.telescope.state !== 'building') continue
+      if (circuit.telescope.isComplete) this.#opened(circuit)
+      else this.#initiate(circuit)
+    }
   }
 
   /** Negotiates the next hop through the layers that exist. */
@@ -301,33 +354,44 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
         `${telescope.next()?.hop.name} lent ${leased ?? 'nothing'}`,
       )
     }
-    this.#plane(telescope.extend({ ...event, leased }))
-    this.#effects.push({ kind: 'host', operations: [{ kind: 'address.add', address: leased }] })
-    if (!telescope.isComplete) return this.#extend(circuit)
+    this.#effects.plane({ circuit }, telescope.extend({ ...event, leased }))
+    this.#effects.host({ circuit }, [{ kind: 'address.add', address: leased }])
+    if (telescope.isComplete && circuit.isDefault) this.#effects.add({ circuit }, this.#guard.route(leased))
+    this.#proceedLater(circuit)
+  }
+
+  #opened(circuit: Circuit): void {
+    const { telescope } = circuit
     telescope.state = 'open'
     telescope.opened = this.#now
     if (circuit.isDefault) {
-      this.#effects.push(this.#guard.route(leased))
-      this.#state = 'ready'
+      if (this.#guardIs === 'up') this.#state = 'ready'
       this.#backoff = REBUILD_FIRST
     }
-    this.#event({ kind: 'circuit.open', circuit: telescope, ...ticketOf(circuit) })
+    this.#effects.event({ kind: 'circuit.open', circuit: telescope, ...ticketOf(circuit) })
   }
 
-  /** Something broke: give the circuit up, avoid the node, and rebuild if it was the default one. */
-  #fail(circuit: Circuit, code: ErrorCode, detail: string, hop = circuit.telescope.layers.length + 1): void {
-    if (circuit.telescope.state === 'closing' || circuit.telescope.state === 'closed') return
-    const culprit = circuit.telescope.hops[hop - 1]
-    if (culprit !== undefined) this.#avoid.set(culprit.nodeId as NodeId, after(this.#now, AVOID))
-    this.#event({ kind: 'circuit.failed', circuit: circuit.telescope, code, detail, ...ticketOf(circuit) })
-    this.#close(circuit)
+  /** Something broke: give the circuit up, avoid the hops to blame, and rebuild if it was the default one. */
+  #fail(circuit: Circuit, code: ErrorCode, detail: string, blamed: readonly Hop[] = []): void {
+    const { telescope } = circuit
+    if (telescope.state === 'closing' || telescope.state === 'closed') return
+    for (const { nodeId } of blamed) this.#avoid.set(nodeId as NodeId, after(this.#now, AVOID))
+    this.#effects.event({ kind: 'circuit.failed', circuit: telescope, code, detail, ...ticketOf(circuit) })
+    this.#shutDown(circuit)
+  }
+
+  /** On request. Who waits for a circuit that never opened is told. */
+  #close(circuit: Circuit): void {
+    if (circuit.telescope.state === 'building' && circuit.ticket !== undefined)
+      return this.#fail(circuit, 'IPP_CIRCUIT_CLOSED', `circuit ${circuit.telescope.id} was not open yet`)
+    this.#shutDown(circuit)
   }
 
   /** Deletes hop after hop from the inside: the layers below still carry each DELETE and its answer. */
-  #close(circuit: Circuit): void {
+  #shutDown(circuit: Circuit): void {
     const { telescope } = circuit
     if (telescope.state === 'closing' || telescope.state === 'closed') return
-    if (circuit.isDefault) this.#effects.push(this.#guard.route())
+    if (circuit.isDefault) this.#effects.add('guard', this.#guard.route())
     telescope.state = 'closing'
     this.#closeInnermost(circuit)
   }
@@ -337,7 +401,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     if (innermost !== undefined) return this.#ike.close(innermost, this.#now)
     circuit.telescope.state = 'closed'
     this.#circuits.delete(circuit.telescope.id)
-    this.#event({ kind: 'circuit.closed', circuit: circuit.telescope })
+    this.#effects.event({ kind: 'circuit.closed', circuit: circuit.telescope })
     if (this.#isStopping) {
       if (this.#circuits.size === 0 && this.#state !== 'stopped') this.#end()
       return
@@ -346,15 +410,15 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   }
 
   #rebuildLater(): void {
-    this.#state = 'failed'
+    if (this.#guardIs === 'up') this.#state = 'failed'
     this.#timers.set('rebuild', after(this.#now, this.#backoff))
     this.#backoff = Math.min(2 * this.#backoff, REBUILD_MAX)
   }
 
   #end(): void {
     this.#state = 'stopped'
-    this.#effects.push(...this.#guard.lower())
-    this.#event({ kind: 'stopped' })
+    this.#effects.add('guard', ...this.#guard.lower())
+    this.#effects.event({ kind: 'stopped' })
   }
 
   #stop(): void {
@@ -377,7 +441,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
 
   #drain(): void {
     for (let output = this.#ike.poll(); output !== undefined; output = this.#ike.poll()) {
-      if (output.kind === 'transmit') this.#effects.push(output)
+      if (output.kind === 'transmit') this.#effects.transmit(output)
       else this.#ikeEvent(output)
     }
   }
@@ -385,9 +449,9 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   #ikeEvent(event: IkeEvent): void {
     switch (event.kind) {
       case 'keys':
-        return this.#event({ kind: 'keys', keys: event })
+        return this.#effects.event({ kind: 'keys', keys: event })
       case 'refused':
-        return this.#event(event)
+        return this.#effects.event(event)
       default: {
         const circuit = this.#circuitOf.get(event.sa)
         if (circuit !== undefined) this.#hopEvent(circuit, event)
@@ -408,7 +472,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
         const operations = circuit.telescope.renew(event)
         // A telescope layer has exactly one Child SA; without it the hop is useless.
         if (operations === undefined) return this.#ike.close(event.sa, this.#now)
-        return this.#plane(operations)
+        return this.#effects.plane({ circuit }, operations)
       }
       case 'exchange':
         return this.#measured(circuit, event)
@@ -431,28 +495,30 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     this.#circuitOf.delete(sa)
     if (hop === undefined) return
     const unexpected = telescope.state === 'building' || telescope.state === 'open'
-    if (unexpected && circuit.isDefault) this.#effects.push(this.#guard.route())
+    if (unexpected && circuit.isDefault) this.#effects.add('guard', this.#guard.route())
     for (const dead of telescope.sas.slice(hop)) {
       this.#circuitOf.delete(dead)
       this.#ike.abandon(dead)
     }
     const { operations, addresses } = telescope.truncate(hop - 1)
-    this.#plane(operations)
-    if (addresses.length > 0)
-      this.#effects.push({
-        kind: 'host',
-        operations: addresses.map((address) => ({ kind: 'address.remove', address })),
-      })
-    if (unexpected)
-      this.#fail(circuit, reason, `hop ${hop} (${telescope.hops[hop - 1]!.name}): ${detail}`, hop)
-    else this.#closeInnermost(circuit)
+    this.#effects.plane({ circuit }, operations)
+    this.#effects.host(
+      { circuit },
+      addresses.map((address) => ({ kind: 'address.remove', address })),
+    )
+    if (unexpected) {
+      const where = `hop ${hop} (${telescope.hops[hop - 1]!.name}): ${detail}`
+      this.#fail(circuit, reason, where, blamedFor(reason, telescope, hop))
+    } else this.#closeInnermost(circuit)
   }
 
+  /** What could not be installed must not stay half: who asked for it gives it up, in whatever state. */
   #effectFailed(effect: Effect<ClientEvent>, code: ErrorCode, detail: string): void {
-    if (effect.kind === 'transmit' || effect.kind === 'event') return
-    for (const circuit of [...this.#circuits.values()]) {
-      if (circuit.telescope.state === 'building') this.#fail(circuit, code, detail)
-    }
+    const owner = this.#effects.ownerOf(effect)
+    if (owner === undefined) return
+    if (owner === 'guard') return this.#guardFailed(code, detail)
+    if (owner.pins) this.#guard.pinFailed()
+    this.#fail(owner.circuit, code, detail)
   }
 
   // -------------------------------------------------------------------------------------------- pieces
@@ -482,13 +548,20 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     return this.#consensus?.nodes.find((node) => node.nodeId === nodeId)
   }
 
-  #plane(operations: readonly PlaneOperation[]): void {
-    if (operations.length > 0) this.#effects.push({ kind: 'plane', operations })
+  get #stateOfDefault(): ClientState {
+    const state = this.#default?.telescope.state
+    return state === 'open' ? 'ready' : state === 'building' ? 'building' : 'failed'
   }
+}
 
-  #event(event: ClientEvent): void {
-    this.#effects.push({ kind: 'event', event })
-  }
+/**
+ * Whom to avoid when hop `hop` is gone. What happens deeper inside never counts against the entry: who could have it
+ * replaced by breaking circuits would do so until the entry is his own. A hop that broke the protocol, or said that it
+ * goes, is to blame itself; for the silence of an open circuit any of the hops up to there may be.
+ */
+function blamedFor(reason: ErrorCode, { hops, state }: Telescope, hop: number): readonly Hop[] {
+  const silent = state === 'open' && reason === 'IPP_IKE_TIMEOUT'
+  return hops.slice(silent && hop > 1 ? 1 : hop - 1, hop)
 }
 
 const ticketOf = (circuit: Circuit): { ticket?: number } =>

@@ -1,6 +1,8 @@
 /**
  * The client's guard as ordered effects: packet filter, block policies and routes that leave every packet of this
  * host two ways, the telescope or nowhere. It is raised before anything else and lowered after everything else.
+ *
+ * It stands when its effects are done, not when they are asked for. All of them can be asked for again.
  */
 import { host, type Ip, prefix } from '#base/ip'
 import type { FilterContext } from '#nat/rules'
@@ -28,6 +30,10 @@ const EVERYWHERE = [prefix('0.0.0.0/1'), prefix('128.0.0.0/1')]
 export class Guard {
   readonly #options: GuardOptions
   #entry: Ip | undefined
+  /** The pass for the entry is whole, as far as we have heard. */
+  #pinned = false
+  /** Applications' source. */
+  #source: Ip | undefined
 
   constructor(options: GuardOptions) {
     this.#options = options
@@ -40,7 +46,7 @@ export class Guard {
 
   raise(): GuardEffect[] {
     return [
-      onHost(this.#filter([])),
+      onHost(this.#filter(this.#entry === undefined ? [] : [this.#entry])),
       onPlane(clientGuard(this.#options)),
       onHost(
         { kind: 'route.add', route: uplink(this.#options.directory.address) },
@@ -51,14 +57,20 @@ export class Guard {
 
   /** Lets the daemon's own IKE and ESP reach one entry, and no longer the one before. */
   pin(entry: Ip): GuardEffect[] {
-    if (this.#entry === entry) return []
-    const away = this.unpin()
+    if (this.#entry === entry && this.#pinned) return []
+    const away = this.#entry === entry ? [] : this.unpin()
     this.#entry = entry
+    this.#pinned = true
     return [
       ...away,
       onHost({ kind: 'route.add', route: uplink(entry) }, this.#filter([entry])),
       onPlane(clientEntryPass(this.#options.self, entry)),
     ]
+  }
+
+  /** A part of the pass could not be installed: the next `pin` asks for all of it. */
+  pinFailed(): void {
+    this.#pinned = false
   }
 
   unpin(): GuardEffect[] {
@@ -72,7 +84,8 @@ export class Guard {
 
   /** Where applications go: into the plane's device, as `source` once there is a circuit. */
   route(source?: Ip): GuardEffect {
-    return onHost(...this.#everywhere('route.add', source))
+    this.#source = source
+    return onHost(...this.#everywhere('route.add'))
   }
 
   /** The filter outlives everything else: whatever is removed before it, nothing can leave. */
@@ -86,7 +99,8 @@ export class Guard {
     ]
   }
 
-  #everywhere(kind: 'route.add' | 'route.remove', source?: Ip): HostOperation[] {
+  #everywhere(kind: 'route.add' | 'route.remove'): HostOperation[] {
+    const source = this.#source
     const mtu = Math.min(INNER_MTU, innerMtu(PATH_MTU, this.#options.hops))
     const advmss = mtu - INNER_MTU + INNER_MSS
     const via = 'overlay'

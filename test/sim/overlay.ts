@@ -253,6 +253,8 @@ export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
   readonly hostOperations: HostOperation[] = []
   readonly planeOperations: PlaneOperation[] = []
   readonly engine = new PacketEngine({ driver: new NodeCipherDriver() })
+  /** The plane and host effects this host cannot perform. */
+  refuses: (effect: Effect<Event>) => boolean = () => false
   /** False: the host is dead and hears nothing. */
   alive = true
   readonly addresses = new Set<Ip>()
@@ -317,11 +319,17 @@ export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
 
   #perform(): void {
     for (let effect = this.machine.poll(); effect !== undefined; effect = this.machine.poll()) {
-      if (effect.kind === 'plane') this.#plane(effect.operations)
+      if (this.refuses(effect)) this.#refuse(effect)
+      else if (effect.kind === 'plane') this.#plane(effect.operations)
       else if (effect.kind === 'event') this.events.push(effect.event)
       else if (effect.kind === 'host') this.#host(effect.operations)
       else this.#transmit(effect.path, effect.bytes)
     }
+  }
+
+  #refuse(effect: Effect<Event>): void {
+    const failed = { kind: 'effect.failed', effect, code: 'IPP_HOST_TOOL', detail: 'no room' }
+    this.machine.handle(failed as Input, this.#world.now)
   }
 
   #plane(operations: readonly PlaneOperation[]): void {
