@@ -64,7 +64,7 @@ export class Attempt implements Initiation {
     this.#context = context
     this.#request = request
     this.#child = childOffer(request, inboundSpi)
-    this.#offer = initOffer(context.crypto)
+    this.#offer = initOffer(context.crypto, undefined, request.hybrid)
   }
 
   /** Sends IKE_SA_INIT: AUTH covers the last one (RFC 7296 section 2.6). */

@@ -11,7 +11,7 @@ import type { IkeContext } from '#ikev2/context'
 import type { ChildSa, IkeRole } from '#ikev2/events'
 import type { ChildTerms } from '#ikev2/exchange/child'
 import type { InitResult } from '#ikev2/exchange/init'
-import type { Keying } from '#ikev2/exchange/key-exchange'
+import type { ChildKeying, Keying } from '#ikev2/exchange/key-exchange'
 import type { ResumeResult } from '#ikev2/exchange/resume'
 import { malformed, PeerFault, protocolFault } from '#ikev2/fault'
 import {
@@ -87,20 +87,23 @@ export class Channel {
   childSa(initiated: boolean, inboundSpi: Spi, terms: ChildTerms, keying: ChildKeying): ChildSa {
     const { suite, outboundSpi, localSelectors, remoteSelectors } = terms
     const { cipher, esn } = suite
-    const { ni, nr, sharedSecret } = keying
-    const keys = childKeys(this.#prf, this.#skD, cipher, ni, nr, sharedSecret ? [sharedSecret] : [])
-    wipe(sharedSecret)
+    const { ni, nr, sharedSecret, additional } = keying
+    const secrets = [sharedSecret, additional].filter((secret) => secret !== undefined)
+    const keys = childKeys(this.#prf, this.#skD, cipher, ni, nr, secrets)
+    wipe(...secrets)
     const [inboundKey, outboundKey] = initiated
       ? [keys.responderToInitiator, keys.initiatorToResponder]
       : [keys.initiatorToResponder, keys.responderToInitiator]
     return { cipher, esn, inboundSpi, outboundSpi, inboundKey, outboundKey, localSelectors, remoteSelectors }
   }
 
-  /** The channel of the IKE SA that takes this one's place (RFC 7296 section 2.18). Wipes the shared secret. */
+  /** The channel of the IKE SA that takes this one's place (RFC 7296 section 2.18). Wipes the shared secrets. */
   renew(context: KeyContext, association: Association, suite: IkeSuite, keying: Keying): Channel {
     // The exchange belongs to the old IKE SA, and so does the PRF of its result.
-    const seed = skeyseedFrom(this.#prf, this.#skD, keying.sharedSecret, keying.ni, keying.nr)
-    wipe(keying.sharedSecret)
+    const { ni, nr, sharedSecret } = keying
+    const additional = keying.additional === undefined ? [] : [keying.additional]
+    const seed = skeyseedFrom(this.#prf, this.#skD, sharedSecret, ni, nr, additional)
+    wipe(sharedSecret, ...additional)
     const { channel, secrets } = derive(context, association, suite, seed, {
       ...keying,
       mayFragment: this.#mayFragment,
@@ -150,7 +153,6 @@ export class Channel {
 const AUTH_AFTER_INTERMEDIATE = 2
 
 type KeyContext = Pick<IkeContext, 'crypto' | 'logKeys'>
-type ChildKeying = Pick<Keying, 'ni' | 'nr'> & Partial<Keying>
 
 /**
  * All keys of a new IKE SA, and what its AUTH payloads are made of. `initRequest` and `initResponse` are the two

@@ -9,17 +9,20 @@
  * installed over there. The old one is deleted by whoever rekeyed and stays a moment for packets on their way.
  *
  * Rekeys that cross (sections 2.8.1, 2.25.1): both are answered; of the four nonces the lowest decides which
- * exchange was in vain, and whoever began that one deletes what it made.
+ * exchange was in vain, and whoever began that one deletes what it made. With an additional key exchange (RFC 9370)
+ * that is decided before IKE_FOLLOWUP_KE: the loser's is never asked for, and makes nothing.
  */
+import { wipe } from '#base/bytes'
 import type { IkeSaId, Spi } from '#base/ids'
 import { jittered } from '#base/rng'
 import { after, type Duration, type Instant, SECOND, TimerTable } from '#base/time'
 import type { EspCipher } from '#crypto/suites'
-import { loses, type NoncePair, retryPause } from '#ikev2/collision'
+import { isPassing, loses, type NoncePair, retryPause } from '#ikev2/collision'
 import { type Agenda, type IkeContext, LIFETIME_JITTER, PEER_PATIENCE, type Task } from '#ikev2/context'
 import type { ChildSa } from '#ikev2/events'
 import {
   answerChildRekey,
+  type ChildRekeyed,
   type ChildRekeyOffer,
   childNotFound,
   childRekeyOffer,
@@ -27,9 +30,12 @@ import {
   readChildRekeyAnswer,
   temporaryFailure,
 } from '#ikev2/exchange/create-child'
+import { followUpRequest, needLink, readFollowUpAnswer, stateNotFound } from '#ikev2/exchange/follow-up'
 import { deleteChildren } from '#ikev2/exchange/informational'
+import { otherGroup } from '#ikev2/exchange/key-exchange'
 import { faultOfNotify } from '#ikev2/fault'
-import type { Payload } from '#ikev2/message/payload'
+import type { Begun, FollowUp } from '#ikev2/follow-up'
+import type { NotifyPayload, Payload } from '#ikev2/message/payload'
 import { errorNotify } from '#ikev2/message/registry'
 import { EXCHANGE, NOTIFY } from '#ikev2/numbers'
 import type { Answer, IkeSa } from '#ikev2/sa'
@@ -51,25 +57,34 @@ interface Child {
   heir?: Child
   /** Our rekey that is out. */
   attempt?: Attempt
+  /** The peer's rekey that is half done. */
+  begun?: Rival
   /** How often the peer put off our rekey. */
   postponed: number
+  /** The key exchange method that the peer asked for, and not that of the IKE SA. */
+  group?: number
 }
 
 interface Attempt {
   readonly offer: ChildRekeyOffer
-  /** What the peer's rekey of the same Child SA made meanwhile. */
+  /** The peer's rekey of the same Child SA. */
   rival?: Rival
+  /** It has won, and IKE_FOLLOWUP_KE is out: the first shared secret. */
+  secret?: Uint8Array | undefined
 }
 
 interface Rival {
-  readonly child: Child
   readonly nonces: NoncePair
+  /** What it made; not there while its IKE_FOLLOWUP_KE is to come. */
+  readonly child?: Child
+  readonly begun?: Begun
 }
 
 export class Children {
   readonly #context: IkeContext
   readonly #session: IkeSaId
   readonly #agenda: Agenda
+  readonly #followUp: FollowUp
   readonly #ciphers: readonly EspCipher[]
   readonly #lifetime: Duration | undefined
   /** By our inbound SPI. */
@@ -85,11 +100,13 @@ export class Children {
     context: IkeContext,
     session: IkeSaId,
     agenda: Agenda,
+    followUp: FollowUp,
     wishes: { readonly espCiphers: readonly EspCipher[]; readonly lifetime: Duration | undefined },
   ) {
     this.#context = context
     this.#session = session
     this.#agenda = agenda
+    this.#followUp = followUp
     this.#ciphers = wishes.espCiphers
     this.#lifetime = wishes.lifetime
   }
@@ -142,21 +159,59 @@ export class Children {
   answerRekey(sa: IkeSa, outboundSpi: Spi, payloads: readonly Payload[], now: Instant): Payload[] {
     const old = this.#byOutbound(outboundSpi)
     if (old === undefined) return childNotFound(outboundSpi)
-    if (old.state !== 'usable' || old.attempt?.rival !== undefined || this.#isCrowded)
-      return temporaryFailure()
+    const { attempt } = old
+    const isTaken = attempt?.rival !== undefined || attempt?.secret !== undefined
+    if (old.state !== 'usable' || isTaken || this.#isCrowded) return temporaryFailure()
     const inboundSpi = this.#context.allocateSpi()
     try {
       const { crypto } = this.#context
       const answer = answerChildRekey(crypto, old.sa, this.#ciphers, inboundSpi, payloads)
-      const child = this.#add(sa.channel.childSa(false, inboundSpi, answer.terms, answer.keying), now)
-      this.#context.emit({ kind: 'child.rekeyed', sa: this.#session, old: old.sa, child: child.sa })
-      if (old.attempt !== undefined) old.attempt.rival = { child, nonces: answer.keying }
-      else this.#replace(old, child, after(now, PEER_PATIENCE))
+      if (answer.terms.suite.additional !== undefined)
+        return [...answer.payloads, this.#expectMore(sa, old, inboundSpi, answer, now)]
+      this.#taken(sa, old, inboundSpi, answer, now)
       return answer.payloads
     } catch (error) {
       if (!this.#live.has(inboundSpi)) this.#context.releaseSpi(inboundSpi)
       throw error
     }
+  }
+
+  /** Agrees to a rekey of the peer whose IKE_FOLLOWUP_KE is to come; the payload says how. */
+  #expectMore(sa: IkeSa, old: Child, inboundSpi: Spi, answer: ChildRekeyed, now: Instant): Payload {
+    const { keying } = answer
+    const over = (): void => {
+      delete old.begun
+      if (old.attempt?.rival === rival) delete old.attempt.rival
+    }
+    const forget = (): void => {
+      over()
+      this.#context.releaseSpi(inboundSpi)
+      wipe(keying.sharedSecret)
+    }
+    const begun: Begun = {
+      finish: (additional, at) => {
+        if (!this.#isLive(old) || old.state !== 'usable') {
+          forget()
+          wipe(additional)
+          throw stateNotFound('a rekey of a Child SA that is gone or was replaced meanwhile')
+        }
+        over()
+        this.#taken(sa, old, inboundSpi, { ...answer, keying: { ...keying, additional } }, at)
+      },
+      forget,
+    }
+    const rival: Rival = { nonces: keying, begun }
+    old.begun = rival
+    if (old.attempt !== undefined) old.attempt.rival = rival
+    return this.#followUp.expect(sa, begun, now)
+  }
+
+  /** The peer's rekey is complete: it is what takes the place of `old`, or the rival of ours. */
+  #taken(sa: IkeSa, old: Child, inboundSpi: Spi, { terms, keying }: ChildRekeyed, now: Instant): void {
+    const child = this.#add(sa.channel.childSa(false, inboundSpi, terms, keying), now)
+    this.#context.emit({ kind: 'child.rekeyed', sa: this.#session, old: old.sa, child: child.sa })
+    if (old.attempt !== undefined) old.attempt.rival = { child, nonces: keying }
+    else this.#replace(old, child, after(now, PEER_PATIENCE))
   }
 
   /** RFC 7296 section 1.4.1: the answer lists our halves, but not those that a DELETE of ours is out for. */
@@ -177,62 +232,128 @@ export class Children {
   #rekey(old: Child, sa: IkeSa, now: Instant): void {
     if (!this.#isLive(old) || old.state !== 'usable') return
     const { crypto } = this.#context
+    const { suite } = sa.channel
     const inboundSpi = this.#context.allocateSpi()
-    const offer = childRekeyOffer(crypto, old.sa, this.#ciphers, inboundSpi)
-    const attempt: Attempt = { offer }
-    old.attempt = attempt
-    this.#isBusy = true
-    this.#promised = inboundSpi
-    sa.ask(EXCHANGE.number.CREATE_CHILD_SA, childRekeyRequest(old.sa, offer), now, (payloads, at) => {
-      this.#isBusy = false
-      this.#promised = undefined
-      delete old.attempt
-      this.#rekeyAnswered(old, attempt, sa, payloads, at)
+    const offer = childRekeyOffer(crypto, old.sa, this.#ciphers, inboundSpi, suite, old.group)
+    const attempt: Attempt = { offer, ...(old.begun === undefined ? {} : { rival: old.begun }) }
+    const request = childRekeyRequest(old.sa, offer)
+    this.#askFor(old, attempt, sa, EXCHANGE.number.CREATE_CHILD_SA, request, now, (payloads, at) => {
+      const answer = readChildRekeyAnswer(crypto, offer, payloads)
+      const rival = this.#rival(attempt)
+      const isLost = rival !== undefined && loses(answer.keying, rival.nonces)
+      if (answer.terms.suite.additional === undefined) return this.#made(old, attempt, sa, answer, isLost, at)
+      if (!isLost && this.#isLive(old) && sa.state === 'established')
+        return this.#follow(old, attempt, sa, answer, needLink(payloads), at)
+      // Nothing was made, so there is nothing to delete: what the peer keeps of it, it forgets.
+      this.#context.releaseSpi(inboundSpi)
+      wipe(answer.keying.sharedSecret)
+      if (isLost) this.#await(old, rival, at)
     })
   }
 
-  #rekeyAnswered(old: Child, attempt: Attempt, sa: IkeSa, payloads: readonly Payload[], now: Instant): void {
-    const { offer } = attempt
-    const rival = attempt.rival && this.#isLive(attempt.rival.child) ? attempt.rival : undefined
-    const error = errorNotify(payloads)
-    if (error !== undefined) {
-      this.#context.releaseSpi(offer.child.inboundSpi)
-      return this.#refused(old, rival, error.type, now)
-    }
-    const { terms, keying } = this.#read(offer, payloads)
-    const made = sa.channel.childSa(true, offer.child.inboundSpi, terms, keying)
-    if (!this.#isLive(old) || (rival !== undefined && loses(keying, rival.nonces))) {
+  /** The additional key exchange of a rekey of ours that has won. */
+  #follow(
+    old: Child,
+    attempt: Attempt,
+    sa: IkeSa,
+    answer: ChildRekeyed,
+    link: Uint8Array,
+    now: Instant,
+  ): void {
+    const { crypto } = this.#context
+    const { keying } = answer
+    const keyPair = crypto.mlkem768Generate()
+    const request = followUpRequest(keyPair, link)
+    attempt.secret = keying.sharedSecret
+    this.#askFor(old, attempt, sa, EXCHANGE.number.IKE_FOLLOWUP_KE, request, now, (payloads, at) => {
+      const additional = readFollowUpAnswer(crypto, keyPair, payloads)
+      this.#made(old, attempt, sa, { ...answer, keying: { ...keying, additional } }, false, at)
+    })
+    if (attempt.rival?.begun !== undefined) this.#followUp.forget(attempt.rival.begun)
+  }
+
+  /** Asks for a part of a rekey. Until it is answered the Child SA is taken, and the new one's SPI promised. */
+  #askFor(
+    old: Child,
+    attempt: Attempt,
+    sa: IkeSa,
+    exchange: number,
+    request: readonly Payload[],
+    now: Instant,
+    answered: (payloads: readonly Payload[], now: Instant) => void,
+  ): void {
+    const { inboundSpi } = attempt.offer.child
+    old.attempt = attempt
+    this.#isBusy = true
+    this.#promised = inboundSpi
+    sa.ask(exchange, request, now, (payloads, at) => {
+      this.#isBusy = false
+      this.#promised = undefined
+      delete old.attempt
+      try {
+        const error = errorNotify(payloads)
+        if (error === undefined) return answered(payloads, at)
+        this.#context.releaseSpi(inboundSpi)
+        wipe(attempt.secret)
+        this.#refused(old, attempt, error, at)
+      } catch (error) {
+        this.#context.releaseSpi(inboundSpi)
+        throw error
+      }
+    })
+  }
+
+  /** Our rekey is complete. */
+  #made(
+    old: Child,
+    attempt: Attempt,
+    sa: IkeSa,
+    { terms, keying }: ChildRekeyed,
+    isLost: boolean,
+    now: Instant,
+  ): void {
+    const rival = this.#rival(attempt)
+    const made = sa.channel.childSa(true, attempt.offer.child.inboundSpi, terms, keying)
+    if (!this.#isLive(old) || isLost) {
       // In vain: the peer announced what we made, so it is ours to delete. Nobody here ever hears of it.
       this.#agenda.set(this.#add(made, now, false).remove, now)
-      if (rival !== undefined && this.#isLive(old)) this.#replace(old, rival.child, after(now, PEER_PATIENCE))
+      if (rival !== undefined && this.#isLive(old)) this.#await(old, rival, now)
       return
     }
+    if (rival?.begun !== undefined) this.#followUp.forget(rival.begun)
     const child = this.#add(made, now)
     this.#context.emit({ kind: 'child.rekeyed', sa: this.#session, old: old.sa, child: made })
     this.#replace(old, child, now)
     this.#switch(child)
-    if (rival !== undefined) this.#replace(rival.child, child, after(now, PEER_PATIENCE))
-  }
-
-  #read(offer: ChildRekeyOffer, payloads: readonly Payload[]): ReturnType<typeof readChildRekeyAnswer> {
-    try {
-      return readChildRekeyAnswer(this.#context.crypto, offer, payloads)
-    } catch (error) {
-      this.#context.releaseSpi(offer.child.inboundSpi)
-      throw error
-    }
+    if (rival?.child !== undefined) this.#replace(rival.child, child, after(now, PEER_PATIENCE))
   }
 
   /** @throws PeerFault when there is no use in trying again: the IKE SA is to be built anew. */
-  #refused(old: Child, rival: Rival | undefined, type: number, now: Instant): void {
+  #refused(old: Child, attempt: Attempt, error: NotifyPayload, now: Instant): void {
     if (!this.#isLive(old)) return
-    if (rival !== undefined) return this.#replace(old, rival.child, after(now, PEER_PATIENCE))
+    const rival = this.#rival(attempt)
+    if (rival !== undefined) return this.#await(old, rival, now)
     // The peer deleted it and we did not hear of that yet (RFC 7296 section 2.25.1).
-    if (type === NOTIFY.number.CHILD_SA_NOT_FOUND) return this.#close(old)
-    const pause =
-      type === NOTIFY.number.TEMPORARY_FAILURE ? retryPause(this.#context.rng, old.postponed++) : undefined
-    if (pause === undefined) throw faultOfNotify(type)
+    if (error.type === NOTIFY.number.CHILD_SA_NOT_FOUND) return this.#close(old)
+    const group = old.group === undefined ? otherGroup(error, attempt.offer.group) : undefined
+    if (group !== undefined) {
+      old.group = group
+      return this.#agenda.set(old.rekey, now)
+    }
+    const pause = isPassing(error.type) ? retryPause(this.#context.rng, old.postponed++) : undefined
+    if (pause === undefined) throw faultOfNotify(error.type)
     this.#agenda.set(old.rekey, after(now, pause))
+  }
+
+  /** Leaves it to the peer's rekey. If that is half done and remains so, ours is tried again. */
+  #await(old: Child, rival: Rival, now: Instant): void {
+    if (rival.child !== undefined) this.#replace(old, rival.child, after(now, PEER_PATIENCE))
+    else this.#agenda.set(old.rekey, after(now, PEER_PATIENCE))
+  }
+
+  /** The peer's rekey, unless what it made is gone. */
+  #rival({ rival }: Attempt): Rival | undefined {
+    return rival?.child === undefined || this.#isLive(rival.child) ? rival : undefined
   }
 
   #remove(child: Child, sa: IkeSa, now: Instant): void {

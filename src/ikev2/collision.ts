@@ -1,6 +1,7 @@
 /** Exchanges of both sides that cross (RFC 7296 sections 2.8.1 and 2.25): who gives way, and when to try again. */
 import { jittered, type Rng } from '#base/rng'
 import { type Duration, SECOND } from '#base/time'
+import { NOTIFY } from '#ikev2/numbers'
 
 export interface NoncePair {
   readonly ni: Uint8Array
@@ -10,6 +11,10 @@ export interface NoncePair {
 /** Of two exchanges that did the same, the one with the lowest of the four nonces was in vain. Is it ours? */
 export const loses = (ours: NoncePair, theirs: NoncePair): boolean =>
   compare(lowest(ours), lowest(theirs)) < 0
+
+/** An answer that a rekey may well not get the next time (RFC 7296 section 2.25, RFC 9370 section 2.2.4). */
+export const isPassing = (type: number): boolean =>
+  type === NOTIFY.number.TEMPORARY_FAILURE || type === NOTIFY.number.STATE_NOT_FOUND
 
 /**
  * How long to wait after a TEMPORARY_FAILURE, the `attempt`-th in a row (from 0); undefined: a few minutes have passed

@@ -52,6 +52,11 @@ export type Agenda = TimerTable<Task>
 
 /** How long a peer may take to do its part before we stop waiting: answer, or delete what it replaced. */
 export const PEER_PATIENCE: Duration = 2 * MINUTE
+/**
+ * For the answer to a request on an established IKE SA that is no question of life: about a dozen tries, as RFC 7296
+ * section 2.4 wants. A bad path is not to end what still works.
+ */
+export const REQUEST_PATIENCE: Duration = 4 * MINUTE
 /** Of a lifetime, to either side. */
 export const LIFETIME_JITTER = 0.25
 

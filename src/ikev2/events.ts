@@ -202,11 +202,13 @@ export interface InitiateRequest {
   readonly liveness?: Duration
   /** Lower bound of the first retransmission timeout; deeper hops wait longer. */
   readonly initialTimeout?: Duration
-  /** Give up an exchange after this long. */
+  /** Give the peer up after this long: while it is being established, and when it answers no liveness check. */
   readonly patience?: Duration
   readonly lifetimes?: Lifetimes
   /** Ask for tickets (RFC 5723), and begin with this one if it is still good. The engine owns it from here on. */
   readonly resume?: { readonly ticket?: ResumptionTicket }
+  /** Offer an additional key exchange, ML-KEM-768. Everybody does: to be without is for tests and comparisons. Default: true. */
+  readonly hybrid?: boolean
 }
 
 /**

@@ -6,7 +6,7 @@
  */
 import type { HashName } from '#crypto/provider'
 import { ESP_CIPHERS, type EspCipher } from '#crypto/suites'
-import { noProposal } from '#ikev2/fault'
+import { noProposal, type PeerFault } from '#ikev2/fault'
 import { ACCEPTED_GROUPS } from '#ikev2/groups'
 import type { Proposal, Transform, TransformAttribute } from '#ikev2/message/payload'
 import { GROUP, KEY_LENGTH_ATTRIBUTE, PRF, PROTOCOL, SEQUENCE_NUMBERS, TRANSFORM } from '#ikev2/numbers'
@@ -18,7 +18,7 @@ export interface IkeSuite {
   /** Octets of PRF output, and so of SK_d and SK_p. */
   readonly prfLength: number
   readonly group: number
-  /** The additional key exchange of IKE_INTERMEDIATE (RFC 9370). */
+  /** The additional key exchange (RFC 9370): of IKE_INTERMEDIATE, or in a rekey of IKE_FOLLOWUP_KE. */
   readonly additional?: number
 }
 
@@ -26,15 +26,17 @@ export interface IkeSuite {
 export interface EspSuite {
   readonly cipher: EspCipher
   readonly esn: boolean
-  /** Of the key exchange around it; absent in IKE_AUTH. */
+  /** Of the key exchange around it; absent in IKE_AUTH, and where a rekey has none. */
   readonly group?: number
+  /** That of IKE_FOLLOWUP_KE. */
+  readonly additional?: number
 }
 
 /** Key exchange methods an initiator offers: the first is the one it guesses. */
 export const IKE_GROUPS: readonly number[] = [GROUP.number.X25519]
 
 /** Additional key exchanges, on top of one of the above. */
-const ADDITIONAL_GROUPS: readonly number[] = [GROUP.number.MLKEM768]
+const ADDITIONAL: readonly Transform[] = [transform(TRANSFORM.number.ADDKE1, GROUP.number.MLKEM768)]
 
 const IKE_CIPHERS: readonly EspCipher[] = ['aes-256-gcm-16', 'chacha20-poly1305']
 
@@ -47,44 +49,64 @@ const PRFS = [
 
 /**
  * What an initiator offers for the IKE SA. `hybrid`: first with an additional key exchange, then without, in a proposal
- * of its own for peers that do not know the transform. A rekey is not hybrid: its keys follow from those before, and
- * whoever cannot break the first ones cannot break these. In a rekey the proposal carries our SPI of the new IKE SA.
+ * of its own for peers that do not know the transform.
  */
-export function ikeProposals({
-  spi = NO_SPI,
-  hybrid = false,
-}: {
-  readonly spi?: Uint8Array
-  readonly hybrid?: boolean
-} = {}): Proposal[] {
-  const plain = [
-    ...IKE_CIPHERS.map(cipherTransform),
-    transform(TRANSFORM.number.PRF, PRFS[0].id),
-    ...IKE_GROUPS.map(keTransform),
-  ]
-  const additional = ADDITIONAL_GROUPS.map((id) => transform(TRANSFORM.number.ADDKE1, id))
-  return [...(hybrid ? [[...plain, ...additional]] : []), plain].map((transforms, index) => ({
-    number: index + 1,
-    protocol: PROTOCOL.number.IKE,
-    spi,
-    transforms,
-  }))
+export function ikeProposals({ hybrid = false }: { readonly hybrid?: boolean } = {}): Proposal[] {
+  return ikeOffers(NO_SPI, PRFS[0].hash, IKE_GROUPS, hybrid)
 }
 
-/** What an initiator offers for a Child SA: extended sequence numbers first. `groups` is empty in IKE_AUTH. */
-export function espProposals(
+/**
+ * What either side offers when it rekeys an IKE SA of `suite`: what the peer is known to have comes first. It is hybrid
+ * as that one is. The proposals carry our SPI of the new IKE SA.
+ */
+export function ikeRekeyProposals(spi: Uint8Array, { prf, group, additional }: IkeSuite): Proposal[] {
+  return ikeOffers(spi, prf, groupsFrom(group), additional !== undefined)
+}
+
+/** Key exchange methods of a rekey: the peer knows the one of its IKE SA, and may want the other. */
+const groupsFrom = (first: number): number[] => [first, ...ACCEPTED_GROUPS.filter((group) => group !== first)]
+
+function ikeOffers(spi: Uint8Array, prf: HashName, groups: readonly number[], hybrid: boolean): Proposal[] {
+  const plain = [
+    ...IKE_CIPHERS.map(cipherTransform),
+    transform(TRANSFORM.number.PRF, PRFS.find(({ hash }) => hash === prf)!.id),
+    ...groups.map(keTransform),
+  ]
+  return numbered(PROTOCOL.number.IKE, spi, [...(hybrid ? [[...plain, ...ADDITIONAL]] : []), plain])
+}
+
+/** What an initiator offers for a Child SA in IKE_AUTH: extended sequence numbers first. */
+export function espProposals(ciphers: readonly EspCipher[], spi: Uint8Array): Proposal[] {
+  return numbered(PROTOCOL.number.ESP, spi, [espTransforms(ciphers, [])])
+}
+
+/**
+ * What either side offers when it rekeys a Child SA of an IKE SA of `suite`: with a key exchange, hybrid if that one
+ * is, and as the last resort without. Stock routers have none for Child SAs by default, and would refuse; their keys
+ * follow from those of the IKE SA, which is never rekeyed without.
+ */
+export function espRekeyProposals(
   ciphers: readonly EspCipher[],
   spi: Uint8Array,
-  groups: readonly number[] = [],
+  { group, additional }: Pick<IkeSuite, 'group' | 'additional'>,
 ): Proposal[] {
-  const transforms = [
-    ...ciphers.map(cipherTransform),
-    ...groups.map(keTransform),
-    transform(TRANSFORM.number.SN, SEQUENCE_NUMBERS.number.EXTENDED),
-    transform(TRANSFORM.number.SN, SEQUENCE_NUMBERS.number.SHORT),
-  ]
-  return [{ number: 1, protocol: PROTOCOL.number.ESP, spi, transforms }]
+  const exchange = groupsFrom(group).map(keTransform)
+  return numbered(PROTOCOL.number.ESP, spi, [
+    ...(additional === undefined ? [] : [espTransforms(ciphers, [...exchange, ...ADDITIONAL])]),
+    espTransforms(ciphers, exchange),
+    espTransforms(ciphers, []),
+  ])
 }
+
+const espTransforms = (ciphers: readonly EspCipher[], exchange: readonly Transform[]): Transform[] => [
+  ...ciphers.map(cipherTransform),
+  ...exchange,
+  transform(TRANSFORM.number.SN, SEQUENCE_NUMBERS.number.EXTENDED),
+  transform(TRANSFORM.number.SN, SEQUENCE_NUMBERS.number.SHORT),
+]
+
+const numbered = (protocol: number, spi: Uint8Array, offers: readonly (readonly Transform[])[]): Proposal[] =>
+  offers.map((transforms, index) => ({ number: index + 1, protocol, spi, transforms }))
 
 export interface Choice<Suite> {
   readonly suite: Suite
@@ -104,13 +126,28 @@ export function chooseIke(
   return choose(offered, PROTOCOL.number.IKE, rekey ? IKE_SPI_LENGTH : 0, IKE_WANTS, ikeSuite, optional)
 }
 
-/** A responder's choice for a Child SA. @throws PeerFault NO_PROPOSAL_CHOSEN */
-export function chooseEsp(
+/** A responder's choice for a Child SA in IKE_AUTH. @throws PeerFault NO_PROPOSAL_CHOSEN */
+export function chooseEsp(offered: readonly Proposal[], ciphers: readonly EspCipher[]): Choice<EspSuite> {
+  return choose(offered, PROTOCOL.number.ESP, ESP_SPI_LENGTH, espWants(ciphers, []), espSuite)
+}
+
+/**
+ * A responder's choice for the rekey of a Child SA. A key exchange if the peer began one (`begun`: there is a KE
+ * payload) and any of its proposals has it, else none if one of them does without: that is the peer's policy, and
+ * refusing it would end the tunnel of a stock router at its first rekey. @throws PeerFault NO_PROPOSAL_CHOSEN
+ */
+export function chooseEspRekey(
   offered: readonly Proposal[],
   ciphers: readonly EspCipher[],
-  groups: readonly number[] = [],
+  begun: boolean,
 ): Choice<EspSuite> {
-  return choose(offered, PROTOCOL.number.ESP, ESP_SPI_LENGTH, espWants(ciphers, groups), espSuite)
+  const wants = espWants(ciphers, ACCEPTED_GROUPS)
+  const { ESP } = PROTOCOL.number
+  const exchange = pick(offered, ESP, ESP_SPI_LENGTH, wants, espSuite, HYBRID_OPTIONS)
+  const none = pick(offered, ESP, ESP_SPI_LENGTH, espWants(ciphers, []), espSuite)
+  const choice = begun ? (exchange ?? none) : (none ?? exchange)
+  if (choice === undefined) throw noneAcceptable(offered)
+  return choice
 }
 
 /** Checks the responder's choice against our offer. @throws PeerFault when it is anything else. */
@@ -150,9 +187,7 @@ const IKE_WANTS: Wants = new Map([
 
 /** Types that a proposal may leave out, and what of them we take before their NONE. */
 const NO_OPTIONS: Wants = new Map()
-const HYBRID_OPTIONS: Wants = new Map([
-  [TRANSFORM.number.ADDKE1, ADDITIONAL_GROUPS.map((id) => transform(TRANSFORM.number.ADDKE1, id))],
-])
+const HYBRID_OPTIONS: Wants = new Map([[TRANSFORM.number.ADDKE1, ADDITIONAL]])
 
 const espWants = (ciphers: readonly EspCipher[], groups: readonly number[]): Wants =>
   new Map([
@@ -171,21 +206,31 @@ const espWants = (ciphers: readonly EspCipher[], groups: readonly number[]): Wan
  * need. A type we have no use for is acceptable only with its NONE, which then is the choice: INTEG beside an
  * AEAD (RFC 5282 section 8), and additional key exchanges where there are none (RFC 9370 section 2.2.2).
  */
-function choose<Suite>(
+function pick<Suite>(
   offered: readonly Proposal[],
   protocol: number,
   spiLength: number,
   wants: Wants,
   suiteOf: (transforms: readonly Transform[]) => Suite,
   optional: Wants = NO_OPTIONS,
-): Choice<Suite> {
+): Choice<Suite> | undefined {
   for (const proposal of offered) {
     if (proposal.protocol !== protocol || proposal.spi.length !== spiLength) continue
     const transforms = chooseTransforms(proposal.transforms, wants, optional)
     if (transforms !== undefined) return { suite: suiteOf(transforms), proposal: { ...proposal, transforms } }
   }
-  throw noProposal(`none of ${offered.length} proposals is acceptable`)
+  return undefined
 }
+
+/** As `pick`. @throws PeerFault NO_PROPOSAL_CHOSEN */
+function choose<Suite>(...args: Parameters<typeof pick<Suite>>): Choice<Suite> {
+  const choice = pick(...args)
+  if (choice === undefined) throw noneAcceptable(args[0])
+  return choice
+}
+
+const noneAcceptable = (offered: readonly Proposal[]): PeerFault =>
+  noProposal(`none of ${offered.length} proposals is acceptable`)
 
 function chooseTransforms(
   offered: readonly Transform[],
@@ -248,21 +293,30 @@ const sameTransform = (a: Transform, b: Transform): boolean =>
 
 function ikeSuite(transforms: readonly Transform[]): IkeSuite {
   const prf = PRFS.find(({ id }) => id === idOf(transforms, TRANSFORM.number.PRF))!
-  const additional = transforms.find(({ type, id }) => type === TRANSFORM.number.ADDKE1 && id !== NONE)
+  const additional = optionalOf(transforms, TRANSFORM.number.ADDKE1)
   return {
     cipher: cipherOf(transforms),
     prf: prf.hash,
     prfLength: prf.length,
     group: idOf(transforms, TRANSFORM.number.KE),
-    ...(additional === undefined ? {} : { additional: additional.id }),
+    ...(additional === undefined ? {} : { additional }),
   }
 }
 
 function espSuite(transforms: readonly Transform[]): EspSuite {
   const esn = idOf(transforms, TRANSFORM.number.SN) === SEQUENCE_NUMBERS.number.EXTENDED
-  const ke = transforms.find(({ type }) => type === TRANSFORM.number.KE)
-  return { cipher: cipherOf(transforms), esn, ...(ke === undefined ? {} : { group: ke.id }) }
+  const group = optionalOf(transforms, TRANSFORM.number.KE)
+  const additional = optionalOf(transforms, TRANSFORM.number.ADDKE1)
+  return {
+    cipher: cipherOf(transforms),
+    esn,
+    ...(group === undefined ? {} : { group }),
+    ...(additional === undefined ? {} : { additional }),
+  }
 }
+
+const optionalOf = (transforms: readonly Transform[], type: number): number | undefined =>
+  transforms.find((each) => each.type === type && each.id !== NONE)?.id
 
 const idOf = (transforms: readonly Transform[], type: number): number =>
   transforms.find((each) => each.type === type)!.id

@@ -13,7 +13,7 @@ import { Admission } from '#ikev2/admission'
 import type { Association } from '#ikev2/association'
 import { Attempt, type Initiation } from '#ikev2/attempt'
 import { type Channel, openChannel, resumeChannel } from '#ikev2/channel'
-import { type IkeContext, PEER_PATIENCE, type Verdict, verdictOf } from '#ikev2/context'
+import { type IkeContext, PEER_PATIENCE, REQUEST_PATIENCE, type Verdict, verdictOf } from '#ikev2/context'
 import type { InitiateRequest, ResponderPolicy } from '#ikev2/events'
 import type { AuthResult } from '#ikev2/exchange/auth'
 import { deleteIke } from '#ikev2/exchange/informational'
@@ -155,7 +155,7 @@ export class IkeSa {
 
   /** An IKE SA made by a rekey: established from the start, message IDs from 0 (RFC 7296 section 2.18). */
   static succeed(context: IkeContext, session: Session, association: Association, channel: Channel): IkeSa {
-    const sa = new IkeSa(context, session, association, 'established', session.patience)
+    const sa = new IkeSa(context, session, association, 'established', REQUEST_PATIENCE)
     sa.#channel = channel
     return sa
   }
@@ -207,17 +207,19 @@ export class IkeSa {
 
   /**
    * Asks the peer; the window must be free. Without `answered` an error is fatal, and nothing else expected.
-   * Returns the datagrams, which are transmitted.
+   * `patience`: if it is not what the state of this SA calls for. Returns the datagrams, which are transmitted.
    */
   ask(
     exchange: number,
     payloads: readonly Payload[],
     now: Instant,
     answered: Answered = refuseErrors,
+    patience?: Duration,
   ): Datagrams {
     const encode = (messageId: number): Datagrams =>
       this.channel.seal(this.association.header(exchange, messageId, false), payloads)
-    const datagrams = this.#requests.begin({ exchange, encode, answered }, now)
+    const request = { exchange, encode, answered, ...(patience === undefined ? {} : { patience }) }
+    const datagrams = this.#requests.begin(request, now)
     this.#transmit(datagrams)
     return datagrams
   }
@@ -250,7 +252,7 @@ export class IkeSa {
     const child = this.channel.childSa(initiated, inboundSpi, terms, { ni: nonces.ni, nr: nonces.nr })
     this.#forgetSecrets()
     this.#expiry = undefined
-    this.#requests.patience = this.#session.patience
+    this.#requests.patience = REQUEST_PATIENCE
     this.#step('authenticated')
     const { leased } = terms
     this.#session.establish(this, { ...proven, child, ...(leased === undefined ? {} : { leased }) }, now)

@@ -21,6 +21,7 @@ import { type IkeContext, PEER_PATIENCE, type Task, type Verdict } from '#ikev2/
 import type { ChildSa, IkeRole, InitiateRequest, ResponderPolicy } from '#ikev2/events'
 import { noAdditionalSas, readWish, temporaryFailure } from '#ikev2/exchange/create-child'
 import { readDeletes, saysAuthFailed } from '#ikev2/exchange/informational'
+import { FollowUp } from '#ikev2/follow-up'
 import type { Payload } from '#ikev2/message/payload'
 import { Mobility } from '#ikev2/mobility'
 import { EXCHANGE } from '#ikev2/numbers'
@@ -52,7 +53,7 @@ export class Session {
   readonly id: IkeSaId
   readonly role: IkeRole
   readonly roundTrip: RoundTrip
-  /** How long an exchange may take before the session is given up; shorter wishes hold from the start. */
+  /** For the answer to a liveness check, and while there is no IKE SA yet. */
   readonly patience: Duration
   readonly #context: IkeContext
   readonly #way: Way
@@ -62,7 +63,11 @@ export class Session {
   readonly #children: Children
   readonly #succession: Succession
   readonly #tickets: Tickets
-  readonly #askIfAlive: Task = { run: (sa, now) => sa.ask(EXCHANGE.number.INFORMATIONAL, [], now) }
+  /** Rekeys of the peer that are half done. */
+  readonly #followUp: FollowUp
+  readonly #askIfAlive: Task = {
+    run: (sa, now) => sa.ask(EXCHANGE.number.INFORMATIONAL, [], now, undefined, this.patience),
+  }
   readonly #members = new Set<IkeSa>()
   #current: IkeSa | undefined
   /** Known to the owner, and not closed yet. */
@@ -83,8 +88,10 @@ export class Session {
     this.#liveness = wishes.liveness
     this.#announced = role === 'initiator'
     const { espCiphers, lifetimes } = wishes
-    this.#children = new Children(context, id, this.#agenda, { espCiphers, lifetime: lifetimes?.child })
-    this.#succession = new Succession(context, this, this.#agenda, lifetimes?.ike)
+    this.#followUp = new FollowUp(context)
+    const child = { espCiphers, lifetime: lifetimes?.child }
+    this.#children = new Children(context, id, this.#agenda, this.#followUp, child)
+    this.#succession = new Succession(context, this, this.#agenda, this.#followUp, lifetimes?.ike)
     this.#mobility = new Mobility(context, {
       role,
       way,
@@ -171,6 +178,7 @@ export class Session {
   nextTimeout(): Instant | undefined {
     const mayAsk = this.#current?.isIdle === true
     let next = earliest(this.#children.nextTimeout(), mayAsk ? this.#agenda.next() : undefined)
+    next = earliest(next, this.#followUp.nextTimeout())
     for (const sa of this.#members) next = earliest(next, sa.nextTimeout())
     return earliest(next, this.#mobility.nextTimeout())
   }
@@ -179,6 +187,7 @@ export class Session {
     for (const sa of [...this.#members]) sa.tick(now)
     this.#children.tick(now)
     this.#mobility.tick(now)
+    this.#followUp.tick(now)
     this.proceed(now)
   }
 
@@ -191,6 +200,11 @@ export class Session {
 
   set verdict(verdict: Verdict | undefined) {
     this.#verdict = verdict
+  }
+
+  /** A request of ours about a Child SA is out: not the moment to change the IKE SA under it. */
+  get isChangingChild(): boolean {
+    return this.#children.isBusy
   }
 
   get isAnnounced(): boolean {
@@ -270,9 +284,14 @@ export class Session {
 
   /** The answer to an authentic request on an IKE SA that is established, or was. @throws PeerFault */
   answer(sa: IkeSa, exchange: number, payloads: readonly Payload[], path: UdpPath, now: Instant): Answer {
-    return exchange === EXCHANGE.number.INFORMATIONAL
-      ? this.#answerInformational(sa, payloads, path, now)
-      : { payloads: this.#answerCreateChild(sa, payloads, now) }
+    switch (exchange) {
+      case EXCHANGE.number.INFORMATIONAL:
+        return this.#answerInformational(sa, payloads, path, now)
+      case EXCHANGE.number.IKE_FOLLOWUP_KE:
+        return { payloads: this.#followUp.answer(sa, payloads, now) }
+      default:
+        return { payloads: this.#answerCreateChild(sa, payloads, now) }
+    }
   }
 
   /** The peer ended an IKE SA, or broke it. */
@@ -305,6 +324,7 @@ export class Session {
   #answerCreateChild(sa: IkeSa, request: readonly Payload[], now: Instant): Payload[] {
     const wish = readWish(request)
     if (sa.state !== 'established') return temporaryFailure()
+    this.#followUp.forget()
     switch (wish.kind) {
       case 'new child':
         return noAdditionalSas()
@@ -325,6 +345,7 @@ export class Session {
     this.#tickets.end(now)
     this.#clearAgenda()
     this.#mobility.end()
+    this.#followUp.forget()
     this.#children.closeAll()
     for (const sa of [...this.#members]) {
       const isWaiting = sa.state === 'established' || sa.state === 'replaced'

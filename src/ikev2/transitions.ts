@@ -93,9 +93,9 @@ export const REQUESTS: Readonly<Record<IkeState, readonly number[]>> = {
   authenticating: [],
   'half-keyed': [X.IKE_INTERMEDIATE],
   'half-open': [X.IKE_AUTH],
-  established: [X.CREATE_CHILD_SA, X.INFORMATIONAL],
-  replaced: [X.CREATE_CHILD_SA, X.INFORMATIONAL],
-  closing: [X.CREATE_CHILD_SA, X.INFORMATIONAL],
+  established: [X.CREATE_CHILD_SA, X.IKE_FOLLOWUP_KE, X.INFORMATIONAL],
+  replaced: [X.CREATE_CHILD_SA, X.IKE_FOLLOWUP_KE, X.INFORMATIONAL],
+  closing: [X.CREATE_CHILD_SA, X.IKE_FOLLOWUP_KE, X.INFORMATIONAL],
   lingering: [X.INFORMATIONAL],
   gone: [],
 }

@@ -17,6 +17,8 @@ export interface Request<Answered> {
   readonly exchange: number
   readonly encode: (messageId: number) => Datagrams
   readonly answered: Answered
+  /** Given up after this long, if not after what is usual here. */
+  readonly patience?: Duration
 }
 
 export interface Outstanding<Answered> {
@@ -64,7 +66,12 @@ export class RequestWindow<Answered> {
       request,
       messageId,
       datagrams: request.encode(messageId),
-      retransmission: new Retransmission(this.#rng, this.#roundTrip.firstTimeout(), this.#patience, now),
+      retransmission: new Retransmission(
+        this.#rng,
+        this.#roundTrip.firstTimeout(),
+        request.patience ?? this.#patience,
+        now,
+      ),
     }
     return this.#current.datagrams
   }

@@ -15,7 +15,8 @@ import {
 } from '#ikev2/exchange/create-child'
 import { decodeHeader } from '#ikev2/message/header'
 import { notify, type Payload, type Proposal } from '#ikev2/message/payload'
-import { EXCHANGE, NOTIFY } from '#ikev2/numbers'
+import { EXCHANGE, GROUP, NOTIFY } from '#ikev2/numbers'
+import type { IkeSuite } from '#ikev2/proposal'
 import {
   type Alter,
   asIs,
@@ -31,6 +32,12 @@ import {
 
 const { number: X } = EXCHANGE
 const { number: N } = NOTIFY
+const PLAIN: IkeSuite = {
+  cipher: 'aes-256-gcm-16',
+  prf: 'sha256',
+  prfLength: 32,
+  group: GROUP.number.X25519,
+}
 /** What the rogue client chose in IKE_AUTH. */
 const CLIENT_SPI = 0x1234_5678 as Spi
 
@@ -41,6 +48,8 @@ const spi = (length: number, fill = 1): Alter =>
 const ke = (group: number, data: Uint8Array): Alter => replace('KE', () => ({ kind: 'KE', group, data }))
 const nonce = (length: number): Alter =>
   replace('Nonce', () => ({ kind: 'Nonce', data: new Uint8Array(length) }))
+/** Nothing but the best proposal. */
+const first: Alter = replace('SA', (sa) => ({ ...sa, proposals: sa.proposals.slice(0, 1) }))
 const noGroups: Alter = proposals((each) => ({
   ...each,
   transforms: each.transforms.filter(({ type }) => type !== 4),
@@ -72,9 +81,9 @@ function mirrored(subject: Subject, inboundSpi: Spi = CLIENT_SPI): ChildSa {
 const childRequest = (subject: Subject, inboundSpi?: Spi): Payload[] => {
   const old = mirrored(subject, inboundSpi)
   const fresh = (0x1000 + Math.floor(Math.random() * 0xffff)) as Spi
-  return childRekeyRequest(old, childRekeyOffer(nodeCrypto, old, ['aes-256-gcm-16'], fresh))
+  return childRekeyRequest(old, childRekeyOffer(nodeCrypto, old, ['aes-256-gcm-16'], fresh, PLAIN))
 }
-const ikeRequest = (): Payload[] => ikeRekeyRequest(ikeRekeyOffer(nodeCrypto, nodeCrypto.random(8)))
+const ikeRequest = (): Payload[] => ikeRekeyRequest(ikeRekeyOffer(nodeCrypto, nodeCrypto.random(8), PLAIN))
 
 /** Declined, and the IKE SA lives with what it had. */
 function declines(title: string, kind: 'child' | 'ike', alter: Alter, answer: number): void {
@@ -106,7 +115,6 @@ function ends(title: string, kind: 'child' | 'ike', alter: Alter): void {
 
 for (const kind of ['child', 'ike'] as const) {
   declines('a KE of another group', kind, ke(19, new Uint8Array(64)), N.INVALID_KE_PAYLOAD)
-  declines('no key exchange offered', kind, noGroups, N.NO_PROPOSAL_CHOSEN)
   declines(
     'AH',
     kind,
@@ -117,9 +125,17 @@ for (const kind of ['child', 'ike'] as const) {
   ends('a KE that is too long', kind, ke(31, new Uint8Array(33)))
   ends('a nonce of 15 octets', kind, nonce(15))
   ends('a nonce of 257 octets', kind, nonce(257))
-  for (const missing of ['SA', 'Nonce', 'KE'] as const) ends(`no ${missing}`, kind, without(missing))
+  for (const missing of ['SA', 'Nonce'] as const) ends(`no ${missing}`, kind, without(missing))
   for (const doubled of ['SA', 'Nonce', 'KE'] as const) ends(`two ${doubled}`, kind, twice(doubled))
 }
+declines('no key exchange offered', 'ike', noGroups, N.NO_PROPOSAL_CHOSEN)
+declines('no KE', 'ike', without('KE'), N.INVALID_KE_PAYLOAD)
+declines(
+  'no KE and no proposal without',
+  'child',
+  (payloads) => without('KE')(first(payloads)),
+  N.INVALID_KE_PAYLOAD,
+)
 for (const length of [0, 3, 8])
   declines(`an SPI of ${length} octets`, 'child', spi(length), N.NO_PROPOSAL_CHOSEN)
 declines('a reserved SPI', 'child', spi(4, 0), N.NO_PROPOSAL_CHOSEN)
@@ -171,7 +187,7 @@ test('a peer that rekeys the IKE SA and never deletes: four at most, and they ex
   let client = new RogueClient(subject).establish()
   let put = 0
   for (let i = 0; i < 20; i++) {
-    const offer = ikeRekeyOffer(nodeCrypto, nodeCrypto.random(8))
+    const offer = ikeRekeyOffer(nodeCrypto, nodeCrypto.random(8), PLAIN)
     const answer = client.ask(X.CREATE_CHILD_SA, ikeRekeyRequest(offer))!
     if (notifyTypes(answer)[0] === N.TEMPORARY_FAILURE) put++
     else client = client.renewed(offer, answer)
@@ -191,7 +207,7 @@ test('a peer that rekeys the IKE SA and never deletes: four at most, and they ex
 test('an IKE SA that was replaced takes no more rekeys, and its end is not the end of the session', () => {
   const subject = responder()
   const old = new RogueClient(subject).establish()
-  const offer = ikeRekeyOffer(nodeCrypto, nodeCrypto.random(8))
+  const offer = ikeRekeyOffer(nodeCrypto, nodeCrypto.random(8), PLAIN)
   const renewed = old.renewed(offer, old.ask(X.CREATE_CHILD_SA, ikeRekeyRequest(offer))!)
   assert.deepEqual(notifyTypes(old.ask(X.CREATE_CHILD_SA, ikeRequest())), [N.TEMPORARY_FAILURE])
   assert.deepEqual(notifyTypes(old.ask(X.CREATE_CHILD_SA, childRequest(subject))), [N.TEMPORARY_FAILURE])
@@ -206,7 +222,7 @@ test('an IKE SA that was replaced takes no more rekeys, and its end is not the e
 test('a Child SA is deleted on the IKE SA that was replaced: it is the same Child SA', () => {
   const subject = responder()
   const old = new RogueClient(subject).establish()
-  const offer = ikeRekeyOffer(nodeCrypto, nodeCrypto.random(8))
+  const offer = ikeRekeyOffer(nodeCrypto, nodeCrypto.random(8), PLAIN)
   old.ask(X.CREATE_CHILD_SA, ikeRekeyRequest(offer))
   const spis = [Uint8Array.of(0x12, 0x34, 0x56, 0x78)]
   const answer = old.ask(X.INFORMATIONAL, [{ kind: 'Delete', protocol: 3, spis }])

@@ -11,7 +11,14 @@ import { faultOfNotify, noProposal, PeerFault, tsUnacceptable } from '#ikev2/fau
 import type { Payload, Proposal } from '#ikev2/message/payload'
 import { errorNotify, find, need } from '#ikev2/message/registry'
 import { CP_ATTRIBUTE, CP_TYPE, NOTIFY } from '#ikev2/numbers'
-import { acceptEsp, chooseEsp, type EspSuite, espProposals } from '#ikev2/proposal'
+import {
+  acceptEsp,
+  chooseEsp,
+  type EspSuite,
+  espProposals,
+  espRekeyProposals,
+  type IkeSuite,
+} from '#ikev2/proposal'
 import { allFromWire, covers, fromWire, hostSelector, sameSelectors, toWire } from '#ikev2/selectors'
 import { Reader, Writer } from '#wire/cursor'
 
@@ -22,8 +29,8 @@ export interface ChildOffer {
   readonly requestAddress: boolean
   readonly localSelectors: readonly TrafficSelector[]
   readonly remoteSelectors: readonly TrafficSelector[]
-  /** Key exchange methods of CREATE_CHILD_SA; in IKE_AUTH there are none. */
-  readonly groups?: readonly number[]
+  /** Of the IKE SA, in CREATE_CHILD_SA: what the key exchange is made of. In IKE_AUTH there is none. */
+  readonly like?: IkeSuite
 }
 
 /** What was agreed, as this side sees it. */
@@ -107,8 +114,10 @@ export function answerChild(
   }
 }
 
-const proposalsOf = ({ ciphers, inboundSpi, groups }: ChildOffer): Proposal[] =>
-  espProposals(ciphers, spiBytes(inboundSpi), groups)
+const proposalsOf = ({ ciphers, inboundSpi, like }: ChildOffer): Proposal[] =>
+  like === undefined
+    ? espProposals(ciphers, spiBytes(inboundSpi))
+    : espRekeyProposals(ciphers, spiBytes(inboundSpi), like)
 
 export const spiBytes = (spi: Spi): Uint8Array => new Writer(4).u32(spi).finish()
 

@@ -1,13 +1,14 @@
 /**
  * CREATE_CHILD_SA (RFC 7296 section 1.3) as far as it renews what exists: a Child SA, or the IKE SA itself, each with
- * a key exchange of its own (perfect forward secrecy). Only what the messages say stands here; when they are sent and
- * what follows, `children.ts` and `succession.ts` know.
+ * a key exchange of its own (perfect forward secrecy), and a second one in `follow-up.ts` where that is agreed. Only
+ * what the messages say stands here; when they are sent and what follows, `children.ts` and `succession.ts` know.
  *
  *     either side                                   the other
  *     N(REKEY_SA) SA Nonce KE TSi TSr    --->                          a Child SA
  *                                        <---       SA Nonce KE TSi TSr
  *     SA Nonce KE                        --->                          the IKE SA; SPIs stand in the proposals
  *                                        <---       SA Nonce KE
+ *                                        <---       ... N(ADDITIONAL_KEY_EXCHANGE)    and IKE_FOLLOWUP_KE is due
  *                                        <---       or N(TEMPORARY_FAILURE), N(CHILD_SA_NOT_FOUND), ...
  *
  * An IKE SA of ours has the one Child SA it was made for: a second one is refused (NO_ADDITIONAL_SAS).
@@ -25,14 +26,21 @@ import {
   readSpi,
   spiBytes,
 } from '#ikev2/exchange/child'
-import { agree, checkNonce, invalidKe, type Keying, NONCE_LENGTH } from '#ikev2/exchange/key-exchange'
+import {
+  agree,
+  type ChildKeying,
+  checkNonce,
+  invalidKe,
+  type Keying,
+  NONCE_LENGTH,
+} from '#ikev2/exchange/key-exchange'
 import { malformed, noProposal, protocolFault, tsUnacceptable } from '#ikev2/fault'
-import { ACCEPTED_GROUPS, groupOf } from '#ikev2/groups'
+import { groupOf } from '#ikev2/groups'
 import { isZeroSpi } from '#ikev2/message/header'
-import { notify, type Payload } from '#ikev2/message/payload'
-import { need, notifies } from '#ikev2/message/registry'
+import { notify, type Payload, type Proposal } from '#ikev2/message/payload'
+import { find, need, notifies } from '#ikev2/message/registry'
 import { NOTIFY, PROTOCOL } from '#ikev2/numbers'
-import { acceptIke, chooseEsp, chooseIke, IKE_GROUPS, type IkeSuite, ikeProposals } from '#ikev2/proposal'
+import { acceptIke, chooseEspRekey, chooseIke, type IkeSuite, ikeRekeyProposals } from '#ikev2/proposal'
 import { covers, fromWire, toWire } from '#ikev2/selectors'
 import { Reader } from '#wire/cursor'
 
@@ -66,43 +74,51 @@ export const childNotFound = (outboundSpi: Spi): Payload[] => [
 /** What the requesting side keeps until it is answered. */
 export interface ChildRekeyOffer {
   readonly child: ChildOffer
+  /** Of the KE payload. */
+  readonly group: number
   readonly keyPair: KeyPair
   readonly nonce: Uint8Array
 }
 
 export interface ChildRekeyed {
   readonly terms: ChildTerms
-  readonly keying: Keying
+  readonly keying: ChildKeying
 }
 
-/** Asks for the selectors of `old`, no less and no more (RFC 7296 section 2.9.2). */
+/** Asks for the selectors of `old`, no less and no more (RFC 7296 section 2.9.2). `like`: the suite of the IKE SA. */
 export function childRekeyOffer(
   crypto: CryptoProvider,
   old: ChildSa,
   ciphers: readonly EspCipher[],
   inboundSpi: Spi,
+  like: IkeSuite,
+  group: number = like.group,
 ): ChildRekeyOffer {
   const { localSelectors, remoteSelectors } = old
   return {
     child: {
       inboundSpi,
       ciphers,
-      groups: IKE_GROUPS,
+      like,
       requestAddress: false,
       localSelectors,
       remoteSelectors,
     },
-    ...fresh(crypto),
+    group,
+    ...fresh(crypto, group),
   }
 }
 
-export function childRekeyRequest(old: ChildSa, { child, keyPair, nonce }: ChildRekeyOffer): Payload[] {
+export function childRekeyRequest(
+  old: ChildSa,
+  { child, group, keyPair, nonce }: ChildRekeyOffer,
+): Payload[] {
   const [sa, ...selectors] = childRequest(child)
   return [
     aboutChild(NOTIFY.number.REKEY_SA, old.inboundSpi),
     sa!,
     { kind: 'Nonce', data: nonce },
-    { kind: 'KE', group: IKE_GROUPS[0]!, data: keyPair.publicKey },
+    { kind: 'KE', group, data: keyPair.publicKey },
     ...selectors,
   ]
 }
@@ -110,11 +126,16 @@ export function childRekeyRequest(old: ChildSa, { child, keyPair, nonce }: Child
 /** @throws PeerFault when the answer is anything else than what was asked for. */
 export function readChildRekeyAnswer(
   crypto: CryptoProvider,
-  { child, keyPair, nonce }: ChildRekeyOffer,
+  offer: ChildRekeyOffer,
   payloads: readonly Payload[],
 ): ChildRekeyed {
-  const terms = readChildAnswer(child, payloads)
-  return { terms, keying: readKeying(crypto, keyPair, nonce, terms.suite.group, payloads) }
+  const terms = readChildAnswer(offer.child, payloads)
+  const { group } = terms.suite
+  const keying =
+    group === undefined
+      ? { ni: offer.nonce, nr: nonceOf(payloads) }
+      : readKeying(crypto, offer, group, payloads)
+  return { terms, keying }
 }
 
 /** @throws PeerFault whose notify is the answer; nothing has changed then. */
@@ -126,21 +147,23 @@ export function answerChildRekey(
   payloads: readonly Payload[],
 ): ChildRekeyed & { readonly payloads: Payload[] } {
   const { localSelectors, remoteSelectors } = old
-  const { suite, proposal } = chooseEsp(need(payloads, 'SA').proposals, ciphers, ACCEPTED_GROUPS)
+  const begun = find(payloads, 'KE') !== undefined
+  const { suite, proposal } = chooseEspRekey(need(payloads, 'SA').proposals, ciphers, begun)
   const outboundSpi = readSpi(proposal.spi)
   if (
     !covers(fromWire(need(payloads, 'TSi').selectors), remoteSelectors) ||
     !covers(fromWire(need(payloads, 'TSr').selectors), localSelectors)
   )
     throw tsUnacceptable('a rekey that would narrow the selectors')
-  const { keying, publicKey } = answerKeying(crypto, suite.group!, payloads)
+  const { keying, exchange } =
+    suite.group === undefined ? answerNonce(crypto, payloads) : answerKeying(crypto, suite.group, payloads)
   return {
     terms: { suite, outboundSpi, localSelectors, remoteSelectors },
     keying,
     payloads: [
       { kind: 'SA', proposals: [{ ...proposal, spi: spiBytes(inboundSpi) }] },
       { kind: 'Nonce', data: keying.nr },
-      { kind: 'KE', group: suite.group!, data: publicKey },
+      ...exchange,
       { kind: 'TSi', selectors: toWire(remoteSelectors) },
       { kind: 'TSr', selectors: toWire(localSelectors) },
     ],
@@ -151,6 +174,9 @@ export function answerChildRekey(
 
 export interface IkeRekeyOffer {
   readonly spi: Uint8Array
+  readonly proposals: readonly Proposal[]
+  /** Of the KE payload. */
+  readonly group: number
   readonly keyPair: KeyPair
   readonly nonce: Uint8Array
 }
@@ -162,25 +188,33 @@ export interface IkeRekeyed {
   readonly keying: Keying
 }
 
-export const ikeRekeyOffer = (crypto: CryptoProvider, spi: Uint8Array): IkeRekeyOffer => ({
+/** `like`: the suite of the IKE SA to be renewed. */
+export const ikeRekeyOffer = (
+  crypto: CryptoProvider,
+  spi: Uint8Array,
+  like: IkeSuite,
+  group: number = like.group,
+): IkeRekeyOffer => ({
   spi,
-  ...fresh(crypto),
+  proposals: ikeRekeyProposals(spi, like),
+  group,
+  ...fresh(crypto, group),
 })
 
-export const ikeRekeyRequest = ({ spi, keyPair, nonce }: IkeRekeyOffer): Payload[] => [
-  { kind: 'SA', proposals: ikeProposals({ spi }) },
+export const ikeRekeyRequest = ({ proposals, group, keyPair, nonce }: IkeRekeyOffer): Payload[] => [
+  { kind: 'SA', proposals },
   { kind: 'Nonce', data: nonce },
-  { kind: 'KE', group: IKE_GROUPS[0]!, data: keyPair.publicKey },
+  { kind: 'KE', group, data: keyPair.publicKey },
 ]
 
 /** @throws PeerFault when the answer is no use. */
 export function readIkeRekeyAnswer(
   crypto: CryptoProvider,
-  { spi, keyPair, nonce }: IkeRekeyOffer,
+  offer: IkeRekeyOffer,
   payloads: readonly Payload[],
 ): IkeRekeyed {
-  const { suite, proposal } = acceptIke(ikeProposals({ spi }), need(payloads, 'SA').proposals)
-  const keying = readKeying(crypto, keyPair, nonce, suite.group, payloads)
+  const { suite, proposal } = acceptIke(offer.proposals, need(payloads, 'SA').proposals)
+  const keying = readKeying(crypto, offer, suite.group, payloads)
   return { suite, peerSpi: checkIkeSpi(proposal.spi), keying }
 }
 
@@ -190,9 +224,9 @@ export function answerIkeRekey(
   spi: Uint8Array,
   payloads: readonly Payload[],
 ): IkeRekeyed & { readonly payloads: Payload[] } {
-  const { suite, proposal } = chooseIke(need(payloads, 'SA').proposals, { rekey: true })
+  const { suite, proposal } = chooseIke(need(payloads, 'SA').proposals, { rekey: true, hybrid: true })
   const peerSpi = checkIkeSpi(proposal.spi)
-  const { keying, publicKey } = answerKeying(crypto, suite.group, payloads)
+  const { keying, exchange } = answerKeying(crypto, suite.group, payloads)
   return {
     suite,
     peerSpi,
@@ -200,7 +234,7 @@ export function answerIkeRekey(
     payloads: [
       { kind: 'SA', proposals: [{ ...proposal, spi }] },
       { kind: 'Nonce', data: keying.nr },
-      { kind: 'KE', group: suite.group, data: publicKey },
+      ...exchange,
     ],
   }
 }
@@ -217,7 +251,7 @@ const aboutChild = (type: number, inboundSpi: Spi): Payload => ({
 
 const fresh = (
   crypto: CryptoProvider,
-  group: number = IKE_GROUPS[0]!,
+  group: number,
 ): { readonly keyPair: KeyPair; readonly nonce: Uint8Array } => ({
   keyPair: groupOf(group).generate(crypto),
   nonce: crypto.random(NONCE_LENGTH),
@@ -225,30 +259,41 @@ const fresh = (
 
 function readKeying(
   crypto: CryptoProvider,
-  keyPair: KeyPair,
-  ni: Uint8Array,
-  group: number | undefined,
+  { group, keyPair, nonce: ni }: Pick<ChildRekeyOffer, 'group' | 'keyPair' | 'nonce'>,
+  agreed: number,
   payloads: readonly Payload[],
 ): Keying {
   const ke = need(payloads, 'KE')
-  if (group === undefined || ke.group !== group)
+  if (agreed !== group || ke.group !== group)
     throw protocolFault('bad-ke', 'the key exchange is not of the group asked for')
-  const nr = checkNonce(need(payloads, 'Nonce').data).slice()
+  const nr = nonceOf(payloads)
   return { ni, nr, sharedSecret: agree(crypto, group, keyPair, ke.data) }
 }
+
+const nonceOf = (payloads: readonly Payload[]): Uint8Array => checkNonce(need(payloads, 'Nonce').data).slice()
+
+/** Where no key exchange is agreed, a KE payload is a guess that was wrong (RFC 7296 section 1.3.1). */
+const answerNonce = (
+  crypto: CryptoProvider,
+  payloads: readonly Payload[],
+): { readonly keying: ChildKeying; readonly exchange: Payload[] } => ({
+  keying: { ni: nonceOf(payloads), nr: crypto.random(NONCE_LENGTH) },
+  exchange: [],
+})
 
 function answerKeying(
   crypto: CryptoProvider,
   group: number,
   payloads: readonly Payload[],
-): { readonly keying: Keying; readonly publicKey: Uint8Array } {
-  const ke = need(payloads, 'KE')
-  if (ke.group !== group) throw invalidKe(group)
-  const ni = checkNonce(need(payloads, 'Nonce').data).slice()
+): { readonly keying: Keying; readonly exchange: Payload[] } {
+  const ke = find(payloads, 'KE')
+  if (ke?.group !== group) throw invalidKe(group)
+  const ni = nonceOf(payloads)
   const { keyPair, nonce: nr } = fresh(crypto, group)
   const sharedSecret = agree(crypto, group, keyPair, ke.data)
   wipe(keyPair.privateKey)
-  return { keying: { ni, nr, sharedSecret }, publicKey: keyPair.publicKey }
+  const exchange: Payload[] = [{ kind: 'KE', group, data: keyPair.publicKey }]
+  return { keying: { ni, nr, sharedSecret }, exchange }
 }
 
 function checkIkeSpi(spi: Uint8Array): Uint8Array {

@@ -2,16 +2,22 @@
 
 import type { CryptoProvider, KeyAnswer, KeyPair } from '#crypto/provider'
 import { malformed, PeerFault, protocolFault } from '#ikev2/fault'
-import { groupOf } from '#ikev2/groups'
+import { ACCEPTED_GROUPS, groupOf } from '#ikev2/groups'
+import type { NotifyPayload } from '#ikev2/message/payload'
 import { NOTIFY } from '#ikev2/numbers'
-import { Writer } from '#wire/cursor'
+import { Reader, Writer } from '#wire/cursor'
 
-/** The nonces of both sides and the secret they share. `sharedSecret` is the receiver's to wipe. */
+/** The nonces of both sides and the secrets they share, which are the receiver's to wipe. */
 export interface Keying {
   readonly ni: Uint8Array
   readonly nr: Uint8Array
   readonly sharedSecret: Uint8Array
+  /** Of IKE_FOLLOWUP_KE (RFC 9370). */
+  readonly additional?: Uint8Array
 }
+
+/** A Child SA may do without a key exchange of its own. */
+export type ChildKeying = Pick<Keying, 'ni' | 'nr'> & Partial<Keying>
 
 /** RFC 7296 section 2.10: at least half the key size of the PRF; everybody uses 32 octets. */
 export const NONCE_LENGTH = 32
@@ -34,6 +40,13 @@ export function agree(crypto: CryptoProvider, group: number, keyPair: KeyPair, p
 /** The same for the side that answers. @throws PeerFault when the peer's value is of no use */
 export function answerKey(crypto: CryptoProvider, group: number, peer: Uint8Array): KeyAnswer {
   return acceptable(groupOf(group).answer(crypto, peer))
+}
+
+/** The group an INVALID_KE_PAYLOAD in a rekey asks for: one that we offered, and not the one we tried. */
+export function otherGroup({ type, data }: NotifyPayload, tried: number): number | undefined {
+  if (type !== NOTIFY.number.INVALID_KE_PAYLOAD || data.length !== 2) return undefined
+  const group = new Reader(data).u16()
+  return group !== tried && ACCEPTED_GROUPS.includes(group) ? group : undefined
 }
 
 /** The KE payload must be of the group of the proposal: the answer names that one. */

@@ -65,6 +65,8 @@ export const CONTENTS: Readonly<Record<number, { readonly request: Contents; rea
         TSr: 'at most one',
       },
     },
+    // RFC 9370 section 2.2.4.
+    [X.IKE_FOLLOWUP_KE]: { request: { KE: 'one' }, response: { KE: 'at most one' } },
     [X.INFORMATIONAL]: {
       request: { Delete: 'any', CP: 'at most one' },
       response: { Delete: 'any', CP: 'at most one' },
