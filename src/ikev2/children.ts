@@ -335,7 +335,8 @@ export class Children {
     if (rival !== undefined) return this.#await(old, rival, now)
     // The peer deleted it and we did not hear of that yet (RFC 7296 section 2.25.1).
     if (error.type === NOTIFY.number.CHILD_SA_NOT_FOUND) return this.#close(old)
-    const group = old.group === undefined ? otherGroup(error, attempt.offer.group) : undefined
+    const group =
+      old.group === undefined ? otherGroup(error, attempt.offer.group, attempt.offer.groups) : undefined
     if (group !== undefined) {
       old.group = group
       return this.#agenda.set(old.rekey, now)

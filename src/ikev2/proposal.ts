@@ -52,28 +52,35 @@ const PRFS = [
  * of its own for peers that do not know the transform.
  */
 export function ikeProposals({ hybrid = false }: { readonly hybrid?: boolean } = {}): Proposal[] {
-  return ikeOffers(NO_SPI, PRFS[0].hash, IKE_GROUPS, hybrid)
+  const plain = ikeTransforms(PRFS[0].hash, IKE_GROUPS.map(keTransform))
+  return numbered(PROTOCOL.number.IKE, NO_SPI, [...(hybrid ? [[...plain, ...ADDITIONAL]] : []), plain])
 }
 
 /**
- * What either side offers when it rekeys an IKE SA of `suite`: what the peer is known to have comes first. It is hybrid
- * as that one is. The proposals carry our SPI of the new IKE SA.
+ * Key exchange methods that either side offers when it rekeys under an IKE SA of `suite`: what the peer is known to
+ * have comes first. Who has ML-KEM has X25519; of others one cannot know what they have for Child SAs.
  */
-export function ikeRekeyProposals(spi: Uint8Array, { prf, group, additional }: IkeSuite): Proposal[] {
-  return ikeOffers(spi, prf, groupsFrom(group), additional !== undefined)
+export const rekeyGroups = ({ group, additional }: IkeSuite): readonly number[] => [
+  group,
+  ...(additional === undefined ? ACCEPTED_GROUPS.filter((other) => other !== group) : []),
+]
+
+/** The proposal of an IKE SA rekey, hybrid if the one before is. It carries our SPI of the new IKE SA. */
+export function ikeRekeyProposals(spi: Uint8Array, suite: IkeSuite): Proposal[] {
+  return numbered(PROTOCOL.number.IKE, spi, [ikeTransforms(suite.prf, rekeyExchange(suite))])
 }
 
-/** Key exchange methods of a rekey: the peer knows the one of its IKE SA, and may want the other. */
-const groupsFrom = (first: number): number[] => [first, ...ACCEPTED_GROUPS.filter((group) => group !== first)]
+const ikeTransforms = (prf: HashName, exchange: readonly Transform[]): Transform[] => [
+  ...IKE_CIPHERS.map(cipherTransform),
+  transform(TRANSFORM.number.PRF, PRFS.find(({ hash }) => hash === prf)!.id),
+  ...exchange,
+]
 
-function ikeOffers(spi: Uint8Array, prf: HashName, groups: readonly number[], hybrid: boolean): Proposal[] {
-  const plain = [
-    ...IKE_CIPHERS.map(cipherTransform),
-    transform(TRANSFORM.number.PRF, PRFS.find(({ hash }) => hash === prf)!.id),
-    ...groups.map(keTransform),
-  ]
-  return numbered(PROTOCOL.number.IKE, spi, [...(hybrid ? [[...plain, ...ADDITIONAL]] : []), plain])
-}
+/** With or without in one proposal: this peer knows the transform. */
+const rekeyExchange = (suite: IkeSuite): Transform[] => [
+  ...rekeyGroups(suite).map(keTransform),
+  ...(suite.additional === undefined ? [] : [...ADDITIONAL, transform(TRANSFORM.number.ADDKE1, NONE)]),
+]
 
 /** What an initiator offers for a Child SA in IKE_AUTH: extended sequence numbers first. */
 export function espProposals(ciphers: readonly EspCipher[], spi: Uint8Array): Proposal[] {
@@ -82,20 +89,17 @@ export function espProposals(ciphers: readonly EspCipher[], spi: Uint8Array): Pr
 
 /**
  * What either side offers when it rekeys a Child SA of an IKE SA of `suite`: with a key exchange, hybrid if that one
- * is, and as the last resort without. Stock routers have none for Child SAs by default, and would refuse; their keys
- * follow from those of the IKE SA, which is never rekeyed without.
+ * is. Stock routers have none for Child SAs by default and would refuse, so where the IKE SA is not hybrid there is one
+ * without as the last resort; its keys follow from those of the IKE SA, which is never rekeyed without.
  */
 export function espRekeyProposals(
   ciphers: readonly EspCipher[],
   spi: Uint8Array,
-  { group, additional }: Pick<IkeSuite, 'group' | 'additional'>,
+  suite: IkeSuite,
 ): Proposal[] {
-  const exchange = groupsFrom(group).map(keTransform)
-  return numbered(PROTOCOL.number.ESP, spi, [
-    ...(additional === undefined ? [] : [espTransforms(ciphers, [...exchange, ...ADDITIONAL])]),
-    espTransforms(ciphers, exchange),
-    espTransforms(ciphers, []),
-  ])
+  const offers = [espTransforms(ciphers, rekeyExchange(suite))]
+  if (suite.additional === undefined) offers.push(espTransforms(ciphers, []))
+  return numbered(PROTOCOL.number.ESP, spi, offers)
 }
 
 const espTransforms = (ciphers: readonly EspCipher[], exchange: readonly Transform[]): Transform[] => [
@@ -256,12 +260,14 @@ function acceptAnswer(ours: readonly Proposal[], answer: readonly Proposal[]): P
   if (offer === undefined || offer.protocol !== proposal.protocol || proposal.spi.length !== offer.spi.length)
     throw noProposal('the answer is a proposal that was never offered')
   const types = new Set(offer.transforms.map(({ type }) => type))
-  if (proposal.transforms.length !== types.size)
-    throw noProposal(`the answer has ${proposal.transforms.length} transforms for ${types.size} types`)
   for (const chosen of proposal.transforms) {
     if (!types.delete(chosen.type) || !offer.transforms.some((each) => sameTransform(each, chosen)))
       throw noProposal(`the answer has a ${TRANSFORM.nameOf(chosen.type)} that was not offered`)
   }
+  // RFC 7296 section 3.3.6: to choose NONE is also to leave the type out.
+  for (const left of types)
+    if (!offer.transforms.some(({ type, id }) => type === left && id === NONE))
+      throw noProposal(`the answer has no ${TRANSFORM.nameOf(left)}`)
   return proposal
 }
 

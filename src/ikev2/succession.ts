@@ -225,7 +225,7 @@ export class Succession {
     const rival = this.#rival(attempt)
     if (rival !== undefined) return this.#await(old, rival, now)
     if (old.state !== 'established') return
-    const group = this.#group === undefined ? otherGroup(error, offer.group) : undefined
+    const group = this.#group === undefined ? otherGroup(error, offer.group, offer.groups) : undefined
     if (group !== undefined) {
       this.#group = group
       return this.#agenda.set(this.#task, now)

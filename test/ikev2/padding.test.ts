@@ -50,9 +50,11 @@ test('every protected datagram of a hop has one of two lengths, and IKE_SA_INIT 
     [...seen].filter((each) => !each.startsWith('IKE_SA_INIT')).sort(),
     [
       ...['CREATE_CHILD_SA', 'IKE_AUTH', 'INFORMATIONAL'].flatMap(number),
-      'IKE_INTERMEDIATE request: 1200',
-      `IKE_INTERMEDIATE request: ${SMALL}`,
-      'IKE_INTERMEDIATE response: 1200',
+      ...['IKE_INTERMEDIATE', 'IKE_FOLLOWUP_KE'].flatMap((name) => [
+        `${name} request: 1200`,
+        `${name} request: ${SMALL}`,
+        `${name} response: 1200`,
+      ]),
     ].sort(),
   )
 })

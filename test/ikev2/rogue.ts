@@ -152,8 +152,13 @@ export class RogueClient {
     return response === undefined ? undefined : this.open(response)
   }
 
-  seal(exchange: number, payloads: readonly Payload[], messageId = this.nextId++): Uint8Array {
-    return this.channel!.seal(this.header(exchange, messageId), payloads)[0]!
+  seal(
+    exchange: number,
+    payloads: readonly Payload[],
+    messageId = this.nextId++,
+    response = false,
+  ): Uint8Array {
+    return this.channel!.seal(this.header(exchange, messageId, response), payloads)[0]!
   }
 
   open(datagram: Uint8Array): readonly Payload[] {
@@ -295,7 +300,7 @@ export class RogueNode {
     const payloads = decodePayloads(firstPayload, plaintext, 'request')
     const where = { sa: 1 as IkeSaId, path: pathBetween(NODE, CLIENT), inboundSpi: 0x2345_6789 as never }
     const answer = answerAuth(nodeCrypto, this.auth!, openPolicy(KEY, policy), where, payloads)
-    return this.respond(X.IKE_AUTH, 1, alter(answer.payloads))
+    return this.respond(X.IKE_AUTH, header.messageId, alter(answer.payloads))
   }
 
   respond(exchange: number, messageId: number, payloads: readonly Payload[]): Uint8Array[] {

@@ -40,7 +40,14 @@ import { isZeroSpi } from '#ikev2/message/header'
 import { notify, type Payload, type Proposal } from '#ikev2/message/payload'
 import { find, need, notifies } from '#ikev2/message/registry'
 import { NOTIFY, PROTOCOL } from '#ikev2/numbers'
-import { acceptIke, chooseEspRekey, chooseIke, type IkeSuite, ikeRekeyProposals } from '#ikev2/proposal'
+import {
+  acceptIke,
+  chooseEspRekey,
+  chooseIke,
+  type IkeSuite,
+  ikeRekeyProposals,
+  rekeyGroups,
+} from '#ikev2/proposal'
 import { covers, fromWire, toWire } from '#ikev2/selectors'
 import { Reader } from '#wire/cursor'
 
@@ -74,6 +81,7 @@ export const childNotFound = (outboundSpi: Spi): Payload[] => [
 /** What the requesting side keeps until it is answered. */
 export interface ChildRekeyOffer {
   readonly child: ChildOffer
+  readonly groups: readonly number[]
   /** Of the KE payload. */
   readonly group: number
   readonly keyPair: KeyPair
@@ -104,6 +112,7 @@ export function childRekeyOffer(
       localSelectors,
       remoteSelectors,
     },
+    groups: rekeyGroups(like),
     group,
     ...fresh(crypto, group),
   }
@@ -174,6 +183,7 @@ export function answerChildRekey(
 
 export interface IkeRekeyOffer {
   readonly spi: Uint8Array
+  readonly groups: readonly number[]
   readonly proposals: readonly Proposal[]
   /** Of the KE payload. */
   readonly group: number
@@ -197,6 +207,7 @@ export const ikeRekeyOffer = (
 ): IkeRekeyOffer => ({
   spi,
   proposals: ikeRekeyProposals(spi, like),
+  groups: rekeyGroups(like),
   group,
   ...fresh(crypto, group),
 })

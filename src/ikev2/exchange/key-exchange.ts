@@ -2,7 +2,7 @@
 
 import type { CryptoProvider, KeyAnswer, KeyPair } from '#crypto/provider'
 import { malformed, PeerFault, protocolFault } from '#ikev2/fault'
-import { ACCEPTED_GROUPS, groupOf } from '#ikev2/groups'
+import { groupOf } from '#ikev2/groups'
 import type { NotifyPayload } from '#ikev2/message/payload'
 import { NOTIFY } from '#ikev2/numbers'
 import { Reader, Writer } from '#wire/cursor'
@@ -42,11 +42,15 @@ export function answerKey(crypto: CryptoProvider, group: number, peer: Uint8Arra
   return acceptable(groupOf(group).answer(crypto, peer))
 }
 
-/** The group an INVALID_KE_PAYLOAD in a rekey asks for: one that we offered, and not the one we tried. */
-export function otherGroup({ type, data }: NotifyPayload, tried: number): number | undefined {
+/** The group an INVALID_KE_PAYLOAD in a rekey asks for: one of those `offered`, and not the one we tried. */
+export function otherGroup(
+  { type, data }: NotifyPayload,
+  tried: number,
+  offered: readonly number[],
+): number | undefined {
   if (type !== NOTIFY.number.INVALID_KE_PAYLOAD || data.length !== 2) return undefined
   const group = new Reader(data).u16()
-  return group !== tried && ACCEPTED_GROUPS.includes(group) ? group : undefined
+  return group !== tried && offered.includes(group) ? group : undefined
 }
 
 /** The KE payload must be of the group of the proposal: the answer names that one. */
