@@ -1,5 +1,5 @@
 /** `ippriv node`: an overlay router on a real host. */
-import { IpprivError } from '#base/errors'
+import { ERRORS, IpprivError } from '#base/errors'
 import { unwrap } from '#base/result'
 import { unixTime } from '#base/time'
 import { type NodeKeys, readNodeKeys } from '#config/keys'
@@ -101,6 +101,8 @@ function report(runtime: Runtime, event: RouterEvent): void {
       return log.warn(new IpprivError('IPP_NAT_POOL_EXHAUSTED', 'a client was turned away').line)
     case 'refused':
       return log.debug({ counter: event.counter }, 'refused')
+    case 'guard.failed':
+      return log.error({ code: event.code, detail: event.detail }, ERRORS.IPP_GUARD_DOWN[0])
     case 'keys':
       return runtime.logIkeKeys(event.keys)
     case 'stopped':

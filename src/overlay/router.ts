@@ -24,9 +24,10 @@ import type { ChildEstablished, IkeEvent, IkeKeys, Lifetimes, ResponderPolicy } 
 import { AddressPool } from '#nat/pool'
 import type { ExitPolicy, FilterContext } from '#nat/rules'
 import { nodeRules } from '#nat/rulesets'
+import { EffectQueue } from '#overlay/effects'
 import { nodeIdentity, nodeOfIdentity, PUBLISHED_KEY } from '#overlay/identity'
 import { acceptSelectors, type Peer, Peers, selectorsOf } from '#overlay/peers'
-import type { Effect, HostOperation } from '#overlay/ports'
+import type { Effect, HostOperation, RouteSpec } from '#overlay/ports'
 import {
   type Binding,
   bind,
@@ -40,7 +41,6 @@ import {
   overlaySasRemove,
   unbind,
 } from '#telescope/plan'
-import type { PlaneOperation } from '#telescope/plane'
 import { type Renewal, renew } from '#telescope/renewal'
 import { ReqIdAllocator } from '#telescope/reqids'
 
@@ -83,6 +83,8 @@ export type RouterEvent =
   | { readonly kind: 'pool.exhausted' }
   | { readonly kind: 'refused'; readonly counter: string; readonly detail: string }
   | { readonly kind: 'keys'; readonly keys: IkeKeys }
+  /** Filter, route or hardening do not stand. They are tried again, and no client is admitted meanwhile. */
+  | { readonly kind: 'guard.failed'; readonly code: ErrorCode; readonly detail: string }
   | { readonly kind: 'stopped' }
 
 /** Anonymous clients vanish silently; longer than a client's own check, so that the client speaks first. */
@@ -100,20 +102,32 @@ const TAKE_OVER: Duration = 4 * SECOND
 /** A peer that leaves a request unanswered for this long is gone. */
 const PEER_PATIENCE: Duration = 30 * SECOND
 const STOP_PATIENCE: Duration = 1 * SECOND
+/** A link that could not be installed is taken away, and tried anew after this. */
+const LINK_RETRY: Duration = 10 * SECOND
+const GUARD_FIRST: Duration = 1 * SECOND
+const GUARD_MAX: Duration = 60 * SECOND
 const STOP = 'stop'
+const GUARD = 'guard'
+
+/** Who hears of an effect that could not be performed. */
+type Owner = { readonly link: Peer } | { readonly circuit: IkeSaId } | typeof GUARD
 
 export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> {
   readonly #options: RouterOptions
   readonly #ike: IkeEngine
-  readonly #effects: Effect<RouterEvent>[] = []
+  readonly #effects = new EffectQueue<RouterEvent, Owner>()
   readonly #peers = new Peers()
   readonly #bindings = new Map<IkeSaId, Binding>()
   readonly #leases = new Map<IkeSaId, Ip>()
   readonly #reqids = new ReqIdAllocator()
-  readonly #timers = new TimerTable<NodeId | typeof STOP>()
+  readonly #timers = new TimerTable<NodeId | typeof STOP | typeof GUARD>()
   #consensus: Consensus | undefined
   #pool: AddressPool | undefined
   #poolPrefix: Prefix | undefined
+  /** Filter, route and hardening stand. Effects are done, or have failed, before the next input. */
+  #guarded = false
+  #guardBackoff = GUARD_FIRST
+  #guardFailure = Number.NEGATIVE_INFINITY as Instant
   #stopping = false
   #stopped = false
   #now = 0 as Instant
@@ -131,7 +145,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     this.#now = now
     switch (input.kind) {
       case 'start':
-        this.#host(this.#filter())
+        this.#fortify()
         break
       case 'datagram':
         this.#ike.handle({ kind: 'datagram', path: input.path, bytes: input.bytes }, now)
@@ -143,7 +157,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
         this.#stop()
         break
       case 'effect.failed':
-        this.#effectFailed(input.effect)
+        this.#effectFailed(input.effect, input.code, input.detail)
         break
     }
     this.#drain()
@@ -154,13 +168,14 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     this.#ike.tick(now)
     for (const timer of this.#timers.expired(now)) {
       if (timer === STOP) this.#takeDown()
+      else if (timer === GUARD) this.#fortify()
       else this.#connect(timer)
     }
     this.#drain()
   }
 
   poll(): Effect<RouterEvent> | undefined {
-    return this.#effects.shift()
+    return this.#effects.poll()
   }
 
   nextTimeout(): Instant | undefined {
@@ -199,37 +214,59 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
       this.#poolPrefix !== undefined && (mine === undefined || !samePrefix(mine.pool, this.#poolPrefix))
     if (moved) this.#leave('our pool changed')
     this.#consensus = consensus
-    if (mine === undefined) return this.#event({ kind: 'listed', pool: undefined })
-    if (this.#poolPrefix === undefined) this.#join(consensus, mine.pool)
+    if (mine === undefined) return this.#effects.event({ kind: 'listed', pool: undefined })
+    if (this.#poolPrefix === undefined) this.#join(mine.pool)
     const others = consensus.nodes.filter((node) => node.nodeId !== this.#options.nodeId)
     const { stale, fresh } = this.#peers.compare(others)
     for (const peer of stale) this.#removePeer(peer, 'no longer in the consensus')
     for (const node of fresh) this.#addPeer(node)
     // Clients are forwarded to the nodes of the current consensus only.
-    if (stale.length + fresh.length > 0) this.#host(this.#filter())
+    if (stale.length + fresh.length > 0) this.#fortify()
   }
 
-  #join(consensus: Consensus, pool: Prefix): void {
+  #join(pool: Prefix): void {
     this.#poolPrefix = pool
     this.#pool = new AddressPool(pool, this.#options.rng)
-    // All private space leads into the plane's device: an answer without a policy dies there, in clear nowhere.
-    this.#host(this.#filter(), {
-      kind: 'route.add',
-      route: { destination: consensus.poolSpace, via: 'overlay' },
-    })
-    this.#plane(harden(pool, this.#isExit))
-    this.#event({ kind: 'listed', pool })
+    this.#fortify()
+    this.#effects.event({ kind: 'listed', pool })
   }
 
   #leave(reason: string): void {
     for (const peer of [...this.#peers]) this.#removePeer(peer, reason)
     for (const sa of [...this.#bindings.keys()]) this.#abandon(sa)
     if (this.#poolPrefix !== undefined && this.#consensus !== undefined) {
-      this.#plane(hardenRemove(this.#poolPrefix, this.#isExit))
-      this.#host({ kind: 'route.remove', route: { destination: this.#consensus.poolSpace, via: 'overlay' } })
+      this.#effects.plane(GUARD, hardenRemove(this.#poolPrefix, this.#isExit))
+      this.#effects.host(GUARD, [{ kind: 'route.remove', route: privateRoute(this.#consensus) }])
     }
     this.#poolPrefix = undefined
     this.#pool = undefined
+  }
+
+  // -------------------------------------------------------------------------------------------- guard
+
+  /** All that must stand before a client is admitted. Asked for again as a whole: everything replaces itself. */
+  #fortify(): void {
+    if (this.#stopped) return
+    this.#timers.clear(GUARD)
+    this.#guarded = true
+    const filter = this.#filter
+    if (this.#poolPrefix === undefined || this.#consensus === undefined)
+      return this.#effects.host(GUARD, [filter])
+    // All private space leads into the plane's device: an answer without a policy dies there, in clear nowhere.
+    this.#effects.host(GUARD, [filter, { kind: 'route.add', route: privateRoute(this.#consensus) }])
+    this.#effects.plane(GUARD, harden(this.#poolPrefix, this.#isExit))
+  }
+
+  #guardFailed(code: ErrorCode, detail: string): void {
+    if (this.#stopping) return
+    const isNews = this.#guarded
+    this.#guarded = false
+    if (!isNews) return
+    const isFirst = this.#now - this.#guardFailure > 2 * GUARD_MAX
+    this.#guardFailure = this.#now
+    this.#guardBackoff = isFirst ? GUARD_FIRST : Math.min(2 * this.#guardBackoff, GUARD_MAX)
+    this.#timers.set(GUARD, after(this.#now, this.#guardBackoff))
+    this.#effects.event({ kind: 'guard.failed', code, detail })
   }
 
   // -------------------------------------------------------------------------------------------- overlay
@@ -242,8 +279,8 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
       peerPool: node.pool,
       reqid: this.#reqids.allocate(),
     }
-    this.#peers.add(node, link)
-    this.#plane(overlayPolicies(link))
+    const peer = this.#peers.add(node, link)
+    this.#effects.plane({ link: peer }, overlayPolicies(link))
     if (this.#initiatesTo(node.nodeId)) this.#connect(node.nodeId)
     else this.#connectLater(node.nodeId, TAKE_OVER)
   }
@@ -254,16 +291,32 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     for (const [sa, binding] of [...this.#bindings]) {
       if (binding.via?.reqid === peer.link.reqid) this.#abandon(sa)
     }
-    if (peer.tunnel !== undefined) this.#plane(overlaySasRemove(peer.link, peer.tunnel))
-    this.#plane(overlayPoliciesRemove(peer.link))
+    if (peer.tunnel !== undefined)
+      this.#effects.plane({ link: peer }, overlaySasRemove(peer.link, peer.tunnel))
+    this.#effects.plane({ link: peer }, overlayPoliciesRemove(peer.link))
     this.#reqids.release(peer.link.reqid)
     if (peer.sa !== undefined) this.#ike.close(peer.sa, this.#now)
-    if (peer.tunnel !== undefined) this.#event({ kind: 'overlay.down', peer: peer.node, detail })
+    if (peer.tunnel !== undefined) this.#effects.event({ kind: 'overlay.down', peer: peer.node, detail })
+  }
+
+  /** A tunnel with SAs or policies missing is none: away with all of it, and once more from the start. */
+  #linkFailed(peer: Peer, detail: string): void {
+    const { nodeId } = peer.node
+    if (this.#stopping || this.#peers.get(nodeId) !== peer) return
+    this.#removePeer(peer, detail)
+    this.#connectLater(nodeId, LINK_RETRY)
   }
 
   #connect(nodeId: NodeId): void {
+    if (this.#stopping) return
     const peer = this.#peers.get(nodeId)
-    if (peer === undefined || peer.sa !== undefined || this.#stopping) return
+    if (peer === undefined) {
+      const node = this.#consensus?.nodes.find((each) => each.nodeId === nodeId)
+      if (node === undefined) return
+      this.#addPeer(node)
+      return this.#fortify()
+    }
+    if (peer.sa !== undefined) return
     const { self, port, ikeKey, ciphers } = this.#options
     const selectors = selectorsOf(peer.link)
     peer.sa = this.#ike.initiate(
@@ -294,22 +347,23 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     // Both began at once: on both sides the tunnel counts that the lower node id began.
     const ours = sa !== undefined && sa !== event.sa && tunnel === undefined
     if (ours && this.#initiatesTo(nodeId)) return this.#ike.close(event.sa, this.#now)
-    this.#plane(overlaySas(peer.link, event.child))
+    this.#effects.plane({ link: peer }, overlaySas(peer.link, event.child))
     peer.sa = event.sa
     peer.tunnel = { child: event.child }
     // The peer came anew (it restarted): the kernel prefers the newest SA of a reqid, the old one goes silently.
-    if (tunnel !== undefined) this.#plane(overlaySasRemove(peer.link, tunnel))
+    if (tunnel !== undefined) this.#effects.plane({ link: peer }, overlaySasRemove(peer.link, tunnel))
     if (sa !== undefined && sa !== event.sa) this.#ike.abandon(sa)
     this.#timers.clear(nodeId)
-    this.#event({ kind: 'overlay.up', peer: peer.node })
+    this.#effects.event({ kind: 'overlay.up', peer: peer.node })
   }
 
   #overlayClosed(peer: Peer, detail: string): void {
-    if (peer.tunnel !== undefined) this.#plane(overlaySasRemove(peer.link, peer.tunnel))
+    if (peer.tunnel !== undefined)
+      this.#effects.plane({ link: peer }, overlaySasRemove(peer.link, peer.tunnel))
     const wasUp = peer.tunnel !== undefined
     peer.sa = undefined
     peer.tunnel = undefined
-    if (wasUp) this.#event({ kind: 'overlay.down', peer: peer.node, detail })
+    if (wasUp) this.#effects.event({ kind: 'overlay.down', peer: peer.node, detail })
     if (this.#stopping) return
     const { nodeId } = peer.node
     this.#connectLater(nodeId, !this.#initiatesTo(nodeId) ? TAKE_OVER : wasUp ? RETRY_FIRST : RETRY_LATER)
@@ -340,17 +394,17 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
       ...(via ? { via: via.link } : {}),
     }
     this.#bindings.set(event.sa, binding)
-    this.#plane(bind(binding))
-    this.#event({ kind: 'circuit.bound' })
+    this.#effects.plane({ circuit: event.sa }, bind(binding))
+    this.#effects.event({ kind: 'circuit.bound' })
   }
 
   #unbind(sa: IkeSaId): void {
     const binding = this.#bindings.get(sa)
     if (binding === undefined) return
     this.#bindings.delete(sa)
-    this.#plane(unbind(binding))
+    this.#effects.plane({ circuit: sa }, unbind(binding))
     this.#reqids.release(binding.reqid)
-    this.#event({ kind: 'circuit.released' })
+    this.#effects.event({ kind: 'circuit.released' })
   }
 
   /** New keys for an overlay tunnel or a telescope. Neither is of use without its one Child SA. */
@@ -361,12 +415,12 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
       const { tunnel, operations } = renew(binding, bindingEnds(binding), event)
       if (tunnel === undefined) return this.#lost(event.sa)
       this.#bindings.set(event.sa, tunnel)
-      this.#plane(operations)
+      this.#effects.plane({ circuit: event.sa }, operations)
     } else if (peer?.tunnel !== undefined) {
       const { tunnel, operations } = renew(peer.tunnel, peer.link, event)
       if (tunnel === undefined) return this.#lost(event.sa)
       peer.tunnel = tunnel
-      this.#plane(operations)
+      this.#effects.plane({ link: peer }, operations)
     } else if (event.kind === 'child.closed') this.#ike.close(event.sa, this.#now)
   }
 
@@ -405,6 +459,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
       },
       admitAnonymous: ({ remote }) => {
         if (this.#stopping || this.#pool === undefined) return 'IPP_OVERLAY_NOT_LISTED'
+        if (!this.#guarded) return 'IPP_GUARD_DOWN'
         if (!this.#isPrivate(remote.address))
           return roles.includes('entry') ? undefined : 'IPP_OVERLAY_FOREIGN_SOURCE'
         if (!roles.includes('middle') && !roles.includes('exit')) return 'IPP_OVERLAY_FOREIGN_SOURCE'
@@ -420,7 +475,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
       },
       lease: (sa) => {
         const address = this.#pool?.lease(sa, this.#now)
-        if (address === undefined) this.#event({ kind: 'pool.exhausted' })
+        if (address === undefined) this.#effects.event({ kind: 'pool.exhausted' })
         else this.#leases.set(sa, address)
         return address
       },
@@ -433,7 +488,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
 
   #drain(): void {
     for (let output = this.#ike.poll(); output !== undefined; output = this.#ike.poll()) {
-      if (output.kind === 'transmit') this.#effects.push(output)
+      if (output.kind === 'transmit') this.#effects.transmit(output)
       else this.#ikeEvent(output)
     }
   }
@@ -441,9 +496,9 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   #ikeEvent(event: IkeEvent): void {
     switch (event.kind) {
       case 'keys':
-        return this.#event({ kind: 'keys', keys: event })
+        return this.#effects.event({ kind: 'keys', keys: event })
       case 'refused':
-        return this.#event(event)
+        return this.#effects.event(event)
       case 'exchange':
       case 'ike.established':
         return
@@ -465,15 +520,13 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     }
   }
 
-  /** What could not be installed must not stay half: the circuit concerned is dropped. */
-  #effectFailed(effect: Effect<RouterEvent>): void {
-    if (effect.kind !== 'plane') return
-    for (const operation of effect.operations) {
-      if (operation.kind !== 'sa.install') continue
-      for (const [sa, binding] of [...this.#bindings]) {
-        if (binding.reqid === operation.sa.reqid) this.#ike.close(sa, this.#now)
-      }
-    }
+  /** What could not be installed must not stay half: who asked for it gives all of it up. */
+  #effectFailed(effect: Effect<RouterEvent>, code: ErrorCode, detail: string): void {
+    const owner = this.#effects.ownerOf(effect)
+    if (owner === undefined) return
+    if (owner === GUARD) this.#guardFailed(code, detail)
+    else if ('link' in owner) this.#linkFailed(owner.link, detail)
+    else if (this.#bindings.has(owner.circuit)) this.#lost(owner.circuit)
   }
 
   // -------------------------------------------------------------------------------------------- stop
@@ -490,8 +543,8 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     if (this.#stopped) return
     this.#stopped = true
     this.#leave('this node stops')
-    this.#host({ kind: 'firewall.clear', owner: 'ippriv_node' })
-    this.#event({ kind: 'stopped' })
+    this.#effects.host(GUARD, [{ kind: 'firewall.clear', owner: 'ippriv_node' }])
+    this.#effects.event({ kind: 'stopped' })
   }
 
   // -------------------------------------------------------------------------------------------- pieces
@@ -504,7 +557,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     return this.#options.roles.includes('exit')
   }
 
-  #filter(): HostOperation {
+  get #filter(): HostOperation {
     const { exitPolicy, roles, context } = this.#options
     const neighbours = [...this.#peers].map((peer) => peer.node.address)
     const poolSpace = this.#consensus?.poolSpace
@@ -513,16 +566,6 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
       rules: nodeRules({ poolSpace, pool: this.#poolPrefix, neighbours, exitPolicy, roles, context }),
     }
   }
-
-  #plane(operations: readonly PlaneOperation[]): void {
-    if (operations.length > 0) this.#effects.push({ kind: 'plane', operations })
-  }
-
-  #host(...operations: readonly HostOperation[]): void {
-    this.#effects.push({ kind: 'host', operations })
-  }
-
-  #event(event: RouterEvent): void {
-    this.#effects.push({ kind: 'event', event })
-  }
 }
+
+const privateRoute = ({ poolSpace }: Consensus): RouteSpec => ({ destination: poolSpace, via: 'overlay' })

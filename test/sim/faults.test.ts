@@ -156,3 +156,58 @@ test('who waits for a circuit hears of its end, also when it is closed while it 
     )
   }
 })
+
+for (const [name, matches] of [
+  ['packet filter', setsFilter],
+  ['hardening', blocks],
+  ['private route', adds('route.add')],
+] as const) {
+  test(`a node whose ${name} cannot be installed admits nobody until it stands`, () => {
+    const world = new SimOverlay(NAMES, { seed: 41, path: PATH })
+    const alder = world.routers.get('alder')!
+    let broken = true
+    alder.refuses = (effect) => broken && matches(effect)
+    world.raise()
+    start(world)
+    world.run(100_000)
+    assert.notEqual(world.client.machine.state, 'ready')
+    assert.equal(alder.machine.circuitCount, 0)
+    const failures = world.client.events.filter((event) => event.kind === 'circuit.failed')
+    assert.ok(failures.every(({ code }) => code === 'IPP_IKE_REFUSED'))
+    const tries = alder.events.filter(({ kind }) => kind === 'guard.failed').length
+    assert.ok(tries >= 5 && tries <= 10, `pauses grow: ${tries} tries`)
+    broken = false
+    assert.ok(world.runUntil(isReady(world), 120_000))
+  })
+}
+
+test('an overlay tunnel that could not be installed is taken away and made anew, at both ends', () => {
+  for (const name of NAMES.slice(0, 2)) {
+    const world = new SimOverlay(NAMES.slice(0, 2), { seed: 42 })
+    const node = world.routers.get(name)!
+    node.refuses = refusal(installsSas, 1)
+    for (const host of world.routers.values()) {
+      host.input({ kind: 'start' })
+      host.input({ kind: 'consensus', consensus: world.consensus })
+    }
+    world.runUntil(() => node.events.some(({ kind }) => kind === 'overlay.down'), 10_000)
+    assert.equal(node.machine.overlay()[0]?.state ?? 'gone', 'gone')
+    world.run(30_000)
+    for (const [other, { machine, engine }] of world.routers) {
+      assert.equal(machine.overlay()[0]?.state, 'up', other)
+      assert.equal(engine.counters().length, 2, other)
+    }
+  }
+})
+
+test('a circuit that a node cannot bind is refused, and leaves nothing there', () => {
+  const world = raised({ seed: 43, path: PATH })
+  const birch = world.routers.get('birch')!
+  birch.refuses = refusal(installsSas, 1)
+  start(world)
+  assert.ok(world.runUntil(() => kinds(world).includes('circuit.failed'), 30_000))
+  assert.equal(birch.machine.circuitCount, 0)
+  assert.ok(world.runUntil(isReady(world), 60_000))
+  world.run(1000)
+  assert.equal(birch.machine.leases().inUse, 1)
+})
