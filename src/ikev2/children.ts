@@ -231,6 +231,7 @@ export class Children {
 
   #rekey(old: Child, sa: IkeSa, now: Instant): void {
     if (!this.#isLive(old) || old.state !== 'usable') return
+    if (this.#isUnheard(old)) return this.#agenda.set(old.rekey, after(now, GRACE))
     const { crypto } = this.#context
     const { suite } = sa.channel
     const inboundSpi = this.#context.allocateSpi()
@@ -359,6 +360,7 @@ export class Children {
 
   #remove(child: Child, sa: IkeSa, now: Instant): void {
     if (!this.#isLive(child) || child.state === 'deleting') return
+    if (this.#isUnheard(child)) return this.#agenda.set(child.remove, after(now, GRACE))
     child.state = 'deleting'
     this.#isBusy = true
     sa.ask(EXCHANGE.number.INFORMATIONAL, [deleteChildren([child.sa.inboundSpi])], now, (_, at) => {
@@ -366,6 +368,11 @@ export class Children {
       // Whatever the answer lists, the pair is gone on both sides now (RFC 7296 section 1.4.1).
       if (this.#isLive(child)) this.#deleted(child, at)
     })
+  }
+
+  /** The peer's rekey made it, and our answer may be lost: to the peer its SPI may be no one's yet. */
+  #isUnheard(child: Child): boolean {
+    return this.#sending?.state === 'replaced' && this.#sending.heir === child && child.state === 'usable'
   }
 
   // -------------------------------------------------------------------------------------------- beginning and end

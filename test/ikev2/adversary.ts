@@ -4,8 +4,9 @@
  */
 import assert from 'node:assert/strict'
 import type { IkeSaId } from '#base/ids'
-import { SECOND } from '#base/time'
+import { HOUR, SECOND } from '#base/time'
 import type { ChildSa, IkeEvent } from '#ikev2/events'
+import type { ResumptionTicket } from '#ikev2/resumption/ticket'
 import type { Datagram } from '../sim/network.ts'
 import { type Host, isEmpty, type Pair, pair } from './pair.ts'
 
@@ -20,6 +21,8 @@ export class Watched {
   readonly open = new Set<IkeSaId>()
   readonly ended = new Set<IkeSaId>()
   readonly children = new Map<IkeSaId, Set<number>>()
+  /** Tickets it was given and of which IKE SA, used ones as well. */
+  readonly tickets: Given[] = []
   #seen = 0
 
   constructor(host: Host) {
@@ -41,6 +44,9 @@ export class Watched {
         assert.ok(!this.open.has(sa), 'established once')
         this.open.add(sa)
         this.children.set(sa, mine)
+        return
+      case 'ticket':
+        this.tickets.push({ sa, ticket: copyOf(event.ticket), shownBy: [] })
         return
       case 'child.established':
         assert.ok(this.open.has(sa), 'a Child SA of an IKE SA')
@@ -80,7 +86,10 @@ export class World {
     this.stage = pair({
       seed: options.seed,
       link: { loss: 0, duplication: 0, latency: [0, 0] },
-      policy: { liveness: 10 * SECOND },
+      policy: {
+        liveness: 10 * SECOND,
+        resumption: { strategy: { kind: 'clocked', limit: HOUR }, mayResume: () => true, octetsOf: () => 0 },
+      },
       ...(options.cookies ? { limits: { cookieAt: 0 } } : {}),
     })
     this.client = new Watched(this.stage.client)
@@ -156,8 +165,23 @@ export class World {
   end(): void {
     const { client, network } = this.stage
     for (const sa of this.client.open) client.engine.close(sa, network.now)
-    this.flow(300 * SECOND)
+    const isOver = (): boolean => isEmpty(client) && isEmpty(this.stage.node)
+    for (let i = 0; i < 20 && !isOver(); i++) this.flow(30 * SECOND)
     for (const { host } of [this.client, this.node])
       assert.ok(isEmpty(host), JSON.stringify(host.engine.counters()))
   }
 }
+
+export interface Given {
+  readonly sa: IkeSaId
+  readonly ticket: ResumptionTicket
+  /** IKE SAs that were begun with it. */
+  readonly shownBy: IkeSaId[]
+}
+
+/** As it is before the engine uses and wipes it. */
+export const copyOf = (ticket: ResumptionTicket): ResumptionTicket => ({
+  ...ticket,
+  opaque: ticket.opaque.slice(),
+  skD: ticket.skD.slice(),
+})

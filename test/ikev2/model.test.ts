@@ -16,7 +16,7 @@ import { decodeHeader } from '#ikev2/message/header'
 import { EXCHANGE } from '#ikev2/numbers'
 import { type IkeState, type IkeStep, TRANSITIONS } from '#ikev2/transitions'
 import { along, type Datagram } from '../sim/network.ts'
-import { type Side, type Watched, World } from './adversary.ts'
+import { copyOf, type Side, type Watched, World } from './adversary.ts'
 import { anonymousRequest, CLIENT, NODE, type Pair, pathBetween } from './pair.ts'
 import { RogueClient, RogueNode, responder } from './rogue.ts'
 
@@ -47,14 +47,29 @@ const act = (
   toString: () => name,
 })
 
-/** Begins an IKE SA. */
-function begin(model: Model, { stage }: World): void {
-  const request = anonymousRequest(stage.key, { liveness: 10 * SECOND })
-  model.begun.set(stage.client.engine.initiate(request, stage.network.now), new Set())
+/** Begins an IKE SA: with the newest ticket, which may have been used, or without one. */
+function begin(model: Model, { stage, client }: World, withTicket: boolean): void {
+  const newest = withTicket ? client.tickets.at(-1) : undefined
+  // RFC 5723 section 4.3.4: the IKE SA that is resumed is gone at the node.
+  if (newest !== undefined) model.begun.get(newest.sa)?.add('resumed')
+  const resume = newest === undefined ? {} : { ticket: copyOf(newest.ticket) }
+  const request = anonymousRequest(stage.key, { liveness: 10 * SECOND, resume })
+  const sa = stage.client.engine.initiate(request, stage.network.now)
+  model.begun.set(sa, new Set())
+  newest?.shownBy.push(sa)
+  // A ticket is good once: of those who show the same nobody need succeed.
+  if (newest !== undefined && newest.shownBy.length > 1)
+    for (const each of newest.shownBy) model.begun.get(each)!.add('a ticket was shown twice')
   stage.network.run(0)
 }
 
-const initiate = fc.constant(act('initiate', begin, ({ begun }) => begun.size < 3))
+const initiate = fc.boolean().map((withTicket) =>
+  act(
+    `initiate ${withTicket ? 'with' : 'without'} a ticket`,
+    (model, world) => begin(model, world, withTicket),
+    ({ begun }) => begun.size < 4,
+  ),
+)
 
 /** Something that happens to the n-th datagram in flight. */
 const onFlight = (
@@ -90,8 +105,8 @@ const change = fc.tuple(fc.nat(), fc.integer({ min: 1, max: 255 })).chain(([plac
   onFlight(`change ${place} ${bits}`, (world, datagram, _, model) => {
     const at = place % datagram.bytes.length
     const bytes = datagram.bytes.with(at, datagram.bytes[at]! ^ bits)
-    // Nothing protects IKE_SA_INIT but the AUTH of later on: whoever changes it can make an attempt fail.
-    if (isInit(datagram)) for (const excuses of model.begun.values()) excuses.add('IKE_SA_INIT was changed')
+    // Nothing protects it but the AUTH of later on: whoever changes it can make an attempt fail.
+    if (isUnprotected(datagram)) for (const excuses of model.begun.values()) excuses.add('changed')
     world.deliver({ ...datagram, bytes })
   }),
 )
@@ -157,7 +172,8 @@ const abandon = owner('abandons', 'abandoned', ({ host }, sa) => host.engine.aba
 const times = (count: number, one: fc.Arbitrary<Act>): fc.Arbitrary<Act>[] => new Array(count).fill(one)
 
 const acts = [
-  ...[initiate, repeat, lose, change, replay, reflect, garbage, wait, close, abandon],
+  ...times(2, initiate),
+  ...[repeat, lose, change, replay, reflect, garbage, wait, close, abandon],
   ...times(3, deliver),
   ...times(8, first),
   ...times(4, several),
@@ -194,7 +210,8 @@ const reasonOf = ({ host }: Watched, sa: IkeSaId): string =>
     .flatMap((event) => (event.kind === 'ike.closed' && event.sa === sa ? [event.detail] : []))
     .join()
 
-const isInit = ({ bytes }: Datagram): boolean => decodeHeader(bytes).exchange === EXCHANGE.number.IKE_SA_INIT
+const UNPROTECTED: readonly number[] = [EXCHANGE.number.IKE_SA_INIT, EXCHANGE.number.IKE_SESSION_RESUME]
+const isUnprotected = ({ bytes }: Datagram): boolean => UNPROTECTED.includes(decodeHeader(bytes).exchange)
 
 // ---------------------------------------------------------------------------------------------- rows that were taken
 
@@ -234,7 +251,7 @@ test(`${RUNS} sequences of acts: both ends converge, agree on keys, and leave no
         const model: Model = { begun: new Map(), held: 0 }
         const world = new World(options)
         if (options.isOpen) {
-          begin(model, world)
+          begin(model, world, false)
           world.flow(0)
         }
         fc.modelRun(() => ({ model, real: world }), commands)

@@ -244,7 +244,7 @@ export class RogueClient {
 
 /** A node that answers an initiator under test. */
 export class RogueNode {
-  readonly subject: Subject = new Subject()
+  readonly subject: Subject = new Subject({ keyLog: true })
   readonly sa: IkeSaId
   readonly spiResponder = nodeCrypto.random(8)
   readonly request: Uint8Array
