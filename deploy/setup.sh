@@ -18,7 +18,7 @@ cd "$(dirname "$0")/.."
 # program:package, in Debian's terms. user-mode-linux is a kernel with ESP for hosts whose own has none.
 demo_tools='ip:iproute2 nft:nftables iptables-legacy:iptables tcpdump:tcpdump curl:curl ping:iputils-ping
   modprobe:kmod sysctl:procps linux.uml:user-mode-linux'
-test_tools='iperf3:iperf3 tshark:tshark'
+test_tools='iperf3:iperf3 tshark:tshark ethtool:ethtool'
 # The plugins have no programs: they come with the daemon.
 interop_tools='charon-systemd:charon-systemd,libstrongswan-standard-plugins,libstrongswan-extra-plugins,libcharon-extra-plugins
   swanctl:strongswan-swanctl'

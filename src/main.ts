@@ -10,6 +10,7 @@ import { registerDoctor } from '#cli/doctor'
 import { registerKeygen } from '#cli/keygen'
 import { EXIT, fail } from '#cli/output'
 import { registerStatus } from '#cli/status'
+import { registerTune } from '#cli/tune'
 import packageJson from '../package.json' with { type: 'json' }
 
 const program = new Command('ippriv')
@@ -23,6 +24,7 @@ registerDaemons(program)
 registerStatus(program)
 registerCircuits(program)
 registerDoctor(program)
+registerTune(program)
 registerDemo(program)
 
 try {

@@ -42,7 +42,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     ...['linux', 'config', 'observe'],
   ],
   demo: ['base', 'wire', 'crypto', 'telescope', 'nat', 'directory-pure', 'linux', 'config', 'observe'],
-  cli: ['base', 'crypto', 'config', 'linux', 'observe', 'daemon', 'demo'],
+  tune: ['base', 'linux'],
+  cli: ['base', 'crypto', 'config', 'linux', 'observe', 'daemon', 'demo', 'tune'],
   main: ['base', 'cli'],
 }
 
