@@ -35,7 +35,9 @@ const MAX_WAITING = 4096
 export class Driver<Input extends { readonly kind: string }, Event> {
   readonly #machine: Machine<Input | EffectFailed<Event>, Effect<Event>>
   readonly #ports: DriverPorts<Event>
-  readonly #waiting: Input[] = []
+  readonly #datagrams: Input[] = []
+  /** Everything else: it goes ahead of the datagrams, and is never dropped. */
+  readonly #wishes: Input[] = []
   #timer: NodeJS.Timeout | undefined
   #running: Promise<void> | undefined
   #ended = false
@@ -46,8 +48,9 @@ export class Driver<Input extends { readonly kind: string }, Event> {
   }
 
   input(input: Input): void {
-    if (this.#ended || this.#waiting.length >= MAX_WAITING) return
-    this.#waiting.push(input)
+    if (this.#ended) return
+    if (input.kind !== 'datagram') this.#wishes.push(input)
+    else if (this.#datagrams.length < MAX_WAITING) this.#datagrams.push(input)
     this.#run()
   }
 
@@ -66,7 +69,7 @@ export class Driver<Input extends { readonly kind: string }, Event> {
   #run(): void {
     this.#running ??= this.#pump().finally(() => {
       this.#running = undefined
-      if (this.#waiting.length > 0) this.#run()
+      if (this.#isWaiting) this.#run()
       else this.#sleep()
     })
   }
@@ -74,15 +77,20 @@ export class Driver<Input extends { readonly kind: string }, Event> {
   async #pump(): Promise<void> {
     clearTimeout(this.#timer)
     for (;;) {
-      const input = this.#waiting.shift()
+      // Time first: a flood of datagrams must not hold up retransmissions and rekeys.
+      const input = this.#isDue() ? undefined : (this.#wishes.shift() ?? this.#datagrams.shift())
       if (input !== undefined) this.#machine.handle(input, now())
       else this.#machine.tick(now())
       for (let effect = this.#machine.poll(); effect !== undefined; effect = this.#machine.poll()) {
         const pending = this.#perform(effect)
         if (pending !== undefined) await pending
       }
-      if (this.#waiting.length === 0 && !this.#isDue()) return
+      if (!this.#isWaiting && !this.#isDue()) return
     }
+  }
+
+  get #isWaiting(): boolean {
+    return this.#wishes.length > 0 || this.#datagrams.length > 0
   }
 
   /** A machine may ask to be called again once its effects are performed. */

@@ -126,13 +126,14 @@ export class Netlink {
     return answer
   }
 
-  /** Every message of a dump. Asked again when the table changed under it. */
+  /** Every message of a dump. Asked again when the table changed under it. @throws NetlinkError EINTR if it always does */
   async dump(request: NetlinkRequest): Promise<readonly NetlinkMessage[]> {
     return this.#exclusive(async () => {
       for (let attempt = 1; ; attempt++) {
         const messages = await this.#read(request, NLM_F.dump)
         const interrupted = messages.some(({ flags }) => (flags & NLM_F.dumpInterrupted) !== 0)
-        if (!interrupted || attempt === DUMP_ATTEMPTS) return messages
+        if (!interrupted) return messages
+        if (attempt === DUMP_ATTEMPTS) throw new NetlinkError(request.name, 'EINTR')
       }
     })
   }
