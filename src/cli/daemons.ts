@@ -21,4 +21,17 @@ export function registerDaemons(program: Command): void {
         else await (await import('#daemon/directory')).runDirectory(options)
       })
   }
+  const guard = program.command('guard').description("the client's guard without the client")
+  for (const [name, description] of [
+    ['up', 'nothing leaves this host until a client runs: for boot, before the network is up'],
+    ['down', 'remove what a client that died left in force: this host speaks in clear again'],
+  ] as const)
+    guard
+      .command(name)
+      .description(description)
+      .requiredOption('-c, --config <file>', "the client's configuration (YAML; docs/config.md)")
+      .action(async ({ config }: { config: string }) => {
+        const { lowerGuard, raiseGuard } = await import('#daemon/guard')
+        await (name === 'up' ? raiseGuard(config) : lowerGuard(config))
+      })
 }

@@ -2,7 +2,8 @@
  * What every daemon shares: log, plane, host, sockets, control socket, signals, and the order in which all that
  * comes up and goes down. Whatever was opened is closed in the opposite order, also when the start fails half-way.
  *
- * A daemon that dies of a defect exits at once and lowers nothing: a client's guard must outlive it.
+ * A client lowers its guard only when it was asked to stop. One that dies of a defect, or cannot start, leaves the
+ * guard as it finds it, its own or a predecessor's: this host is then cut off, and never in the clear.
  */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -45,7 +46,7 @@ interface Stoppable {
 type Closer = () => Promise<unknown> | unknown
 
 /** One daemon per network namespace, so one device name is enough. */
-const DEVICE = 'ippriv0'
+export const DEVICE = 'ippriv0'
 /** RFC 7296 section 2. */
 export const IKE_PORT = 500
 /** As descriptors name it. */
@@ -66,6 +67,8 @@ export class Runtime {
   #keyLog: KeyLog | undefined
   readonly #handlers = Promise.withResolvers<ControlHandlers>()
   #stopped = Promise.withResolvers<void>()
+  /** SIGTERM or SIGINT came: what follows is meant. */
+  #isAsked = false
 
   constructor(role: Config['kind'], config: Config) {
     this.#role = role
@@ -75,11 +78,16 @@ export class Runtime {
 
   /**
    * Brings the daemon up by `compose`, keeps it up until SIGTERM or SIGINT, takes it down.
-   * @throws IpprivError when it cannot come up; nothing is left behind then.
+   * @throws IpprivError when it cannot come up; nothing is left behind then, but by a client that had begun to
+   * touch this host: that one ends the process.
    */
   async run(compose: () => Promise<Stoppable | undefined>): Promise<void> {
     const signalled = Promise.withResolvers<string>()
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => signalled.resolve(signal))
+    for (const signal of ['SIGTERM', 'SIGINT'] as const)
+      process.on(signal, () => {
+        this.#isAsked = true
+        signalled.resolve(signal)
+      })
     process.on('uncaughtException', (error) => this.#die(error))
     try {
       if (this.#role !== 'directory') await requireCapabilities('CAP_NET_ADMIN', 'CAP_NET_RAW')
@@ -90,6 +98,9 @@ export class Runtime {
       this.log.info({ signal: await signalled.promise }, 'stopping')
       await notifySupervisor('STOPPING=1')
       if (driver !== undefined) await this.#stop(driver)
+    } catch (error) {
+      if (this.#keepsGuard) this.#die(error)
+      throw error
     } finally {
       await this.#close()
     }
@@ -262,8 +273,15 @@ export class Runtime {
     }
   }
 
-  #die(error: Error): never {
+  /** From here on, lowering the guard would be the user's decision, and it is not made. */
+  get #keepsGuard(): boolean {
+    return this.#role === 'client' && this.#plane !== undefined && !this.#isAsked
+  }
+
+  #die(error: unknown): never {
     this.log.fatal(errorLine(error))
+    if (this.#keepsGuard)
+      this.log.fatal('the guard stays: start the client again, or run `ippriv guard down`')
     process.exit(1)
   }
 }
