@@ -84,6 +84,10 @@ export function overlaps(a: Prefix, b: Prefix): boolean {
   return a.length <= b.length ? contains(a, b.address) : contains(b, a.address)
 }
 
+/** Inside a network that is nobody's on the Internet: RFC 1918, and the shared one of RFC 6598. */
+export const isPrivateNetwork = (p: Prefix): boolean =>
+  PRIVATE_NETWORKS.some((network) => p.length >= network.length && contains(network, p.address))
+
 export const samePrefix = (a: Prefix, b: Prefix): boolean => a.address === b.address && a.length === b.length
 
 export function maskOf(length: number): number {
@@ -108,3 +112,5 @@ function textToUint32(text: string): number | undefined {
   }
   return value
 }
+
+const PRIVATE_NETWORKS = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10'].map(prefix)

@@ -4,7 +4,7 @@ import { dirname, join, resolve } from 'node:path'
 import { LineCounter, parseDocument } from 'yaml'
 import { fromHex } from '#base/bytes'
 import { IpprivError } from '#base/errors'
-import { type Ip, ip, type Prefix, prefix } from '#base/ip'
+import { formatPrefix, type Ip, ip, isPrivateNetwork, type Prefix, prefix } from '#base/ip'
 import { parseDirectoryUrl } from '#config/formats'
 import { type ConfigFile, type ConfigKind, schemaOf } from '#config/schema'
 import { formatProblem, locate, type Problem, validate } from '#config/validate'
@@ -164,6 +164,8 @@ const TOGETHER: { readonly [K in ConfigKind]: (value: ConfigFile<K>, at: Locator
   directory(value, at) {
     const space = prefix(value.poolSpace ?? DEFAULT_POOL_SPACE)
     const length = value.poolLength ?? DEFAULT_POOL_LENGTH
+    if (!isPrivateNetwork(space))
+      return [at(['poolSpace'], 'a part of a private network (RFC 1918, RFC 6598)', formatPrefix(space))]
     if (length >= space.length) return []
     const key = value.poolLength === undefined ? 'poolSpace' : 'poolLength'
     return [at([key], `a poolLength of at least the length of poolSpace (${space.length})`, `${length}`)]

@@ -1,6 +1,7 @@
 /**
  * Keeps a daemon's view of the network current: publishes our descriptor (nodes), fetches the consensus, and
- * says so. Young networks change by the second, old ones by the hour, so the pace slows down with age.
+ * says so. Young networks change by the second, old ones by the hour, so the pace slows down with age; and it slows
+ * down with every failure, or a directory that comes back would be knocked over by all who wait for it.
  */
 import { type Failure, toError } from '#base/result'
 import { jittered, type Rng } from '#base/rng'
@@ -23,6 +24,9 @@ export interface DirectorySyncOptions {
 const YOUNG: Duration = 30 * SECOND
 const PACE_YOUNG: Duration = 1 * SECOND
 const PACE_OLD: Duration = 1 * MINUTE
+/** Each failure makes the next attempt later, up to this. */
+const PACE_TROUBLED_MAX: Duration = 2 * MINUTE
+const BACKOFF = 1.5
 /** Until a consensus says how long a descriptor stays fresh. */
 const PUBLISH_AT_FIRST: Duration = 30 * MINUTE
 
@@ -33,6 +37,7 @@ export class DirectorySync {
   #publishEvery = PUBLISH_AT_FIRST
   #timer: NodeJS.Timeout | undefined
   #troubled = false
+  #backoff: Duration = PACE_YOUNG
   #warnedUnkept = false
   #ended = false
 
@@ -57,6 +62,7 @@ export class DirectorySync {
     if (failed === undefined && this.#troubled) this.#options.onRecovered()
     if (failed !== undefined && !this.#troubled) this.#options.onTrouble(toError(failed).line)
     this.#troubled = failed !== undefined
+    this.#backoff = this.#troubled ? Math.min(BACKOFF * this.#backoff, PACE_TROUBLED_MAX) : PACE_YOUNG
     this.#timer = setTimeout(() => void this.#turn(), this.#pace())
   }
 
@@ -87,7 +93,8 @@ export class DirectorySync {
   }
 
   #pace(): Duration {
-    const pace = this.#troubled || performance.now() - this.#started < YOUNG ? PACE_YOUNG : PACE_OLD
+    const healthy = performance.now() - this.#started < YOUNG ? PACE_YOUNG : PACE_OLD
+    const pace = this.#troubled ? this.#backoff : healthy
     return jittered(this.#options.rng, pace, pace / 5)
   }
 }

@@ -10,7 +10,7 @@
 import { type Static, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { utf8 } from '#base/bytes'
-import { contains, formatPrefix, type Prefix, parsePrefix, rangeOf } from '#base/ip'
+import { contains, formatPrefix, isPrivateNetwork, type Prefix, parsePrefix, rangeOf } from '#base/ip'
 import { failure, type Result, success, within } from '#base/result'
 import type { UnixTime } from '#base/time'
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
@@ -24,6 +24,12 @@ import { Moment, PrefixText, schemaProblem } from '#directory/schemas'
  * thinks possible; never at the end of its life, which is long enough already.
  */
 export const CLOCK_TOLERANCE = 120
+
+/**
+ * Seconds for which a document may be valid: three of the longest periods. Whoever stole a signing key must not be
+ * able to freeze the network for ever.
+ */
+export const MAX_VALIDITY = 21 * 24 * 3600
 
 /** A document is valid this many periods, and should be replaced after one. */
 export const VALID_PERIODS = 3
@@ -139,6 +145,8 @@ function checkDates(body: Body, { now, lastSerial }: ConsensusTrust): Result<und
   const { validAfter, freshUntil, validUntil, serial } = body
   if (!(validAfter < freshUntil && freshUntil <= validUntil))
     return malformed('validAfter, freshUntil and validUntil are not in order')
+  if (validUntil - validAfter > MAX_VALIDITY)
+    return malformed(`valid for ${validUntil - validAfter} seconds, ${MAX_VALIDITY} are the most`)
   if (now + CLOCK_TOLERANCE < validAfter)
     return failure('IPP_DIR_EXPIRED', `consensus: valid only after ${formatMoment(validAfter)}`)
   if (now >= validUntil)
@@ -165,6 +173,9 @@ function readNodes(entries: Body['nodes'], crypto: CryptoProvider): Result<Conse
  * a private address is a backward route, so two nodes that lent the same one would mix up their clients.
  */
 function checkNodes({ nodes, poolSpace }: Consensus): Result<undefined> {
+  // A directory gone bad must not make every node and client route a part of the Internet into the overlay.
+  if (!isPrivateNetwork(poolSpace))
+    return failure('IPP_DIR_POOL', `consensus: ${formatPrefix(poolSpace)} is not a private network`)
   const names = new Set<string>()
   const addresses = new Set<string>()
   for (const [i, node] of nodes.entries()) {

@@ -111,7 +111,7 @@ export function decodeDescriptor(document: Uint8Array, crypto: CryptoProvider): 
 export const nodeIdOf = (identityKey: Uint8Array, crypto: CryptoProvider): NodeId =>
   nodeIdFromBytes(crypto.hash('sha256', identityKey))
 
-/** Do two descriptors of one node differ in nothing but their date? */
+/** Do two descriptors of one node differ in nothing that a path or a tunnel depends on? Date and software do not count. */
 export function sameSubstance(a: NodeDescriptor, b: NodeDescriptor): boolean {
   return (
     a.nodeId === b.nodeId &&
@@ -120,7 +120,6 @@ export function sameSubstance(a: NodeDescriptor, b: NodeDescriptor): boolean {
     a.name === b.name &&
     a.address === b.address &&
     a.port === b.port &&
-    a.software === b.software &&
     a.roles.join() === b.roles.join() &&
     formatExitPolicy(a.exitPolicy).join() === formatExitPolicy(b.exitPolicy).join()
   )

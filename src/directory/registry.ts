@@ -53,6 +53,8 @@ export interface Acceptance {
 
 /** Fewer documents than this under a storm of changes: at most one per second. */
 const DEBOUNCE: Duration = SECOND
+/** One node may be the reason for an early document this often: once in this share of a period. */
+const EARLY_SHARE = 60
 /** After a document could not be made or stored. */
 const RETRY: Duration = 5 * SECOND
 /** Timers follow the monotonic clock; the calendar may jump, so it is looked at this often at least. */
@@ -67,6 +69,8 @@ export class DirectoryRegistry {
   /** Texts of the published nodes, by id: what the document says now. */
   #published: ReadonlyMap<NodeId, ListedNode>
   #changed = false
+  /** When a node was last the reason for an early document. */
+  readonly #early = new Map<NodeId, Instant>()
   #lastAttempt: Instant
   #failing: IpprivError | undefined
   /** The end of the queue of changes; never rejects. */
@@ -175,13 +179,22 @@ export class DirectoryRegistry {
     }
     this.#records.set(nodeId, record)
     const published = this.#published.get(nodeId)
-    // A new date alone can wait for the next regular document.
-    if (published === undefined || !sameSubstance(published.descriptor, record.descriptor)) {
+    // A new date alone can wait for the next regular document, and so can one who changes all the time.
+    const changed = published === undefined || !sameSubstance(published.descriptor, record.descriptor)
+    if (changed && this.#mayHurry(nodeId)) {
       this.#changed = true
       this.#options.onChange?.()
       log.info({ node: name, nodeId }, published === undefined ? 'new node' : 'changed node')
     }
     return success({ nodeId, known })
+  }
+
+  #mayHurry(node: NodeId): boolean {
+    const { clock, period } = this.#options
+    const last = this.#early.get(node)
+    if (last !== undefined && clock.monotonic() - last < (period * SECOND) / EARLY_SHARE) return false
+    this.#early.set(node, clock.monotonic())
+    return true
   }
 
   #untilDue(): Duration {
@@ -208,7 +221,10 @@ export class DirectoryRegistry {
     try {
       const outlived = outlivedNodes(this.#records, clock.unixTime(), period)
       const next = await nextPublication(this.#options, this.#records, this.#serial + 1, outlived)
-      for (const id of outlived) this.#records.delete(id)
+      for (const id of outlived) {
+        this.#records.delete(id)
+        this.#early.delete(id)
+      }
       this.#publication = next.publication
       this.#published = byId(next.nodes)
       this.#serial = next.publication.consensus.serial

@@ -195,6 +195,11 @@ test('an error names file, line and column, what was expected and what was found
     ],
     [
       'directory',
+      `${DIRECTORY}poolSpace: 8.0.0.0/8`,
+      /poolSpace: expected a part of a private network \(RFC 1918, RFC 6598\), found "?8\.0\.0\.0\/8/,
+    ],
+    [
+      'directory',
       `${DIRECTORY}poolSpace: 10.64.0.1/10`,
       /poolSpace: expected an IPv4 prefix such as 10\.64\.0\.0\/10, found "10\.64\.0\.1\/10"/,
     ],

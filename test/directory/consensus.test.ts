@@ -4,7 +4,13 @@ import fc from 'fast-check'
 import { utf8 } from '#base/bytes'
 import { formatPrefix, ip, overlaps, prefix } from '#base/ip'
 import { sealDocument } from '#directory/canonical'
-import { CLOCK_TOLERANCE, type ConsensusTrust, signConsensus, verifyConsensus } from '#directory/consensus'
+import {
+  CLOCK_TOLERANCE,
+  type ConsensusTrust,
+  MAX_VALIDITY,
+  signConsensus,
+  verifyConsensus,
+} from '#directory/consensus'
 import { fitsPlan, freePool, slotCount } from '#directory/pools'
 import {
   AUTHORITY,
@@ -112,6 +118,7 @@ test('a changed document is refused whoever changed it', () => {
     [{ serial: 2 ** 53 }, /serial/],
     [{ validAfter: at(PERIOD) }, /order/],
     [{ validUntil: at(1) }, /order/],
+    [{ validUntil: at(MAX_VALIDITY + 1) }, /seconds/],
     [{ poolSpace: '10.64.0.1/10' }, /poolSpace/],
     [{ nodes: {} }, /nodes/],
     [{ extra: 1 }, /additional/],
@@ -123,6 +130,11 @@ test('a changed document is refused whoever changed it', () => {
   ]
   for (const [change, where] of rows)
     refused(verify(forge({ ...body(), ...change })), 'IPP_DIR_MALFORMED', where)
+})
+
+test('pools outside private networks are refused, however well they are signed', () => {
+  for (const poolSpace of ['8.0.0.0/8', '0.0.0.0/0', '8.8.8.0/24', '172.0.0.0/8'])
+    refused(verify(forge({ ...body(), poolSpace })), 'IPP_DIR_POOL', /not a private network/)
 })
 
 test('a directory cannot put words into the mouth of a node', () => {

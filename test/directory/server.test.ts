@@ -269,7 +269,11 @@ test('documents: at once, then at most one per second; a new date alone waits fo
     await b.upload(describe('alder', { published: at(101), port: 501 }).text)
     await publish(b, 0)
     assert.equal(serial(), 4)
-    await publish(b, PERIOD / 2 - 1)
+    // One who changes all the time waits as well, and somebody new does not.
+    await b.upload(describe('alder', { published: at(102), port: 502 }).text)
+    await publish(b, 30)
+    assert.equal(serial(), 4)
+    await publish(b, PERIOD / 2 - 31)
     assert.equal(serial(), 4)
     await publish(b, 1)
     assert.equal(serial(), 5)
