@@ -25,6 +25,7 @@ import { sentMessage } from '#ikev2/message/fragment'
 import { HEADER_LENGTH, isZeroSpi, type ReceivedHeader } from '#ikev2/message/header'
 import { decodePayloads } from '#ikev2/message/payload'
 import { checkContents, need } from '#ikev2/message/registry'
+import { demandTaken, readMethods } from '#ikev2/methods'
 import { MOBIKE_SUPPORTED, saysMobike } from '#ikev2/mobility'
 import { natDetection, readNatDetection } from '#ikev2/nat'
 import { EXCHANGE } from '#ikev2/numbers'
@@ -90,6 +91,7 @@ export class Attempt implements Initiation {
       sa.enter('restart')
       return this.begin(sa, now)
     }
+    demandTaken(answer.result.peerMethods, this.#request.credential)
     if (isZeroSpi(header.spiResponder)) throw protocolFault('zero-spi', 'the responder has no SPI')
     const { association } = sa
     const nat = this.#request.mobile
@@ -127,7 +129,9 @@ export class Attempt implements Initiation {
       const initiator = authenticatedOctets(sentMessage(sent, payloads))
       const transcript = { initiator, responder: authenticatedOctets(message) }
       const next = sa.channel.extend(this.#context, sa.association, this.#auth!, sharedSecret, transcript)
-      this.#auth = next.auth
+      const announced = next.auth.peerMethods
+      const peerMethods = announced === 'later' ? readMethods(answer) : announced
+      this.#auth = { ...next.auth, peerMethods }
       sa.enter('keys complete', next.channel)
       this.#authenticate(sa, at)
     })
@@ -137,6 +141,7 @@ export class Attempt implements Initiation {
     const { crypto } = this.#context
     const { credential, peer } = this.#request
     const auth = this.#auth!
+    demandTaken(auth.peerMethods, credential)
     // Throws when the responder could not verify our credential.
     const payloads = authRequest(crypto, auth, credential, peer, this.#child)
     const idi = need(payloads, 'IDi').id

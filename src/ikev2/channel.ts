@@ -165,7 +165,7 @@ export function openChannel(
   initResponse: Uint8Array,
   result: InitResult,
 ): { readonly channel: Channel; readonly auth: AuthContext } {
-  const { suite, ni, nr, sharedSecret, peerHashes, fullTranscript } = result
+  const { suite, ni, nr, sharedSecret, peerHashes, peerMethods, fullTranscript } = result
   const prf = prfOf(context.crypto, suite.prf)
   const seed = skeyseed(prf, sharedSecret, ni, nr)
   wipe(sharedSecret)
@@ -180,6 +180,7 @@ export function openChannel(
       ni: ni.slice(),
       nr: nr.slice(),
       peerHashes,
+      peerMethods,
       fullTranscript,
     },
   }

@@ -34,6 +34,7 @@ import {
 } from '#ikev2/message/header'
 import { decodePayloads, type NotifyPayload, notify, type Payload } from '#ikev2/message/payload'
 import { checkContents } from '#ikev2/message/registry'
+import { responderMethods } from '#ikev2/methods'
 import { frame, natDetection, readNatDetection, unframe } from '#ikev2/nat'
 import { EXCHANGE, NOTIFY } from '#ikev2/numbers'
 import { TicketMint } from '#ikev2/resumption/mint'
@@ -68,6 +69,8 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   readonly #crypto: CryptoProvider
   readonly #rng: Rng
   readonly #responder: ResponderPolicy | undefined
+  /** How initiators may prove themselves to us. */
+  readonly #methods: readonly Payload[]
   readonly #limits: IkeLimits
   readonly #context: IkeContext
   readonly #cookies: CookieJar
@@ -91,6 +94,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     this.#crypto = crypto
     this.#rng = { bytes: (length) => crypto.random(length) }
     this.#responder = options.responder
+    this.#methods = options.responder === undefined ? [] : [responderMethods(options.responder.publishedKey)]
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits }
     this.#cookies = new CookieJar(crypto)
     this.#context = {
@@ -247,7 +251,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
       const begun =
         header.exchange === EXCHANGE.number.IKE_SESSION_RESUME
           ? this.#answerResume(header, path, payloads, now)
-          : { kind: 'full' as const, ...answerInit(this.#crypto, payloads) }
+          : { kind: 'full' as const, ...answerInit(this.#crypto, payloads, this.#methods) }
       if (begun === undefined) return
       const association = new Association(
         this.#nextId(),

@@ -15,6 +15,7 @@ import type { IkeId, IkeRole, LocalCredential } from '#ikev2/events'
 import { authFailed } from '#ikev2/fault'
 import { type IkeSecrets, type Prf, sharedKeyAuth, signedOctets } from '#ikev2/keys'
 import type { Payload } from '#ikev2/message/payload'
+import { type Announcement, takesAlgorithm } from '#ikev2/methods'
 import { AUTH_METHOD, ID_TYPE } from '#ikev2/numbers'
 import { signAuth, signatureFault } from '#ikev2/signature'
 import { signedMessages } from '#ikev2/transcript'
@@ -29,6 +30,8 @@ export interface AuthContext {
   readonly nr: Uint8Array
   /** The hash algorithms that the peer announced: what it verifies signatures with (RFC 7427 section 4). */
   readonly peerHashes: ReadonlySet<number>
+  /** How the peer may be convinced, if it said so (RFC 9593). */
+  readonly peerMethods?: Announcement | undefined
   /** Both sides said that AUTH covers both messages of IKE_SA_INIT, and not the prover's alone. */
   readonly fullTranscript: boolean
   /** What IKE_INTERMEDIATE adds (RFC 9242 section 3.3.2). */
@@ -66,7 +69,8 @@ export function prove(
       return { kind: 'AUTH', method: number.SHARED_KEY, data }
     }
     case 'ed25519': {
-      const data = signAuth(crypto, credential, context.peerHashes, octets)
+      const takes = (identifier: Uint8Array): boolean => takesAlgorithm(context.peerMethods, identifier)
+      const data = signAuth(crypto, credential, context.peerHashes, takes, octets)
       if (data === undefined) throw authFailed('the peer takes no signature that we could make')
       return { kind: 'AUTH', method: number.SIGNATURE, data }
     }

@@ -30,16 +30,20 @@ export interface SigningKeys {
   readonly ecdsa?: KeyPair
 }
 
-/** AUTH data over `octets`, or undefined when the peer announced no hash that we could use. */
+/**
+ * AUTH data over `octets`, or undefined when the peer announced nothing that we could make: it must know the hash, and
+ * `takes` the AlgorithmIdentifier.
+ */
 export function signAuth(
   crypto: CryptoProvider,
   keys: SigningKeys,
   peerHashes: ReadonlySet<number>,
+  takes: (identifier: Uint8Array) => boolean,
   octets: Uint8Array,
 ): Uint8Array | undefined {
-  if (peerHashes.has(HASH_ALGORITHM.number.IDENTITY))
+  if (peerHashes.has(HASH_ALGORITHM.number.IDENTITY) && takes(ED25519))
     return withAlgorithm(ED25519, crypto.ed25519Sign(keys.privateKey, octets))
-  const ours = ECDSA.find(({ announced }) => peerHashes.has(announced))
+  const ours = ECDSA.find(({ announced, identifier }) => peerHashes.has(announced) && takes(identifier))
   if (keys.ecdsa === undefined || ours === undefined) return undefined
   return withAlgorithm(ours.identifier, ecdsaToDer(crypto.ecdsaSign(keys.ecdsa, ours.hash, octets)))
 }
@@ -98,6 +102,18 @@ const ECDSA = [
 ].map(({ hash, oid, announced }) => {
   return { hash: hash as HashName, oid, announced, identifier: fromHex(`300a0608${oid}`) }
 })
+
+/** AlgorithmIdentifiers as they are announced (RFC 9593); of RSASSA-PSS the form of RFC 7427 appendix A.4.3. */
+export const SIGNATURE_ALGORITHMS = {
+  ed25519: ED25519,
+  ecdsa256: ECDSA[0]!.identifier,
+  ecdsa384: ECDSA[1]!.identifier,
+  ecdsa512: ECDSA[2]!.identifier,
+  pss256: fromHex(
+    '304106092a864886f70d01010a3034a00f300d06096086480165030402010500a11c301a06092a864886f70d010108300d0609' +
+      '6086480165030402010500a203020120',
+  ),
+} as const
 
 const HASH_OF_OID: ReadonlyMap<string, HashName> = new Map([
   ['608648016503040201', 'sha256'],

@@ -26,6 +26,7 @@ import {
   replace,
   responder,
   type Subject,
+  withoutMethods,
 } from './rogue.ts'
 
 const { number: X } = EXCHANGE
@@ -376,7 +377,7 @@ for (const [hash, name] of [
     const subject = responder({ credential: { ...KEY.credential, ecdsa } })
     const client = new RogueClient(subject)
     client.init(announce(1, hash))
-    const auth = client.authenticate()!.find((payload) => payload.kind === 'AUTH')
+    const auth = client.authenticate(withoutMethods)!.find((payload) => payload.kind === 'AUTH')
     assert.ok(auth?.kind === 'AUTH')
     assert.equal(toHex(auth.data.subarray(0, 13)), `0c${ECDSA_IDENTIFIER[name]}`)
     assert.ok(auth.data.length >= 13 + 2 + 60)

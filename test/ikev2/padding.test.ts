@@ -67,11 +67,9 @@ test('clients and nodes are all the same: the sequence of lengths does not depen
 
 test('nobody with a shared key looks like nobody without one', () => {
   const publishedKey = new Uint8Array(32).fill(7)
-  const stage = pair({ seed: 1, policy: { publishedKey } })
-  assert.deepEqual(
-    lifeOf(stage, { credential: { kind: 'psk', key: publishedKey } }),
-    lifeOf(pair({ seed: 1 })),
-  )
+  const node = { seed: 1, policy: { publishedKey } }
+  const credential = { kind: 'psk', key: publishedKey } as const
+  assert.deepEqual(lifeOf(pair(node), { credential }), lifeOf(pair(node)))
 })
 
 test('a refusal is as long as a success', () => {

@@ -299,7 +299,8 @@ export class RogueNode {
     const { firstPayload, plaintext } = this.channel!.open(header, this.authRequest!)
     const payloads = decodePayloads(firstPayload, plaintext, 'request')
     const where = { sa: 1 as IkeSaId, path: pathBetween(NODE, CLIENT), inboundSpi: 0x2345_6789 as never }
-    const answer = answerAuth(nodeCrypto, this.auth!, openPolicy(KEY, policy), where, payloads)
+    const heard = withoutMethods(payloads)
+    const answer = answerAuth(nodeCrypto, this.auth!, openPolicy(KEY, policy), where, heard)
     return this.respond(X.IKE_AUTH, header.messageId, alter(answer.payloads))
   }
 
@@ -332,6 +333,12 @@ const withGroup = (proposals: readonly Proposal[], id: number): Proposal[] =>
 const plain: Alter = (payloads) =>
   payloads.filter(
     (payload) => payload.kind !== 'Notify' || payload.type !== NOTIFY.number.INTERMEDIATE_EXCHANGE_SUPPORTED,
+  )
+
+/** As somebody without RFC 9593: a rogue proves itself as it likes. */
+export const withoutMethods: Alter = (payloads) =>
+  payloads.filter(
+    (payload) => payload.kind !== 'Notify' || payload.type !== NOTIFY.number.SUPPORTED_AUTH_METHODS,
   )
 
 export const without =

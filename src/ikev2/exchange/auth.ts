@@ -2,12 +2,13 @@
  * IKE_AUTH (RFC 7296 section 1.2): both proofs, and the first Child SA with the address it is for.
  *
  *     initiator                                    responder
- *     IDi IDr AUTH [CP] SA TSi TSr     --->
+ *     IDi IDr AUTH [CP] SA TSi TSr N() --->
  *                                      <---        IDr AUTH [CP] SA TSi TSr
  *                                      <---        or IDr AUTH N(why there is no Child SA)
  *                                      <---        or N(AUTHENTICATION_FAILED)
  *
- * One payload order and nothing optional: no CERTREQ, no INITIAL_CONTACT, no MOBIKE.
+ * One payload order and nothing optional: no CERTREQ, no INITIAL_CONTACT, no MOBIKE. The initiator's N() says which
+ * signature it can verify (methods.ts).
  */
 import type { IkeSaId, Spi } from '#base/ids'
 import type { UdpPath } from '#base/ip'
@@ -23,6 +24,7 @@ import {
 import { authFailed, faultOfNotify, PeerFault } from '#ikev2/fault'
 import { notify, type Payload } from '#ikev2/message/payload'
 import { errorNotify, find, need } from '#ikev2/message/registry'
+import { initiatorMethods, readMethods } from '#ikev2/methods'
 import { AUTH_METHOD } from '#ikev2/numbers'
 import {
   type AuthContext,
@@ -48,6 +50,7 @@ export function authRequest(
     { kind: 'IDr', id: peer.id },
     prove(crypto, context, 'initiator', credential, id),
     ...childRequest(child),
+    ...initiatorMethods(peer.publicKey),
   ]
 }
 
@@ -105,9 +108,10 @@ export function answerAuth(
   if (wanted !== undefined && !sameId(wanted.id, policy.credential.id))
     throw authFailed('the peer asks for another identity than ours')
   const peer = authenticate(crypto, context, policy, request.path, payloads)
+  const signing = { ...context, peerMethods: readMethods(payloads) }
   const proof: Payload[] = [
     { kind: 'IDr', id: policy.credential.id },
-    prove(crypto, context, 'responder', policy.credential, policy.credential.id),
+    prove(crypto, signing, 'responder', policy.credential, policy.credential.id),
   ]
   return answerProven(policy, request, peer, proof, payloads)
 }

@@ -8,7 +8,8 @@
  *
  * N(...) are IKEV2_FRAGMENTATION_SUPPORTED, SIGNATURE_HASH_ALGORITHMS, INTERMEDIATE_EXCHANGE_SUPPORTED and
  * IKE_SA_INIT_FULL_TRANSCRIPT_AUTH; a responder says the first and third only to who said them, and the last to all:
- * its AUTH covers what it says, so nobody can take that away unnoticed (transcript.ts).
+ * its AUTH covers what it says, so nobody can take that away unnoticed (transcript.ts). A responder also announces how
+ * it can be convinced (methods.ts).
  *
  * The first hop of a client has NAT detection behind its Nonce (`nat.ts`), and no other. No vendor ID.
  */
@@ -18,6 +19,7 @@ import { faultOfNotify, malformed, protocolFault } from '#ikev2/fault'
 import { groupOf } from '#ikev2/groups'
 import { notify, type Payload, type Proposal } from '#ikev2/message/payload'
 import { errorNotify, need, notifies } from '#ikev2/message/registry'
+import { type Announcement, readMethods } from '#ikev2/methods'
 import { NOTIFY } from '#ikev2/numbers'
 import { acceptIke, chooseIke, IKE_GROUPS, type IkeSuite, ikeProposals } from '#ikev2/proposal'
 import { VERIFIED_HASHES } from '#ikev2/signature'
@@ -42,6 +44,8 @@ export interface InitResult {
   readonly sharedSecret: Uint8Array
   /** What the peer verifies signatures with: the hash algorithms it announced (RFC 7427 section 4). */
   readonly peerHashes: ReadonlySet<number>
+  /** How the responder may be convinced, if it said so (RFC 9593). */
+  readonly peerMethods?: Announcement | undefined
   /** Both sides can put fragments together (RFC 7383 section 2.3). */
   readonly mayFragment: boolean
   /** AUTH covers both messages of IKE_SA_INIT. */
@@ -110,6 +114,7 @@ export function readInitAnswer(
       nr,
       sharedSecret: agree(crypto, suite.group, offer.keyPair, ke.data),
       peerHashes: announcedHashes(payloads),
+      peerMethods: readMethods(payloads),
       mayFragment: announcesFragmentation(payloads),
       fullTranscript: announcesFullTranscript(payloads),
     },
@@ -129,10 +134,11 @@ export function readInitRequest(payloads: readonly Payload[]): {
     : { nonce }
 }
 
-/** @throws PeerFault NO_PROPOSAL_CHOSEN or INVALID_KE_PAYLOAD; nothing was kept then. */
+/** `methods`: our SUPPORTED_AUTH_METHODS. @throws PeerFault NO_PROPOSAL_CHOSEN or INVALID_KE_PAYLOAD; nothing was kept then. */
 export function answerInit(
   crypto: CryptoProvider,
   payloads: readonly Payload[],
+  methods: readonly Payload[] = [],
 ): { readonly result: InitResult; readonly payloads: Payload[] } {
   const hybrid = announcesIntermediate(payloads)
   const { suite, proposal } = chooseIke(need(payloads, 'SA').proposals, { hybrid })
@@ -160,6 +166,7 @@ export function answerInit(
       hashAlgorithms(),
       ...(hybrid ? [INTERMEDIATE] : []),
       FULL_TRANSCRIPT,
+      ...methods,
     ],
   }
 }
