@@ -12,16 +12,17 @@ export function registerKeygen(program: Command): void {
   const keygen = program.command('keygen').description('make the keys of a node or a directory')
   keygen
     .command('node')
-    .description('write identity.pem and ike.pem, print the node id and both public keys')
+    .description('write identity.pem, ike.pem and ecdsa.pem, print the node id and the public keys')
     .requiredOption('--dir <directory>', 'where the key files go; created when missing')
     .option('--json', 'print JSON')
     .action(async ({ dir, json }: KeygenOptions) => {
-      const { createNodeKeys } = await import('#config/keys')
+      const { createNodeKeys, ecdsaSpki } = await import('#config/keys')
       const keys = await createNodeKeys(dir)
       const shown = {
         nodeId: keys.nodeId,
         identityKey: toHex(keys.identity.publicKey),
         ikeKey: toHex(keys.ike.publicKey),
+        ecdsaKey: toHex(ecdsaSpki(keys.ecdsa)),
       }
       show(shown, json)
     })

@@ -1,4 +1,4 @@
-/** Key files: Ed25519 private keys as PKCS#8 PEM (RFC 8410), mode 0600. */
+/** Key files: private keys as PKCS#8 PEM, mode 0600. Ed25519 (RFC 8410), and ECDSA P-256 for peers that have no EdDSA. */
 import {
   createHash,
   createPrivateKey,
@@ -8,14 +8,23 @@ import {
 } from 'node:crypto'
 import { mkdir, open, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { concat } from '#base/bytes'
 import { IpprivError } from '#base/errors'
 import { type NodeId, nodeIdFromBytes } from '#base/ids'
-import { readPublicKey } from '#crypto/public-key'
+import { encodeSpki, readPublicKey } from '#crypto/public-key'
 
 export interface SigningKey {
   /** 32 octets, secret. */
   readonly seed: Uint8Array
   /** 32 octets. */
+  readonly publicKey: Uint8Array
+}
+
+/** P-256. */
+export interface EcdsaKey {
+  /** The scalar, 32 octets, secret. */
+  readonly privateKey: Uint8Array
+  /** x | y. */
   readonly publicKey: Uint8Array
 }
 
@@ -25,17 +34,22 @@ export interface NodeKeys {
   readonly identity: SigningKey
   /** Signs IKE_AUTH. */
   readonly ike: SigningKey
+  /** Signs IKE_AUTH for stock peers without EdDSA. Nodes older than this have none. */
+  readonly ecdsa?: EcdsaKey
 }
 
 export const IDENTITY_FILE = 'identity.pem'
 export const IKE_FILE = 'ike.pem'
+export const ECDSA_FILE = 'ecdsa.pem'
 export const AUTHORITY_FILE = 'authority.pem'
 
 /** @throws IpprivError IPP_KEY_UNREADABLE, IPP_KEY_INVALID */
 export async function readNodeKeys(directory: string): Promise<NodeKeys> {
   const identity = await readKeyFile(join(directory, IDENTITY_FILE))
   const ike = await readKeyFile(join(directory, IKE_FILE))
-  return { nodeId: nodeIdOf(identity.publicKey), identity, ike }
+  const ecdsaFile = join(directory, ECDSA_FILE)
+  const ecdsa = (await exists(ecdsaFile)) ? await readEcdsaFile(ecdsaFile) : undefined
+  return { nodeId: nodeIdOf(identity.publicKey), identity, ike, ...(ecdsa === undefined ? {} : { ecdsa }) }
 }
 
 /**
@@ -58,12 +72,14 @@ export async function readStockKeys(
 export const readAuthorityKey = (directory: string): Promise<SigningKey> =>
   readKeyFile(join(directory, AUTHORITY_FILE))
 
-/** Makes both keys of a node. @throws IpprivError IPP_KEY_UNREADABLE when one of the files exists already. */
-export async function createNodeKeys(directory: string): Promise<NodeKeys> {
-  await refuseExisting(directory, [IDENTITY_FILE, IKE_FILE])
+/** Makes all keys of a node. @throws IpprivError IPP_KEY_UNREADABLE when one of the files exists already. */
+export async function createNodeKeys(directory: string): Promise<Required<NodeKeys>> {
+  await refuseExisting(directory, [IDENTITY_FILE, IKE_FILE, ECDSA_FILE])
   const identity = await createKeyFile(join(directory, IDENTITY_FILE))
   const ike = await createKeyFile(join(directory, IKE_FILE))
-  return { nodeId: nodeIdOf(identity.publicKey), identity, ike }
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: P256 })
+  await writeKeyFile(join(directory, ECDSA_FILE), privateKey)
+  return { nodeId: nodeIdOf(identity.publicKey), identity, ike, ecdsa: ecdsaPair(privateKey) }
 }
 
 /** @throws IpprivError IPP_KEY_UNREADABLE when the file exists already. */
@@ -74,6 +90,24 @@ export async function createAuthorityKey(directory: string): Promise<SigningKey>
 
 /** @throws IpprivError IPP_KEY_UNREADABLE (absent, or readable by others), IPP_KEY_INVALID */
 export async function readKeyFile(file: string): Promise<SigningKey> {
+  const key = await readPrivateKey(file)
+  if (key.asymmetricKeyType !== 'ed25519')
+    throw new IpprivError(
+      'IPP_KEY_INVALID',
+      `${file}: expected an Ed25519 key, found ${key.asymmetricKeyType}`,
+    )
+  return signingKey(key)
+}
+
+async function readEcdsaFile(file: string): Promise<EcdsaKey> {
+  const key = await readPrivateKey(file)
+  const found = key.asymmetricKeyDetails?.namedCurve ?? key.asymmetricKeyType
+  if (found !== P256)
+    throw new IpprivError('IPP_KEY_INVALID', `${file}: expected an ECDSA P-256 key, found ${found}`)
+  return ecdsaPair(key)
+}
+
+async function readPrivateKey(file: string): Promise<KeyObject> {
   let pem: string
   try {
     const { mode } = await stat(file)
@@ -85,19 +119,12 @@ export async function readKeyFile(file: string): Promise<SigningKey> {
   } catch (cause) {
     throw new IpprivError('IPP_KEY_UNREADABLE', `${file}: ${(cause as Error).message}`, { cause })
   }
-  let key: KeyObject
   try {
-    key = createPrivateKey(pem)
+    return createPrivateKey(pem)
   } catch {
     // The cause could quote the file.
     throw new IpprivError('IPP_KEY_INVALID', `${file}: no PKCS#8 PEM private key`)
   }
-  if (key.asymmetricKeyType !== 'ed25519')
-    throw new IpprivError(
-      'IPP_KEY_INVALID',
-      `${file}: expected an Ed25519 key, found ${key.asymmetricKeyType}`,
-    )
-  return signingKey(key)
 }
 
 async function readPublicKeyFile(file: string): Promise<Uint8Array> {
@@ -124,11 +151,20 @@ async function readPublicKeyFile(file: string): Promise<Uint8Array> {
   return key.kind === 'ed25519' ? key.octets : der
 }
 
+/** The public half of a P-256 key as peers pin it. */
+export const ecdsaSpki = ({ publicKey }: EcdsaKey): Uint8Array =>
+  encodeSpki({ kind: 'ecdsa', curve: 'p256', point: publicKey })
+
 export const nodeIdOf = (identityKey: Uint8Array): NodeId =>
   nodeIdFromBytes(createHash('sha256').update(identityKey).digest())
 
 async function createKeyFile(file: string): Promise<SigningKey> {
   const { privateKey } = generateKeyPairSync('ed25519')
+  await writeKeyFile(file, privateKey)
+  return signingKey(privateKey)
+}
+
+async function writeKeyFile(file: string, privateKey: KeyObject): Promise<void> {
   try {
     // `wx`: never overwrites, whatever happened since we looked.
     const handle = await open(file, 'wx', 0o600)
@@ -141,7 +177,6 @@ async function createKeyFile(file: string): Promise<SigningKey> {
   } catch (cause) {
     throw new IpprivError('IPP_KEY_UNREADABLE', `${file}: ${(cause as Error).message}`, { cause })
   }
-  return signingKey(privateKey)
 }
 
 async function refuseExisting(directory: string, names: readonly string[]): Promise<void> {
@@ -175,5 +210,12 @@ function signingKey(key: KeyObject): SigningKey {
   const { x } = createPublicKey(key).export({ format: 'jwk' })
   return { seed: base64url(d!), publicKey: base64url(x!) }
 }
+
+function ecdsaPair(key: KeyObject): EcdsaKey {
+  const { d, x, y } = key.export({ format: 'jwk' })
+  return { privateKey: base64url(d!), publicKey: concat(base64url(x!), base64url(y!)) }
+}
+
+const P256 = 'prime256v1'
 
 const base64url = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'base64url'))

@@ -2,7 +2,7 @@
 import { ERRORS, IpprivError } from '#base/errors'
 import { unwrap } from '#base/result'
 import { unixTime } from '#base/time'
-import { type NodeKeys, readNodeKeys } from '#config/keys'
+import { ecdsaSpki, type NodeKeys, readNodeKeys } from '#config/keys'
 import { loadConfig, type NodeConfig } from '#config/load'
 import { IKE_PORT, Runtime, SOFTWARE } from '#daemon/runtime'
 import { speakFor } from '#daemon/stock'
@@ -28,7 +28,11 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
       port: IKE_PORT,
       roles: config.roles,
       exitPolicy: config.exitPolicy,
-      ikeKey: { privateKey: keys.ike.seed, publicKey: keys.ike.publicKey },
+      ikeKey: {
+        privateKey: keys.ike.seed,
+        publicKey: keys.ike.publicKey,
+        ...(keys.ecdsa === undefined ? {} : { ecdsa: keys.ecdsa }),
+      },
       ciphers: ['aes-256-gcm-16', 'chacha20-poly1305', 'aes-128-gcm-16'],
       context,
       crypto: runtime.crypto,
@@ -71,6 +75,7 @@ function descriptorOf(runtime: Runtime, config: NodeConfig, keys: NodeKeys): str
   const identity = { privateKey: keys.identity.seed, publicKey: keys.identity.publicKey }
   const fields = {
     ikeKey: keys.ike.publicKey,
+    ...(keys.ecdsa === undefined ? {} : { ecdsaKey: ecdsaSpki(keys.ecdsa) }),
     name: config.name,
     address: config.address,
     port: IKE_PORT,

@@ -67,10 +67,11 @@ export async function speakFor(config: NodeConfig, stock: StockConfig, check: bo
 }
 
 /** A neighbour as the router must know it: its IKE identity is the ID_KEY_ID of its node id. */
-const describe = ({ name, nodeId, address, pool, ikeKey }: ConsensusNode): object => ({
+const describe = ({ name, nodeId, address, pool, ikeKey, ecdsaKey }: ConsensusNode): object => ({
   name,
   nodeId,
   address,
   pool: formatPrefix(pool),
   ikeKey: toHex(ikeKey),
+  ...(ecdsaKey === undefined ? {} : { ecdsaKey: toHex(ecdsaKey) }),
 })

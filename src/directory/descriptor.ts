@@ -6,7 +6,8 @@
  *      "published":1767225600,"software":"ippriv 0.1.0"}
  *
  * A stock router cannot sign one: its operator does, with an identity key of the router's own, and says how anonymous
- * peers authenticate to it: `"ike":{"method":"psk","key":"<published>"}` behind `ikeKey`.
+ * peers authenticate to it: `"ike":{"method":"psk","key":"<published>"}` behind `ikeKey`. A node with a second key for
+ * stock peers without EdDSA has `"ecdsaKey":"<hex>"` there.
  */
 import { type Static, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
@@ -47,6 +48,7 @@ export function encodeDescriptor(
     version: 1,
     identityKey: toHex(identity.publicKey),
     ikeKey: toHex(fields.ikeKey),
+    ...(fields.ecdsaKey === undefined ? {} : { ecdsaKey: toHex(fields.ecdsaKey) }),
     ...(fields.ike === undefined ? {} : { ike: { method: fields.ike.method, key: fields.ike.key } }),
     name: fields.name,
     address: fields.address,
@@ -82,6 +84,8 @@ export function decodeDescriptor(document: Uint8Array, crypto: CryptoProvider): 
   const ikeKey = fromHex(body.ikeKey)
   if (readPublicKey(ikeKey) === undefined)
     return malformed('ikeKey: expected a key of a kind that is verified')
+  const ecdsaKey = body.ecdsaKey === undefined ? undefined : fromHex(body.ecdsaKey)
+  if (ecdsaKey !== undefined && !isP256(ecdsaKey)) return malformed('ecdsaKey: expected an ECDSA P-256 key')
   const address = parseIp(body.address)
   if (address === undefined || UNUSABLE.some((p) => contains(p, address)))
     return malformed('address: expected the IPv4 address of a host')
@@ -96,6 +100,7 @@ export function decodeDescriptor(document: Uint8Array, crypto: CryptoProvider): 
     nodeId: nodeIdOf(identityKey, crypto),
     identityKey,
     ikeKey,
+    ...(ecdsaKey === undefined ? {} : { ecdsaKey }),
     ...(body.ike === undefined ? {} : { ike: body.ike }),
     name: body.name,
     address,
@@ -116,6 +121,7 @@ export function sameSubstance(a: NodeDescriptor, b: NodeDescriptor): boolean {
   return (
     a.nodeId === b.nodeId &&
     equalBytes(a.ikeKey, b.ikeKey) &&
+    equalBytes(a.ecdsaKey ?? NOTHING, b.ecdsaKey ?? NOTHING) &&
     a.ike?.key === b.ike?.key &&
     a.name === b.name &&
     a.address === b.address &&
@@ -130,6 +136,7 @@ const Body = Type.Object(
     version: Type.Literal(1),
     identityKey: KeyText,
     ikeKey: PinnedKeyText,
+    ecdsaKey: Type.Optional(PinnedKeyText),
     ike: Type.Optional(
       Type.Object(
         { method: Type.Literal('psk'), key: Type.String({ pattern: PUBLISHED_KEY_PATTERN }) },
@@ -152,6 +159,13 @@ const Body = Type.Object(
 )
 type Body = Static<typeof Body>
 const validator = Compile(Body)
+
+const NOTHING = new Uint8Array(0)
+
+function isP256(spki: Uint8Array): boolean {
+  const key = readPublicKey(spki)
+  return key?.kind === 'ecdsa' && key.curve === 'p256'
+}
 
 /** No node can be reached there. Private networks are allowed: a laboratory may live in one. */
 const UNUSABLE = ['0.0.0.0/8', '127.0.0.0/8', '224.0.0.0/3'].map(prefix)

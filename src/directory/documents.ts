@@ -13,6 +13,8 @@ export interface NodeDescriptor {
   readonly identityKey: Uint8Array
   /** Key the node signs IKE_AUTH with: Ed25519 as 32 octets, ECDSA or RSA (stock routers) as SubjectPublicKeyInfo. */
   readonly ikeKey: Uint8Array
+  /** With which it signs instead for stock peers without EdDSA: ECDSA P-256 as SubjectPublicKeyInfo. */
+  readonly ecdsaKey?: Uint8Array
   /** How an anonymous peer authenticates to this node. Absent: by NULL authentication (RFC 7619). */
   readonly ike?: StockAuthentication
   /** Chosen by the operator, 1..19 of [a-z0-9-], unique in a consensus. For people; programs use `nodeId`. */

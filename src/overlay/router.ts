@@ -16,7 +16,7 @@ import { contains, type Ip, type Prefix, samePrefix, type UdpPath } from '#base/
 import type { Machine } from '#base/machine'
 import { jittered, type Rng } from '#base/rng'
 import { after, type Duration, earliest, HOUR, type Instant, MINUTE, SECOND, TimerTable } from '#base/time'
-import type { CryptoProvider } from '#crypto/provider'
+import type { CryptoProvider, KeyPair } from '#crypto/provider'
 import type { EspCipher } from '#crypto/suites'
 import type { Consensus, ConsensusNode, NodeRole } from '#directory/documents'
 import { IkeEngine } from '#ikev2/engine'
@@ -50,8 +50,8 @@ export interface RouterOptions {
   readonly port: number
   readonly roles: readonly NodeRole[]
   readonly exitPolicy: ExitPolicy
-  /** Ed25519 key of IKE_AUTH. */
-  readonly ikeKey: { readonly privateKey: Uint8Array; readonly publicKey: Uint8Array }
+  /** Ed25519 key of IKE_AUTH, and a P-256 key for stock peers without EdDSA. */
+  readonly ikeKey: KeyPair & { readonly ecdsa?: KeyPair }
   readonly ciphers: readonly EspCipher[]
   readonly context: FilterContext
   readonly crypto: CryptoProvider

@@ -25,8 +25,9 @@ test('keygen node: files, printed keys, no overwriting', async () => {
     const made = ippriv('keygen', 'node', '--dir', keys, '--json')
     assert.equal(made.status, EXIT.ok, made.stderr)
     const shown = JSON.parse(made.stdout) as Record<string, string>
-    assert.deepEqual(Object.keys(shown), ['nodeId', 'identityKey', 'ikeKey'])
-    for (const value of Object.values(shown)) assert.match(value, /^[0-9a-f]{64}$/)
+    assert.deepEqual(Object.keys(shown), ['nodeId', 'identityKey', 'ikeKey', 'ecdsaKey'])
+    for (const [name, value] of Object.entries(shown))
+      assert.match(value, name === 'ecdsaKey' ? /^3059[0-9a-f]{178}$/ : /^[0-9a-f]{64}$/)
     assert.equal((await stat(join(keys, 'identity.pem'))).mode & 0o777, 0o600)
     const again = ippriv('keygen', 'node', '--dir', keys)
     assert.equal(again.status, EXIT.usage)

@@ -8,11 +8,14 @@ import type { IpprivError } from '#base/errors'
 import {
   createAuthorityKey,
   createNodeKeys,
+  ecdsaSpki,
   readAuthorityKey,
   readKeyFile,
   readNodeKeys,
   readStockKeys,
 } from '#config/keys'
+import { nodeCrypto } from '#crypto/node'
+import { readPublicKey } from '#crypto/public-key'
 
 let directory = ''
 before(async () => {
@@ -32,10 +35,37 @@ test('node keys: written once, read back the same, only by their owner', async (
   assert.deepEqual(await readNodeKeys(keys), made)
   assert.equal(made.nodeId, createHash('sha256').update(made.identity.publicKey).digest('hex'))
   assert.notDeepEqual(made.identity.seed, made.ike.seed)
-  for (const name of ['identity.pem', 'ike.pem'])
+  for (const name of ['identity.pem', 'ike.pem', 'ecdsa.pem'])
     assert.equal((await stat(join(keys, name))).mode & 0o777, 0o600, name)
   await assert.rejects(createNodeKeys(keys), code('IPP_KEY_UNREADABLE', /identity\.pem exists already/))
   assert.deepEqual(await readNodeKeys(keys), made)
+})
+
+test('an ECDSA key beside Ed25519: it signs for its public key, and a node can do without', async () => {
+  const keys = join(directory, 'ecdsa')
+  const { ecdsa } = await createNodeKeys(keys)
+  const words = new TextEncoder().encode('words')
+  const pinned = readPublicKey(ecdsaSpki(ecdsa))
+  assert.ok(pinned?.kind === 'ecdsa' && pinned.curve === 'p256')
+  for (const hash of ['sha256', 'sha384', 'sha512'] as const)
+    assert.ok(nodeCrypto.ecdsaVerify(pinned, hash, words, nodeCrypto.ecdsaSign(ecdsa, hash, words)))
+  const file = join(keys, 'ecdsa.pem')
+  await chmod(file, 0o640)
+  await assert.rejects(readNodeKeys(keys), code('IPP_KEY_UNREADABLE', /ecdsa\.pem.*lets others read it/))
+  await rm(file)
+  assert.equal((await readNodeKeys(keys)).ecdsa, undefined)
+  for (const wrong of [
+    generateKeyPairSync('ec', { namedCurve: 'secp384r1' }),
+    generateKeyPairSync('ed25519'),
+    generateKeyPairSync('rsa', { modulusLength: 2048 }),
+  ]) {
+    await writeFile(file, wrong.privateKey.export({ format: 'pem', type: 'pkcs8' }), { mode: 0o600 })
+    await assert.rejects(
+      readNodeKeys(keys),
+      code('IPP_KEY_INVALID', /ecdsa\.pem: expected an ECDSA P-256 key/),
+    )
+  }
+  await assert.rejects(createNodeKeys(keys), code('IPP_KEY_UNREADABLE', /exists already/))
 })
 
 test('a stock router: the key it was given, or the public key it has', async () => {

@@ -26,9 +26,13 @@ test('a descriptor reads back as it was written', () => {
   assert.match(text, /^\{"version":1,.*\}\n\{"key":"[0-9a-f]{64}","signature":"[A-Za-z0-9+/]{86}=="\}\n$/)
 })
 
+function spkiOf(namedCurve: string): Uint8Array {
+  const { publicKey } = generateKeyPairSync('ec', { namedCurve })
+  return new Uint8Array(publicKey.export({ format: 'der', type: 'spki' }))
+}
+
 test('a stock router: how anonymous peers authenticate to it, and a key of another kind', () => {
-  const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'prime256v1' })
-  const ikeKey = new Uint8Array(publicKey.export({ format: 'der', type: 'spki' }))
+  const ikeKey = spkiOf('prime256v1')
   const ike = { method: 'psk', key: 'ippriv-public-well-known-psk' } as const
   const stock = describe('alder', { ike, ikeKey })
   assert.deepEqual(value(decode(stock.text)), stock.descriptor)
@@ -38,6 +42,15 @@ test('a stock router: how anonymous peers authenticate to it, and a key of anoth
   assert.ok(
     !sameSubstance(stock.descriptor, describe('alder', { ike: { ...ike, key: 'x' }, ikeKey }).descriptor),
   )
+})
+
+test('a node of ours may have a P-256 key beside its Ed25519 key', () => {
+  const ecdsaKey = spkiOf('prime256v1')
+  const both = describe('alder', { ecdsaKey })
+  assert.deepEqual(value(decode(both.text)), both.descriptor)
+  assert.deepEqual(both.descriptor.ecdsaKey, ecdsaKey)
+  assert.ok(!sameSubstance(both.descriptor, alder.descriptor))
+  assert.ok(!sameSubstance(both.descriptor, describe('alder', { ecdsaKey: spkiOf('prime256v1') }).descriptor))
 })
 
 test('signing is deterministic, so that the same words are the same bytes', () => {
@@ -69,6 +82,9 @@ test('every changed field is refused by name', () => {
     [{ ikeKey: 'AB'.repeat(32) }, /ikeKey/],
     [{ ikeKey: 'ab'.repeat(33) }, /ikeKey/],
     [{ ikeKey: 'ab'.repeat(1101) }, /ikeKey/],
+    [{ ecdsaKey: 'ab'.repeat(91) }, /ecdsaKey/],
+    [{ ecdsaKey: 'ab'.repeat(32) }, /ecdsaKey/],
+    [{ ecdsaKey: toHex(spkiOf('secp384r1')) }, /ecdsaKey/],
     [{ ike: { method: 'null', key: 'k' } }, /ike/],
     [{ ike: { method: 'psk' } }, /ike/],
     [{ ike: { method: 'psk', key: '' } }, /ike/],
