@@ -4,7 +4,7 @@
  */
 import { equalBytes, wipe } from '#base/bytes'
 import type { Spi } from '#base/ids'
-import type { Instant } from '#base/time'
+import { after, type Duration, type Instant } from '#base/time'
 import type { KeyPair } from '#crypto/provider'
 import { openChannel } from '#ikev2/channel'
 import type { IkeContext } from '#ikev2/context'
@@ -30,13 +30,21 @@ import { MOBIKE_SUPPORTED, saysMobike } from '#ikev2/mobility'
 import { natDetection, readNatDetection } from '#ikev2/nat'
 import { EXCHANGE } from '#ikev2/numbers'
 import type { AuthContext } from '#ikev2/proof'
+import { PuzzleSolver } from '#ikev2/puzzle'
 import type { IkeSa } from '#ikev2/sa'
+
+/** HMACs at a time, about 3 ms, and what is left in between to everything else. */
+const TRIES = 1_000
+const PAUSE: Duration = 1
 
 /** How often an initiator begins again with a cookie or another group. */
 const MAX_RESTARTS = 4
 
 /** What an initiator does until it is authenticated, by whatever way. */
 export interface Initiation {
+  /** When there is more to do than wait. */
+  readonly nextTimeout?: Instant | undefined
+  tick?(sa: IkeSa, now: Instant): void
   readonly inboundSpi: Spi
   begin(sa: IkeSa, now: Instant): void
   receive(sa: IkeSa, header: ReceivedHeader, datagram: Uint8Array, now: Instant): void
@@ -56,6 +64,8 @@ export class Attempt implements Initiation {
   #offer: InitOffer
   #datagram: Uint8Array = new Uint8Array(0)
   #restarts = 0
+  /** The puzzle that is being solved. */
+  #work: { readonly solver: PuzzleSolver; readonly at: Instant } | undefined
   #auth: AuthContext | undefined
   /** Of the additional key exchange. */
   #additional: KeyPair | undefined
@@ -87,7 +97,7 @@ export class Attempt implements Initiation {
     const { crypto } = this.#context
     const answer = readInitAnswer(crypto, this.#offer, payloads)
     if (answer.kind !== 'accepted') {
-      if (this.#follow(answer) === 'stale') return
+      if (this.#follow(answer, now) !== 'again') return
       sa.enter('restart')
       return this.begin(sa, now)
     }
@@ -103,10 +113,31 @@ export class Attempt implements Initiation {
       association.way.float()
     }
     const { channel, auth } = openChannel(this.#context, association, this.#datagram, datagram, answer.result)
+    this.#work = undefined
     this.#auth = auth
     wipe(this.#offer.keyPair.privateKey)
     sa.initAnswered(channel.suite.additional === undefined ? 'init answered' : 'more keys', channel, now)
     this.#proceed(sa, now)
+  }
+
+  /** When there is more to do. */
+  get nextTimeout(): Instant | undefined {
+    return this.#work?.at
+  }
+
+  /** Works on a puzzle for a moment. Until it is solved the request of before is the one that is out. */
+  tick(sa: IkeSa, now: Instant): void {
+    const work = this.#work
+    if (work === undefined || now < work.at) return
+    const solution = work.solver.step(TRIES)
+    if (solution === 'pending') {
+      this.#work = { ...work, at: after(now, PAUSE) }
+      return
+    }
+    this.#work = undefined
+    if (solution !== undefined) this.#offer = { ...this.#offer, solution }
+    sa.enter('restart')
+    this.begin(sa, now)
   }
 
   /** Forgets every secret. The SPI is the Child SA's now, or the caller's to release. */
@@ -156,15 +187,22 @@ export class Attempt implements Initiation {
   }
 
   /** RFC 7296 section 2.6.1: the nonce stays, and another group keeps the cookie. */
-  #follow(answer: Exclude<InitAnswer, { kind: 'accepted' }>): 'again' | 'stale' {
+  #follow(answer: Exclude<InitAnswer, { kind: 'accepted' }>, now: Instant): 'again' | 'stale' | 'later' {
     const offer = this.#offer
     if (answer.kind === 'cookie' && offer.cookie !== undefined && equalBytes(answer.cookie, offer.cookie))
       return 'stale'
     if (this.#restarts === MAX_RESTARTS)
       throw protocolFault('init-loop', 'the peer asks to begin anew for ever')
     this.#restarts++
-    if (answer.kind === 'cookie') this.#offer = { ...offer, cookie: answer.cookie }
-    else {
+    if (answer.kind === 'cookie') {
+      const { cookie, puzzle } = answer
+      const { solution: _, ...rest } = offer
+      this.#offer = { ...rest, cookie }
+      if (puzzle === 'too hard') this.#context.refuse('puzzle-too-hard', 'a puzzle that is left unsolved')
+      if (puzzle === undefined || puzzle === 'too hard') return 'again'
+      this.#work = { solver: new PuzzleSolver(this.#context.crypto, puzzle, cookie), at: now }
+      return 'later'
+    } else {
       wipe(offer.keyPair.privateKey)
       const { group, keyPair } = initOffer(this.#context.crypto, answer.group)
       this.#offer = { ...offer, group, keyPair }

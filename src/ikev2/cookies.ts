@@ -2,7 +2,9 @@
  * Cookies of a responder under load (RFC 7296 section 2.6): proof that the initiator receives what is sent to its
  * address, kept by nobody.
  *
- *     cookie = version (1) | HMAC(secret[version], Ni | SPIi | source address)
+ *     cookie = version (1) | difficulty (1) | HMAC(secret[version], difficulty | Ni | SPIi | source address)
+ *
+ * `difficulty` is that of the puzzle the cookie was handed out with, 0 without one.
  */
 import { concat, equalConstantTime, wipe } from '#base/bytes'
 import { type Ip, ipToBytes } from '#base/ip'
@@ -26,22 +28,35 @@ export class CookieJar {
     this.#previous = crypto.random(SECRET_LENGTH)
   }
 
-  bake(ni: Uint8Array, spiInitiator: Uint8Array, source: Ip, now: Instant): Uint8Array {
+  bake(ni: Uint8Array, spiInitiator: Uint8Array, source: Ip, now: Instant, difficulty: number): Uint8Array {
     this.#rotate(now)
-    return this.#cookie(this.#version, this.#current, ni, spiInitiator, source)
+    const head = Uint8Array.of(this.#version, difficulty)
+    return this.#cookie(head, this.#current, concat(ni, spiInitiator, ipToBytes(source)))
   }
 
-  verify(cookie: Uint8Array, ni: Uint8Array, spiInitiator: Uint8Array, source: Ip, now: Instant): boolean {
+  /** The difficulty of the puzzle it was handed out with; undefined: it is none of ours, or not for this request. */
+  verify(
+    cookie: Uint8Array,
+    ni: Uint8Array,
+    spiInitiator: Uint8Array,
+    source: Ip,
+    now: Instant,
+  ): number | undefined {
     this.#rotate(now)
-    const age = (this.#version - (cookie[0] ?? 0)) & 0xff
-    if (age > 1) return false
+    const [version = 0, difficulty = 0] = cookie
+    const age = (this.#version - version) & 0xff
+    if (age > 1) return undefined
     const secret = age === 0 ? this.#current : this.#previous
-    return equalConstantTime(cookie, this.#cookie(cookie[0]!, secret, ni, spiInitiator, source))
+    const ours = this.#cookie(
+      Uint8Array.of(version, difficulty),
+      secret,
+      concat(ni, spiInitiator, ipToBytes(source)),
+    )
+    return equalConstantTime(cookie, ours) ? difficulty : undefined
   }
 
-  #cookie(version: number, secret: Uint8Array, ni: Uint8Array, spi: Uint8Array, source: Ip): Uint8Array {
-    const tag = this.#crypto.hmac('sha256', secret, concat(ni, spi, ipToBytes(source)))
-    return concat(Uint8Array.of(version), tag)
+  #cookie(head: Uint8Array, secret: Uint8Array, bound: Uint8Array): Uint8Array {
+    return concat(head, this.#crypto.hmac('sha256', secret, concat(head.subarray(1), bound)))
   }
 
   /** Secrets age only while cookies are used, so no timer is needed. */

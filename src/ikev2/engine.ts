@@ -7,23 +7,25 @@
  * below, or it is counted and dropped without an answer: an unprotected error from us would tell a stranger what
  * is here, and an unprotected error from them proves nothing.
  *
- * Under load (RFC 7296 section 2.6, RFC 8019): from `cookieAt` half-open IKE SAs on, a request must return a cookie,
- * which costs no state; at `halfOpen` requests are dropped until some complete or expire.
+ * Under load (RFC 7296 section 2.6, RFC 8019): from `cookieAt` half-open IKE SAs on, a request must return a cookie, and
+ * from `puzzleAt` on solve a puzzle (`gate.ts`). At `halfOpen` a newcomer takes the place of the oldest of whichever
+ * neighbourhood has most (`shares.ts`), or is dropped if that is its own.
  */
 import { toHex } from '#base/bytes'
 import { type IkeSaId, SPI_MIN, type Spi } from '#base/ids'
-import type { Ip, UdpPath } from '#base/ip'
+import { type Ip, ipToBytes, type UdpPath } from '#base/ip'
 import type { Machine } from '#base/machine'
 import { type Rng, uniform } from '#base/rng'
-import { type Instant, TimerTable } from '#base/time'
+import { type Instant, SECOND, TimerTable } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
+import { Allowance } from '#ikev2/allowance'
 import { Association } from '#ikev2/association'
 import type { IkeContext, Resumption } from '#ikev2/context'
-import { CookieJar } from '#ikev2/cookies'
 import type { IkeInput, IkeOutput, InitiateRequest, ResponderPolicy } from '#ikev2/events'
-import { answerInit, readInitRequest } from '#ikev2/exchange/init'
+import { answerInit } from '#ikev2/exchange/init'
 import { answerResume, noTicket, readTicket } from '#ikev2/exchange/resume'
 import { asFault, PeerFault, protocolFault } from '#ikev2/fault'
+import { Gate } from '#ikev2/gate'
 import { encodeClear } from '#ikev2/message/encrypted'
 import {
   decodeHeader,
@@ -42,6 +44,7 @@ import type { Usage } from '#ikev2/resumption/strategy'
 import type { Grant } from '#ikev2/resumption/ticket'
 import { type Beginning, IkeSa } from '#ikev2/sa'
 import { Session } from '#ikev2/session'
+import { Shares } from '#ikev2/shares'
 
 export interface IkeEngineOptions {
   readonly crypto: CryptoProvider
@@ -59,11 +62,19 @@ export interface IkeLimits {
   readonly halfOpen: number
   /** Half-open IKE SAs from which on cookies are demanded. */
   readonly cookieAt: number
+  /** Half-open IKE SAs from which on puzzles are demanded. */
+  readonly puzzleAt: number
   /** IKE SAs that are over and repeat their last answer; beyond, the oldest is forgotten early. */
   readonly lingering: number
 }
 
-const DEFAULT_LIMITS: IkeLimits = { sas: 20_000, halfOpen: 1_000, cookieAt: 32, lingering: 1_000 }
+const DEFAULT_LIMITS: IkeLimits = {
+  sas: 20_000,
+  halfOpen: 1_000,
+  cookieAt: 32,
+  puzzleAt: 256,
+  lingering: 1_000,
+}
 
 export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   readonly #crypto: CryptoProvider
@@ -73,13 +84,17 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   readonly #methods: readonly Payload[]
   readonly #limits: IkeLimits
   readonly #context: IkeContext
-  readonly #cookies: CookieJar
+  readonly #gate: Gate
   /** By our own SPI, as hex. */
   readonly #bySpi = new Map<string, IkeSa>()
   readonly #entries = new Map<IkeSaId, Entry>()
   /** By source and digest of the IKE_SA_INIT request: a repeated one is not a new peer. */
   readonly #byInit = new Map<string, Entry>()
-  readonly #halfOpen = new Set<Entry>()
+  readonly #halfOpen = new Shares<Entry>()
+  /** Those that strangers began, half-open or not. */
+  readonly #guests = new Shares<Entry>()
+  /** Answers to messages of other versions. */
+  readonly #strays = new Allowance(STRAYS_PER_SECOND, SECOND)
   /** In the order in which they ended. */
   readonly #lingering = new Set<Entry>()
   readonly #timers = new TimerTable<Entry>()
@@ -96,7 +111,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     this.#responder = options.responder
     this.#methods = options.responder === undefined ? [] : [responderMethods(options.responder.publishedKey)]
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits }
-    this.#cookies = new CookieJar(crypto)
+    this.#gate = new Gate(crypto, this.#rng, this.#limits)
     this.#context = {
       crypto,
       rng: this.#rng,
@@ -213,7 +228,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     const datagram = unframe(path, framed)
     if (datagram === undefined) return
     const header = decodeHeader(datagram)
-    if (header.majorVersion !== 2) throw protocolFault('version', `IKE version ${header.majorVersion}`)
+    if (header.majorVersion !== 2) return this.#refuseVersion(header, path, now)
     if (isZeroSpi(header.spiInitiator)) throw protocolFault('zero-spi', 'the initiator has no SPI')
     if (BEGINNINGS.has(header.exchange) && !header.response)
       return this.#receiveInit(header, path, datagram, now)
@@ -229,6 +244,16 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     const entry = this.#entries.get(sa.association.id)!
     sa.receive(header, datagram, path, now)
     this.#settle(entry)
+  }
+
+  /** RFC 7296 section 2.5. A version before ours would not understand us, and an answer is not answered. */
+  #refuseVersion(header: ReceivedHeader, path: UdpPath, now: Instant): void {
+    this.#refuse('version', `IKE version ${header.majorVersion}`)
+    const isAnswered = this.#responder !== undefined && header.majorVersion > 2 && !header.response
+    if (!isAnswered || !this.#strays.take(now)) return
+    const answer = { ...header, fromInitiator: !header.fromInitiator, response: true }
+    const bytes = encodeClear(answer, [notify(NOTIFY.number.INVALID_MAJOR_VERSION)])
+    this.#emit({ kind: 'transmit', path, bytes })
   }
 
   #receiveInit(header: ReceivedHeader, path: UdpPath, datagram: Uint8Array, now: Instant): void {
@@ -247,7 +272,8 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     )
     try {
       checkContents(header.exchange, false, payloads)
-      if (!this.#admit(header, path, payloads, now)) return
+      const group = this.#responder.neighbourOf?.(path) ?? networkOf(path.remote.address)
+      if (!this.#admit(header, path, group, payloads, now)) return
       const begun =
         header.exchange === EXCHANGE.number.IKE_SESSION_RESUME
           ? this.#answerResume(header, path, payloads, now)
@@ -269,13 +295,13 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
       }
       const session = new Session(this.#context, association.id, 'responder', way, this.#responder)
       const first = IkeSa.respond(this.#context, session, association, this.#responder, datagram, begun, now)
-      this.#add({ session, first, initKey })
+      this.#add({ session, first, initKey, group })
     } catch (error) {
       const fault = asFault(error)
       // Only these have a place before there are keys; anything else would be noise for whoever asks.
       const { notify: why } = fault
       if (why !== undefined && ANSWERED_IN_CLEAR.has(why.type))
-        this.#answerInClear(header, path, notify(why.type, why.data))
+        this.#answerInClear(header, path, [notify(why.type, why.data)])
       throw fault
     }
   }
@@ -308,34 +334,50 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
       : 'ticket-unwanted'
     if (typeof found !== 'string') return found
     this.#refuse(found, 'IKE_SESSION_RESUME with a ticket that is worth nothing')
-    this.#answerInClear(header, path, noTicket())
+    this.#answerInClear(header, path, [noTicket()])
     return undefined
   }
 
-  /** May this peer cost us state? If a cookie is missing, it is asked for. @throws PeerFault at the limit */
-  #admit(header: ReceivedHeader, path: UdpPath, payloads: readonly Payload[], now: Instant): boolean {
-    const { nonce, cookie } = readInitRequest(payloads)
-    const { halfOpen, cookieAt, sas } = this.#limits
-    if (this.#halfOpen.size >= cookieAt) {
-      const { spiInitiator } = header
-      const { address } = path.remote
-      if (cookie === undefined || !this.#cookies.verify(cookie, nonce, spiInitiator, address, now)) {
-        this.#refuse('cookie-demanded', 'IKE_SA_INIT under load without a good cookie')
-        const fresh = this.#cookies.bake(nonce, spiInitiator, address, now)
-        this.#answerInClear(header, path, notify(NOTIFY.number.COOKIE, fresh))
-        return false
-      }
+  /** May this peer cost us state? If it has to do something for it first, it is told. @throws PeerFault at the limit */
+  #admit(
+    header: ReceivedHeader,
+    path: UdpPath,
+    group: string,
+    payloads: readonly Payload[],
+    now: Instant,
+  ): boolean {
+    const { spiInitiator } = header
+    const knock = { payloads, spiInitiator, source: path.remote.address }
+    const demand = this.#gate.demand(knock, this.#halfOpen.size, now)
+    if (demand !== undefined) {
+      this.#refuse(demand.counter, demand.detail)
+      if (demand.answer.length > 0) this.#answerInClear(header, path, demand.answer)
+      return false
     }
-    if (this.#halfOpen.size >= halfOpen || this.#bySpi.size >= sas)
+    const { halfOpen, sas } = this.#limits
+    const isFull = this.#bySpi.size >= sas
+    // Half of the room is for whoever has less than the others.
+    if (isFull || (this.#guests.size >= sas / 2 && this.#guests.hasMost(group)))
       throw new PeerFault('IPP_IKE_LIMIT', 'limit', 'IKE_SA_INIT while the limit of IKE SAs is reached')
+    if (this.#halfOpen.size >= halfOpen) this.#displace(group)
     return true
   }
 
-  #answerInClear(header: ReceivedHeader, path: UdpPath, payload: NotifyPayload): void {
+  /** Makes room for one more half-open IKE SA. @throws PeerFault when there is none for this neighbourhood */
+  #displace(group: string): void {
+    const victim = this.#halfOpen.victimFor(group)
+    if (victim === undefined)
+      throw new PeerFault('IPP_IKE_LIMIT', 'limit', 'IKE_SA_INIT while the limit of IKE SAs is reached')
+    this.#refuse('half-open-displaced', 'a half-open IKE SA of the neighbourhood that has most')
+    victim.session.abandon()
+    this.#settle(victim)
+  }
+
+  #answerInClear(header: ReceivedHeader, path: UdpPath, payloads: readonly NotifyPayload[]): void {
     const { spiInitiator, exchange, messageId } = header
     const spiResponder = new Uint8Array(SPI_LENGTH)
     const answer = { spiInitiator, spiResponder, exchange, messageId, fromInitiator: false, response: true }
-    this.#emit({ kind: 'transmit', path, bytes: frame(path, encodeClear(answer, [payload])) })
+    this.#emit({ kind: 'transmit', path, bytes: frame(path, encodeClear(answer, payloads)) })
   }
 
   // -------------------------------------------------------------------------------------------- bookkeeping
@@ -343,14 +385,16 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   #add(entry: Entry): void {
     this.#entries.set(entry.session.id, entry)
     if (entry.initKey !== undefined) this.#byInit.set(entry.initKey, entry)
+    if (entry.group !== undefined) this.#guests.add(entry.group, entry)
     this.#settle(entry)
   }
 
   /** Follows a session after anything happened to it: which list it is in, and when it wants to be woken. */
   #settle(entry: Entry): void {
     const { session } = entry
-    if (session.isHalfOpen) this.#halfOpen.add(entry)
-    else this.#halfOpen.delete(entry)
+    const { group = '' } = entry
+    if (session.isHalfOpen) this.#halfOpen.add(group, entry)
+    else this.#halfOpen.delete(group, entry)
     if (session.isGone) return this.#remove(entry)
     if (session.isOver) this.#linger(entry)
     const at = session.nextTimeout()
@@ -369,7 +413,9 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   #remove(entry: Entry): void {
     this.#entries.delete(entry.session.id)
     if (entry.initKey !== undefined) this.#byInit.delete(entry.initKey)
-    this.#halfOpen.delete(entry)
+    const { group = '' } = entry
+    this.#halfOpen.delete(group, entry)
+    this.#guests.delete(group, entry)
     this.#lingering.delete(entry)
     this.#timers.clear(entry)
   }
@@ -435,7 +481,17 @@ interface Entry {
   /** The one that IKE_SA_INIT made. */
   readonly first: IkeSa
   readonly initKey?: string
+  /** Whose half-open IKE SA it is, of a responder. */
+  readonly group?: string
 }
+
+/** Who has no neighbour of ours before it: its /24, or /56. */
+function networkOf(address: Ip): string {
+  const octets = ipToBytes(address)
+  return toHex(octets.subarray(0, octets.length === 4 ? 3 : 7))
+}
+
+const STRAYS_PER_SECOND = 10
 
 const ANSWERED_IN_CLEAR: ReadonlySet<number> = new Set([
   NOTIFY.number.UNSUPPORTED_CRITICAL_PAYLOAD,

@@ -230,6 +230,8 @@ export interface ResponderPolicy {
   admitAnonymous(path: UdpPath): ErrorCode | undefined
   /** May a NAT stand before a peer there, and may it move? Absent: no, and whatever it says of that is ignored. */
   mayMove?(path: UdpPath): boolean
+  /** Whose client comes from there: those of one neighbour share what room there is. Undefined: its /24 (or /56). */
+  neighbourOf?(path: UdpPath): string | undefined
   /** The pinned key, as in `ExpectedPeer`, of a peer that claims this identity; undefined: a stranger. */
   publicKeyOf(id: IkeId, path: UdpPath): Uint8Array | undefined
   /** A fresh address for this IKE SA, or undefined when the pool is exhausted. */

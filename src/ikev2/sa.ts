@@ -182,10 +182,12 @@ export class IkeSa {
   /** When `tick` has something to do. */
   nextTimeout(): Instant | undefined {
     const { current } = this.#requests
-    return earliest(earliest(current?.retransmission.deadline, this.#expiry), this.#intake.nextTimeout())
+    const own = earliest(earliest(current?.retransmission.deadline, this.#expiry), this.#intake.nextTimeout())
+    return earliest(own, this.#attempt?.nextTimeout)
   }
 
   tick(now: Instant): void {
+    this.#attempt?.tick?.(this, now)
     const { current } = this.#requests
     this.#intake.tick(now)
     if (this.#expiry !== undefined && now >= this.#expiry) return this.#expired(now)

@@ -467,6 +467,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
           ? 'IPP_OVERLAY_FOREIGN_SOURCE'
           : undefined
       },
+      neighbourOf: ({ remote }) => this.#peers.lender(remote.address)?.node.nodeId,
       publicKeyOf: (id, { remote }) => {
         // A tunnel begun now would not be deleted any more, and its peer would believe in it.
         if (this.#stopping) return undefined

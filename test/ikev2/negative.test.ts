@@ -173,7 +173,7 @@ test('RFC 7296: other major versions, I and R flags, unknown exchanges, zero SPI
   const subject = responder()
   const good = new RogueClient(subject).initDatagram()
   const change = (at: number, value: number): Uint8Array => good.with(at, value)
-  for (const version of [0x10, 0x30, 0xf0]) assert.deepEqual(subject.hear(change(17, version)), [])
+  for (const version of [0x00, 0x10, 0x1f]) assert.deepEqual(subject.hear(change(17, version)), [])
   for (const exchange of [0, 35, 36, 37, 38, 43, 44, 99, 255])
     assert.deepEqual(subject.hear(change(18, exchange)), [])
   for (const flags of [0x00, 0x20, 0x28]) assert.deepEqual(subject.hear(change(19, flags)), [])

@@ -2,9 +2,9 @@
  * IKE_SA_INIT (RFC 7296 section 1.2): algorithms, nonces and a key exchange, in the clear.
  *
  *     initiator                                 responder
- *     [N(COOKIE)] SA KE Nonce N(...)    --->
+ *     [N(COOKIE) [PS]] SA KE Nonce N(...) -->
  *                                       <---    SA KE Nonce N(...)
- *                                       <---    or N(COOKIE), N(INVALID_KE_PAYLOAD), N(NO_PROPOSAL_CHOSEN)
+ *                                       <---    or N(COOKIE) [N(PUZZLE)], N(INVALID_KE_PAYLOAD), N(NO_PROPOSAL_CHOSEN)
  *
  * N(...) are IKEV2_FRAGMENTATION_SUPPORTED, SIGNATURE_HASH_ALGORITHMS, INTERMEDIATE_EXCHANGE_SUPPORTED and
  * IKE_SA_INIT_FULL_TRANSCRIPT_AUTH; a responder says the first and third only to who said them, and the last to all:
@@ -22,6 +22,7 @@ import { errorNotify, need, notifies } from '#ikev2/message/registry'
 import { type Announcement, readMethods } from '#ikev2/methods'
 import { NOTIFY } from '#ikev2/numbers'
 import { acceptIke, chooseIke, IKE_GROUPS, type IkeSuite, ikeProposals } from '#ikev2/proposal'
+import { type Puzzle, readPuzzle } from '#ikev2/puzzle'
 import { VERIFIED_HASHES } from '#ikev2/signature'
 import { announcesFullTranscript, FULL_TRANSCRIPT } from '#ikev2/transcript'
 import { Reader, Writer } from '#wire/cursor'
@@ -34,6 +35,8 @@ export interface InitOffer {
   readonly keyPair: KeyPair
   readonly nonce: Uint8Array
   readonly cookie?: Uint8Array
+  /** Of the puzzle that came with the cookie. */
+  readonly solution?: Uint8Array
 }
 
 /** What both sides know after the exchange. `sharedSecret` is the receiver's to wipe. */
@@ -55,7 +58,11 @@ export interface InitResult {
 export type InitAnswer =
   | { readonly kind: 'accepted'; readonly result: InitResult }
   /** Try again with this cookie before everything else. */
-  | { readonly kind: 'cookie'; readonly cookie: Uint8Array }
+  | {
+      readonly kind: 'cookie'
+      readonly cookie: Uint8Array
+      readonly puzzle?: Puzzle | 'too hard' | undefined
+    }
   /** Try again with this key exchange method. */
   | { readonly kind: 'group'; readonly group: number }
 
@@ -75,6 +82,7 @@ export function initRequest(offer: InitOffer, natDetection: readonly Payload[] =
   const cookie = offer.cookie === undefined ? [] : [notify(NOTIFY.number.COOKIE, offer.cookie)]
   return [
     ...cookie,
+    ...(offer.solution === undefined ? [] : [{ kind: 'PS', data: offer.solution } as const]),
     { kind: 'SA', proposals: offer.proposals },
     { kind: 'KE', group: offer.group, data: offer.keyPair.publicKey },
     { kind: 'Nonce', data: offer.nonce },
@@ -93,7 +101,8 @@ export function readInitAnswer(
   payloads: readonly Payload[],
 ): InitAnswer {
   const cookie = notifies(payloads, NOTIFY.number.COOKIE)[0]
-  if (cookie !== undefined) return { kind: 'cookie', cookie: checkCookie(cookie.data) }
+  if (cookie !== undefined)
+    return { kind: 'cookie', cookie: checkCookie(cookie.data), puzzle: readPuzzle(payloads) }
   const wrongGroup = notifies(payloads, NOTIFY.number.INVALID_KE_PAYLOAD)[0]
   if (wrongGroup !== undefined) return { kind: 'group', group: checkGroup(offer, wrongGroup.data) }
   const error = errorNotify(payloads)

@@ -18,7 +18,7 @@ export type Payload =
   | { readonly kind: 'IDi' | 'IDr'; readonly id: IkeId }
   | { readonly kind: 'CERT' | 'CERTREQ'; readonly encoding: number; readonly data: Uint8Array }
   | { readonly kind: 'AUTH'; readonly method: number; readonly data: Uint8Array }
-  | { readonly kind: 'Nonce' | 'Vendor' | 'EAP'; readonly data: Uint8Array }
+  | { readonly kind: 'Nonce' | 'Vendor' | 'EAP' | 'PS'; readonly data: Uint8Array }
   | NotifyPayload
   | { readonly kind: 'Delete'; readonly protocol: number; readonly spis: readonly Uint8Array[] }
   | { readonly kind: 'TSi' | 'TSr'; readonly selectors: readonly WireSelector[] }
@@ -166,6 +166,7 @@ const DECODERS: ReadonlyMap<number, (body: Reader) => Payload> = new Map([
   [TYPE.TSr, (body): Payload => ({ kind: 'TSr', selectors: decodeSelectors(body) })],
   [TYPE.CP, decodeCp],
   [TYPE.EAP, (body): Payload => ({ kind: 'EAP', data: body.rest() })],
+  [TYPE.PS, (body): Payload => ({ kind: 'PS', data: body.rest() })],
 ])
 
 function decodeKe(body: Reader): Payload {
@@ -352,6 +353,7 @@ function encodeBody(writer: Writer, payload: Payload): void {
     case 'Nonce':
     case 'Vendor':
     case 'EAP':
+    case 'PS':
     case 'SK':
     case 'SKF':
     case 'Unknown':

@@ -18,7 +18,7 @@ export const CONTENTS: Readonly<Record<number, { readonly request: Contents; rea
   {
     // RFC 7296 section 1.2. A response may be nothing but an error or a COOKIE.
     [X.IKE_SA_INIT]: {
-      request: { SA: 'one', KE: 'one', Nonce: 'one' },
+      request: { PS: 'at most one', SA: 'one', KE: 'one', Nonce: 'one' },
       response: { SA: 'at most one', KE: 'at most one', Nonce: 'at most one', CERTREQ: 'any' },
     },
     // RFC 5723 section 4.3.1. A response may be nothing but a COOKIE or a TICKET_NACK.
