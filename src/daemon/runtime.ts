@@ -168,6 +168,7 @@ export class Runtime {
       onError: (line) => this.log.error(line),
     })
     this.sockets.onDatagram((path, bytes) => driver.input({ kind: 'datagram', path, bytes } as never))
+    this.#plane!.onHeard((sa) => driver.input({ kind: 'heard', sa } as never))
     this.sockets.onFailure((error) => this.log.debug({ code: error.code }, 'datagram not sent'))
     this.onClose(() => driver.end())
     return driver

@@ -5,8 +5,8 @@
  *        '----------------> deleting ------------------> closed         it is not wanted any more
  *
  * Make before break (RFC 7296 section 2.8): the heir is announced before the peer can use it. Whoever rekeyed sends
- * on the heir as soon as it is answered, the other side when the old one is deleted, which proves that the heir is
- * installed over there. The old one is deleted by whoever rekeyed and stays a moment for packets on their way.
+ * on the heir as soon as it is answered, the other side when it hears the heir or when the old one is deleted, which
+ * both prove that the heir is installed over there. The old one is deleted by whoever rekeyed and stays a moment for packets on their way.
  *
  * Rekeys that cross (sections 2.8.1, 2.25.1): both are answered; of the four nonces the lowest decides which
  * exchange was in vain, and whoever began that one deletes what it made. With an additional key exchange (RFC 9370)
@@ -130,6 +130,12 @@ export class Children {
   /** Rekeys every Child SA in use at a moment, unless it is done by then. */
   rekeyAll(at: Instant): void {
     for (const child of this.#live.values()) if (child.state === 'usable') this.#agenda.set(child.rekey, at)
+  }
+
+  /** The peer sends on it: so it has both halves, and we may send on it, too, if it is the heir of what we send on. */
+  heard(inboundSpi: Spi): void {
+    const child = this.#live.get(inboundSpi)
+    if (child?.state === 'usable') this.#switch(child)
   }
 
   /** Deletes a Child SA, or the one that took its place meanwhile, as soon as the window is free. */

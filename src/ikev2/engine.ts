@@ -180,6 +180,11 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     this.#on(id, (session) => session.heard(now))
   }
 
+  /** ESP arrived on this Child SA, the heir of another: `child.switched` may follow. */
+  heardOn(id: IkeSaId, inboundSpi: Spi, now: Instant): void {
+    this.#on(id, (session) => session.heardOn(inboundSpi, now))
+  }
+
   handle(input: IkeInput, now: Instant): void {
     this.#count('datagrams')
     this.#context.resumption?.mint.age(now)

@@ -159,6 +159,12 @@ export class Session {
     this.#agenda.set(this.#askIfAlive, after(now, pause))
   }
 
+  /** The same, on a Child SA of which the owner was told by `child.rekeyed`. */
+  heardOn(inboundSpi: Spi, now: Instant): void {
+    this.heard(now)
+    if (!this.#isOver) this.#children.heard(inboundSpi)
+  }
+
   // -------------------------------------------------------------------------------------------- the engine
 
   /** Nothing answers any more for this session. */

@@ -71,6 +71,7 @@ export class Netlink {
   #current: { readonly first: number; readonly transaction: Transaction } | undefined
   #state: 'open' | 'closed' | 'failed' = 'open'
   #failure: ((error: Error) => void) | undefined
+  #group: ((message: NetlinkMessage) => void) | undefined
 
   /** @throws NetlinkError EPROTONOSUPPORT when the kernel has no such family. */
   constructor(protocol: keyof typeof PROTOCOLS) {
@@ -89,6 +90,19 @@ export class Netlink {
     this.#socket.on('error', (error) => this.#fault(error))
     // An idle socket does not keep the process alive; a request does.
     this.#socket.unref()
+  }
+
+  /**
+   * Takes what the kernel says unasked to a multicast group, from now on. A message that does not fit the socket's
+   * buffer is lost. @throws NetlinkError
+   */
+  onGroup(group: number, listener: (message: NetlinkMessage) => void): void {
+    try {
+      this.#socket.addMembership(group)
+    } catch (error) {
+      throw new NetlinkError(`join netlink group ${group}`, codeOf(error), { cause: error })
+    }
+    this.#group = listener
   }
 
   /** The socket failed for good: nothing can be asked any more. */
@@ -246,6 +260,8 @@ export class Netlink {
       const current = this.#current
       if (current && message.sequence >= current.first && message.sequence <= current.transaction.last)
         current.transaction.take(message)
+      // What nobody asked for has no sequence number.
+      else if (message.sequence === 0) this.#group?.(message)
     }
   }
 

@@ -100,6 +100,7 @@ class PlaneLoop {
     if (this.#poll.ready(ESP)) this.#drainSocket(this.#esp)
     if (this.#udp !== undefined && this.#poll.ready(UDP)) this.#drainSocket(this.#udp)
     if (this.#poll.ready(TUN)) this.#drainTun()
+    for (const sa of this.#engine.takeHeard()) this.#say({ kind: 'heard', sa })
   }
 
   #drainSocket(socket: EspSocket): void {

@@ -4,7 +4,7 @@ import { wipe } from '#base/bytes'
 import { IpprivError } from '#base/errors'
 import { C, failure, sys } from '#linux/ffi'
 import type { PlaneCommand, PlaneReply, PlaneRequest, PlaneWorkerData } from '#linux/plane-messages'
-import type { DataPlane, PlaneOperation, SaCounters } from '#telescope/plane'
+import type { DataPlane, PlaneOperation, SaCounters, SaKey } from '#telescope/plane'
 import { INNER_MTU } from '#telescope/plane'
 
 /** How long a worker that was asked to close may take, in milliseconds. */
@@ -24,6 +24,7 @@ export class UserPlane implements DataPlane {
   readonly kind = 'userspace'
   readonly device: string
   readonly #failureListeners: ((error: Error) => void)[] = []
+  readonly #heardListeners: ((sa: SaKey) => void)[] = []
   #running: RunningWorker | undefined
 
   constructor(device = 'ippriv0') {
@@ -32,8 +33,13 @@ export class UserPlane implements DataPlane {
 
   async open(): Promise<void> {
     if (this.#running !== undefined) throw new IpprivError('IPP_PLANE_OPERATION', 'the plane is open')
-    const running = new RunningWorker(this.device, (error) => {
-      if (this.#running === running) for (const listener of this.#failureListeners) listener(error)
+    const running = new RunningWorker(this.device, {
+      failed: (error) => {
+        if (this.#running === running) for (const listener of this.#failureListeners) listener(error)
+      },
+      heard: (sa) => {
+        for (const listener of this.#heardListeners) listener(sa)
+      },
     })
     await running.opened
     this.#running = running
@@ -58,6 +64,10 @@ export class UserPlane implements DataPlane {
 
   async drops(): Promise<Readonly<Record<string, number>>> {
     return (await this.#worker().request({ kind: 'drops' })) as Record<string, number>
+  }
+
+  onHeard(listener: (sa: SaKey) => void): void {
+    this.#heardListeners.push(listener)
   }
 
   onFailure(listener: (error: Error) => void): void {
@@ -93,7 +103,10 @@ class RunningWorker {
   #death: IpprivError | undefined
   #closing = false
 
-  constructor(device: string, onFailure: (error: Error) => void) {
+  constructor(
+    device: string,
+    told: { readonly failed: (error: Error) => void; readonly heard: (sa: SaKey) => void },
+  ) {
     this.#wakeFd = sys.eventfd(0, C.EFD_CLOEXEC | C.EFD_NONBLOCK)
     if (this.#wakeFd < 0) throw failure('eventfd')
     const { port1, port2 } = new MessageChannel()
@@ -111,7 +124,8 @@ class RunningWorker {
       if (reply.kind === 'opened') {
         isOpen = true
         opening.resolve()
-      } else if (reply.kind === 'failed')
+      } else if (reply.kind === 'heard') told.heard(reply.sa)
+      else if (reply.kind === 'failed')
         this.#death = new IpprivError(isOpen ? 'IPP_PLANE_DEAD' : reply.code, reply.where)
       else this.#settle(reply)
     }
@@ -131,7 +145,7 @@ class RunningWorker {
         this.#waiting.clear()
         opening.reject(reason)
         resolve()
-        if (isOpen && !this.#closing) onFailure(reason)
+        if (isOpen && !this.#closing) told.failed(reason)
       }
       this.#worker.on('exit', () => {
         // To close a port is to lose what was not read yet: the reason, of a worker that failed at once.

@@ -57,7 +57,8 @@ export function saInstallRequest(sa: SaSpec): NetlinkRequest {
     spi: sa.spi,
     protocol: IPPROTO_ESP,
     selector: ANY_XFRM_SELECTOR,
-    limits: NO_LIMITS,
+    // The kernel says EXPIRE, and goes on, when a packet finds this many before it.
+    limits: sa.announce ? { ...NO_LIMITS, softPackets: 1n } : NO_LIMITS,
     use: UNUSED,
     stats: NO_STATS,
     sequence: 0,

@@ -25,13 +25,14 @@ import {
   saRemoveRequest,
 } from '#linux/xfrm-messages'
 import { probeKernelEsp } from '#linux/xfrm-probe'
-import type { DataPlane, PlaneOperation, PolicySpec, SaCounters } from '#telescope/plane'
+import type { DataPlane, PlaneOperation, PolicySpec, SaCounters, SaKey } from '#telescope/plane'
 import { INNER_MTU, isOurPriority, isOurReqId } from '#telescope/plane'
+import type { NetlinkMessage } from '#wire/netlink/message'
 import type { HashThreshold } from '#wire/netlink/xfrm'
 import { decodeSpdInfo, encodeHashThreshold, encodeInfoRequest, XFRM_MSG } from '#wire/netlink/xfrm'
 import { decodePolicy, encodePolicyDump } from '#wire/netlink/xfrm-policy'
 import type { XfrmSa } from '#wire/netlink/xfrm-sa'
-import { decodeSa, encodeSaDump } from '#wire/netlink/xfrm-sa'
+import { decodeExpire, decodeSa, encodeSaDump } from '#wire/netlink/xfrm-sa'
 
 export interface XfrmPlaneOptions {
   /** Name of the dummy device to create: it holds private addresses and private routes. */
@@ -45,6 +46,9 @@ export interface XfrmPlaneOptions {
 
 /** The kernel hashes only policies between single hosts by default; ours are single host <-> anywhere. */
 const HASH_THRESHOLD: HashThreshold = { local: 0, remote: 32 }
+
+/** XFRMNLGRP_EXPIRE. */
+const GROUP_EXPIRE = 2
 
 /** What is harmless to hear when something is removed. */
 const ABSENT = ['ESRCH', 'ENOENT'] as const
@@ -65,6 +69,8 @@ export class XfrmPlane implements DataPlane {
   readonly device: string
   readonly #keepGuard: boolean
   #xfrm: Netlink | undefined
+  /** What the kernel says unasked: a socket of its own, since that one answers nobody. */
+  #news: Netlink | undefined
   #route: Netlink | undefined
   #thresholdBefore: HashThreshold | undefined
   #turn: Promise<unknown> = Promise.resolve()
@@ -75,6 +81,7 @@ export class XfrmPlane implements DataPlane {
   readonly #inherited = new Set<string>()
   #failed = false
   #listener: ((error: Error) => void) | undefined
+  #heard: ((sa: SaKey) => void) | undefined
 
   constructor(options: XfrmPlaneOptions) {
     this.device = options.device
@@ -105,6 +112,8 @@ export class XfrmPlane implements DataPlane {
       throw new IpprivError('IPP_PLANE_UNAVAILABLE', `xfrm: ${reason ?? 'no AES-GCM'}`)
     this.#xfrm = new Netlink('xfrm')
     this.#xfrm.onFailure((error) => this.#fail(error))
+    this.#news = new Netlink('xfrm')
+    this.#news.onGroup(GROUP_EXPIRE, (message) => this.#takeNews(message))
     this.#route = new Netlink('route')
     try {
       await this.#sweep(this.#keepGuard)
@@ -146,6 +155,10 @@ export class XfrmPlane implements DataPlane {
     }
     const rows = text.trim().split('\n')
     return Object.fromEntries(rows.map((row) => row.split(/\s+/)).map(([name, n]) => [name!, Number(n)]))
+  }
+
+  onHeard(listener: (sa: SaKey) => void): void {
+    this.#heard = listener
   }
 
   onFailure(listener: (error: Error) => void): void {
@@ -343,6 +356,14 @@ export class XfrmPlane implements DataPlane {
     if (before) await this.#kernel().request(hashThresholdRequest(before))
   }
 
+  /** The soft limit of an SA that announces its packets; no other SA of ours has limits. */
+  #takeNews({ type, payload }: NetlinkMessage): void {
+    const sa = type === XFRM_MSG.expire ? decodeExpire(payload) : undefined
+    if (sa === undefined || !isOurReqId(sa.reqid)) return
+    const key = saKeyOf(sa)
+    if (this.#sas.has(saName(key))) this.#heard?.(key)
+  }
+
   #restorePolicy(name: string, before: PolicySpec | undefined): void {
     if (before) this.#policies.set(name, before)
     else this.#policies.delete(name)
@@ -362,6 +383,8 @@ export class XfrmPlane implements DataPlane {
   #release(): void {
     this.#xfrm?.close()
     this.#route?.close()
+    this.#news?.close()
+    this.#news = undefined
     this.#xfrm = undefined
     this.#route = undefined
   }

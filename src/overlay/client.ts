@@ -32,6 +32,7 @@ import { Guard, type GuardOptions } from '#overlay/guard'
 import { anonymousCredential, nodeIdentity } from '#overlay/identity'
 import { choosePath } from '#overlay/path'
 import type { Effect } from '#overlay/ports'
+import type { SaKey } from '#telescope/plane'
 import { ReqIdAllocator } from '#telescope/reqids'
 import { type Hop, Telescope } from '#telescope/telescope'
 
@@ -63,6 +64,8 @@ export type ClientInput =
       readonly hops?: number
     }
   | { readonly kind: 'close'; readonly circuit: CircuitId }
+  /** Packets arrive on an SA that was to announce them. */
+  | { readonly kind: 'heard'; readonly sa: SaKey }
   | { readonly kind: 'stop' }
   /** A plane or host effect could not be performed. */
   | {
@@ -191,6 +194,9 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
         if (circuit !== undefined) this.#close(circuit)
         break
       }
+      case 'heard':
+        this.#heard(input.sa)
+        break
       case 'stop':
         this.#stop()
         break
@@ -478,6 +484,13 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
         return this.#measured(circuit, event)
       case 'ike.closed':
         return this.#hopClosed(circuit, event.sa, event.reason, event.detail)
+    }
+  }
+
+  #heard(sa: SaKey): void {
+    for (const { telescope } of this.#circuits.values()) {
+      const hop = telescope.heirHeard(sa)
+      if (hop !== undefined) return this.#ike.heardOn(hop, sa.spi, this.#now)
     }
   }
 

@@ -41,7 +41,8 @@ import {
   overlaySasRemove,
   unbind,
 } from '#telescope/plan'
-import { type Renewal, renew } from '#telescope/renewal'
+import type { SaKey } from '#telescope/plane'
+import { isOfHeir, type Renewal, renew } from '#telescope/renewal'
 import { ReqIdAllocator } from '#telescope/reqids'
 
 export interface RouterOptions {
@@ -65,6 +66,8 @@ export type RouterInput =
   | { readonly kind: 'start' }
   | { readonly kind: 'datagram'; readonly path: UdpPath; readonly bytes: Uint8Array }
   | { readonly kind: 'consensus'; readonly consensus: Consensus }
+  /** Packets arrive on an SA that was to announce them. */
+  | { readonly kind: 'heard'; readonly sa: SaKey }
   | { readonly kind: 'stop' }
   | {
       readonly kind: 'effect.failed'
@@ -152,6 +155,9 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
         break
       case 'consensus':
         if (!this.#stopping) this.#adopt(input.consensus)
+        break
+      case 'heard':
+        this.#heard(input.sa)
         break
       case 'stop':
         this.#stop()
@@ -422,6 +428,14 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
       peer.tunnel = tunnel
       this.#effects.plane({ link: peer }, operations)
     } else if (event.kind === 'child.closed') this.#ike.close(event.sa, this.#now)
+  }
+
+  #heard(sa: SaKey): void {
+    for (const [id, binding] of this.#bindings)
+      if (isOfHeir(binding, sa)) return this.#ike.heardOn(id, sa.spi, this.#now)
+    for (const { sa: id, tunnel } of this.#peers)
+      if (id !== undefined && tunnel !== undefined && isOfHeir(tunnel, sa))
+        return this.#ike.heardOn(id, sa.spi, this.#now)
   }
 
   #lost(sa: IkeSaId): void {

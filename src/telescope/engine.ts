@@ -1,7 +1,7 @@
 import { IpprivError } from '#base/errors'
 import type { Ip } from '#base/ip'
 import { ipToUint32 } from '#base/ip'
-import type { PlaneOperation, PolicySpec, SaCounters } from '#telescope/plane'
+import type { PlaneOperation, PolicySpec, SaCounters, SaKey } from '#telescope/plane'
 import { MAX_TEMPLATES } from '#telescope/plane'
 import type { Bundle, InboundSa } from '#telescope/sad'
 import { Sad } from '#telescope/sad'
@@ -92,6 +92,8 @@ const REASONS = [
 ] as const
 export type DropReason = (typeof REASONS)[number]
 
+const NOTHING_HEARD: readonly SaKey[] = []
+
 export interface PacketEngineOptions {
   readonly driver: CipherDriver
   /** Outer packets may not be larger than this. */
@@ -105,6 +107,7 @@ export class PacketEngine {
   readonly #spd: Spd
   readonly #pathMtu: number
   readonly #drops: Record<DropReason, number>
+  #heard: SaKey[] = []
   /** How many `in` policies protect this address, as int32: private addresses of ours. */
   readonly #private = new Map<number, number>()
   #hostAddresses: ReadonlySet<number> = new Set()
@@ -138,6 +141,14 @@ export class PacketEngine {
 
   counters(): SaCounters[] {
     return this.#sad.counters()
+  }
+
+  /** SAs that were to announce their packets, and had the first one since the last call. */
+  takeHeard(): readonly SaKey[] {
+    if (this.#heard.length === 0) return NOTHING_HEARD
+    const heard = this.#heard
+    this.#heard = []
+    return heard
   }
 
   drops(): Record<DropReason, number> {
@@ -227,6 +238,10 @@ export class PacketEngine {
     }
     sa.packets++
     sa.octets += inner
+    if (sa.announce) {
+      sa.announce = false
+      this.#heard.push(sa.key)
+    }
     this.#path[this.#depth++] = sa
     this.offset = esp + SEAL_HEADROOM
     return inner

@@ -24,6 +24,8 @@ export interface DataPlane {
   counters(): Promise<readonly SaCounters[]>
   /** Counters of dropped packets, by reason (names of /proc/net/xfrm_stat). */
   drops(): Promise<Readonly<Record<string, number>>>
+  /** Called when authentic packets arrive on an inbound SA that was installed to `announce` them: once, and early. */
+  onHeard(listener: (sa: SaKey) => void): void
   /** Called when the plane dies on its own. */
   onFailure(listener: (error: Error) => void): void
   /** Removes every SA, policy and device it installed. Idempotent. */
@@ -57,6 +59,8 @@ export interface SaSpec extends SaKey {
   readonly esn: boolean
   /** Anti-replay window in packets, for inbound SAs. */
   readonly replayWindow: number
+  /** Say when packets arrive (`onHeard`); inbound SAs alone. */
+  readonly announce?: boolean
   /** UDP encapsulation (RFC 3948), first hop only. */
   readonly encapsulation?: { readonly sourcePort: number; readonly destinationPort: number }
 }

@@ -2,7 +2,7 @@
  * The SA pairs of one tunnel while keys are renewed: the pair in use, and beside it heirs that are heard already and
  * predecessors that are heard still. Policies name tunnels by end points and reqid, so none of them changes.
  *
- *     child.rekeyed     + inbound SA of the heir                              we hear both
+ *     child.rekeyed     + inbound SA of the heir, which says when it is used  we hear both
  *     child.switched    + outbound SA of the heir, - that of the old one      and send on the heir
  *     child.closed      - whatever is left of the old one
  *
@@ -53,7 +53,8 @@ export function renew<T extends Pairs>(
     case 'child.rekeyed':
       return {
         tunnel: { ...tunnel, beside: [...others, child] },
-        operations: [{ kind: 'sa.install', sa: inboundSpec(ends, child) }],
+        // A peer that sends on it can hear it, too: reason to send on it before the peer deletes the old one.
+        operations: [{ kind: 'sa.install', sa: { ...inboundSpec(ends, child), announce: true } }],
       }
     case 'child.switched':
       return {
@@ -68,6 +69,10 @@ export function renew<T extends Pairs>(
       return { tunnel: { ...tunnel, beside: others }, operations: removePair(ends, child) }
   }
 }
+
+/** Is this inbound SA that of an heir, on which we do not send yet? */
+export const isOfHeir = ({ beside = [] }: Pairs, { spi }: SaKey): boolean =>
+  beside.some(({ inboundSpi }) => inboundSpi === spi)
 
 function removePair(ends: Ends, child: ChildSa): PlaneOperation[] {
   return [

@@ -43,6 +43,8 @@ export interface OutboundSa extends SaCommon, SealState {
 
 export interface InboundSa extends SaCommon, OpenState {
   readonly flow: 'inbound'
+  /** The owner wants to hear of its first packet, and has not yet. */
+  announce: boolean
 }
 
 export class Sad {
@@ -94,7 +96,13 @@ export class Sad {
       this.#byKey.set(name, sa)
     } else {
       const cipher = this.#driver.create(spec.cipher, key, 'open')
-      const sa: InboundSa = { ...common, flow: 'inbound', cipher, window }
+      const sa: InboundSa = {
+        ...common,
+        flow: 'inbound',
+        cipher,
+        window,
+        announce: spec.announce === true,
+      }
       const others = this.#inbound.get(sa.spi)
       if (others === undefined) this.#inbound.set(sa.spi, [sa])
       else others.push(sa)

@@ -10,8 +10,8 @@ import { contains, type Ip, type Prefix, type UdpPath } from '#base/ip'
 import type { Duration, Instant } from '#base/time'
 import type { ChildEstablished } from '#ikev2/events'
 import { clientExtend, clientTruncate, IKE_PORT, type Layer, layerEnds } from '#telescope/plan'
-import type { PlaneOperation } from '#telescope/plane'
-import { type Renewal, renew } from '#telescope/renewal'
+import type { PlaneOperation, SaKey } from '#telescope/plane'
+import { isOfHeir, type Renewal, renew } from '#telescope/renewal'
 import type { ReqIdAllocator } from '#telescope/reqids'
 
 /** What a telescope needs to know of a node. */
@@ -123,6 +123,12 @@ export class Telescope {
     if (tunnel === undefined) return undefined
     this.#layers[index] = tunnel
     return operations
+  }
+
+  /** The IKE SA of the layer whose heir was heard on this SA. */
+  heirHeard(sa: SaKey): IkeSaId | undefined {
+    const index = this.#layers.findIndex((layer) => isOfHeir(layer, sa))
+    return this.#sas[index]
   }
 
   /** Shrinks from the inside to `keep` layers; the addresses given up are to be removed from the host. */

@@ -414,3 +414,50 @@ test('lifetimes: moments are random, and no two sessions line up', () => {
   }
   assert.ok(moments.size > 12, `${moments.size} different moments`)
 })
+
+// ---------------------------------------------------------------------------------------------- heard
+
+test('the peer is heard on the heir before its DELETE arrives: we send on it from then on, and once', () => {
+  stage((made) => {
+    const { network, client, node } = made
+    const before = childOf(client)
+    network.filter = (datagram) => (isRequest(datagram, X.INFORMATIONAL) ? undefined : datagram)
+    rekeyChild(made, 'client')
+    network.run(300)
+    assert.ok(ofKind(client, 'child.switched') && !ofKind(node, 'child.switched'))
+    const { old, child } = find(node, 'child.rekeyed')!
+    node.engine.heardOn(sessionOf(node), old.inboundSpi, network.now)
+    node.engine.heardOn(sessionOf(node), 4711 as never, network.now)
+    network.run(1)
+    assert.ok(!ofKind(node, 'child.switched'), 'the old one says nothing')
+    for (let i = 0; i < 3; i++) node.engine.heardOn(sessionOf(node), child.inboundSpi, network.now)
+    network.run(1)
+    assert.equal(kindsOf(node).filter((kind) => kind === 'child.switched').length, 1)
+    assert.equal(node.sending.get(sessionOf(node)), child)
+    assert.equal(node.children.size, 2, 'the old one is heard still')
+    network.filter = (datagram) => datagram
+    network.run(60_000)
+    assertRenewed(made, before)
+    assert.equal(kindsOf(node).filter((kind) => kind === 'child.switched').length, 1)
+  })
+})
+
+test('the heir is heard while classic rekeys cross: nobody switches to what may be in vain', () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    stage(
+      (made) => {
+        const { network, node } = made
+        const before = childOf(made.client)
+        for (const side of BOTH) rekeyChild(made, side)
+        for (let i = 0; i < 20; i++) {
+          network.run(5)
+          for (const { inboundSpi } of [...node.children.values()])
+            node.engine.heardOn(sessionOf(node), inboundSpi, network.now)
+        }
+        network.run(60_000)
+        assertRenewed(made, before)
+      },
+      { seed, hybrid: false },
+    )
+  }
+})

@@ -16,6 +16,8 @@ let datagrams = 0
 sockets.onDatagram(() => {
   datagrams++
 })
+const heard: number[] = []
+plane.onHeard(({ spi }) => heard.push(spi))
 plane.onFailure((error) => console.log(JSON.stringify({ failure: error.message })))
 
 async function call(name: string, argument: unknown): Promise<unknown> {
@@ -32,6 +34,8 @@ async function call(name: string, argument: unknown): Promise<unknown> {
       return plane.close()
     case 'listen':
       return sockets.listen(argument as UdpEndpoint)
+    case 'heard':
+      return heard
     case 'datagrams':
       return datagrams
     case 'exit':

@@ -249,6 +249,18 @@ describe('UserPlane in two namespaces', { skip: reason ?? false }, () => {
     for (const header of headers) assert.match(header, /tos 0x0, ttl 64, .*flags \[none\], proto ESP/)
   })
 
+  test('an SA that is to announce its packets does, once', async () => {
+    const fresh = (at: Side): PlaneOperation => sa('a', at, 0x1009, 9, { announce: at === 'b' })
+    await hosts.b.call('apply', [fresh('b')])
+    assert.ok(ping('a'))
+    assert.deepEqual(await hosts.b.call('heard'), [], 'the old SA says nothing')
+    await hosts.a.call('apply', [fresh('a')])
+    assert.ok(ping('a') && ping('a'))
+    assert.deepEqual(await hosts.b.call('heard'), [0x1009])
+    await hosts.a.call('apply', [removal('a', 0x1009)])
+    await hosts.b.call('apply', [removal('a', 0x1009)])
+  })
+
   test('the device asks for packets of the inner MTU', () => {
     assert.ok(ping('a', '-M', 'do', '-s', '1252'), '1280 octets with DF pass')
     assert.ok(!ping('a', '-M', 'do', '-s', '1253'), '1281 octets with DF do not')

@@ -252,6 +252,8 @@ export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
   readonly events: Event[] = []
   readonly hostOperations: HostOperation[] = []
   readonly planeOperations: PlaneOperation[] = []
+  /** SAs that announced their first packet. */
+  readonly heard: string[] = []
   readonly engine = new PacketEngine({ driver: new NodeCipherDriver() })
   /** The plane and host effects this host cannot perform. */
   refuses: (effect: Effect<Event>) => boolean = () => false
@@ -308,8 +310,13 @@ export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
     const { buffer, offset } = room(packet)
     const verdict = this.engine.fromNetwork(buffer, offset, packet.length)
     if (verdict === VERDICT.network) this.#emit(buffer)
+    const heard = this.engine.takeHeard()
     if (verdict === VERDICT.tun)
       this.#toKernel(buffer.slice(this.engine.offset, this.engine.offset + this.engine.length))
+    for (const sa of heard) {
+      this.heard.push(`${sa.source} ${sa.destination} ${sa.spi}`)
+      this.input({ kind: 'heard', sa } as Input)
+    }
   }
 
   hearUdp(path: UdpPath, bytes: Uint8Array): void {

@@ -94,3 +94,24 @@ test('rekeys in bad weather: circuits stay, and the end frees everything', () =>
     }
   }
 })
+
+test('the first packet on a new SA is announced, once, to whoever may then send on its pair', () => {
+  const world = open(FAIR, 5)
+  const address = circuit(world).privateAddresses.at(-1)!
+  let said = 0
+  for (const end = world.now + 2 * MINUTE; world.now < end; ) {
+    world.client.say(address, SERVER, 7007, `${said++}`)
+    world.run(50)
+  }
+  const announced = hostsOf(world).flatMap(({ planeOperations }) =>
+    planeOperations.flatMap((each) => (each.kind === 'sa.install' && each.sa.announce ? [each.sa] : [])),
+  )
+  assert.ok(announced.length > 10)
+  assert.ok(
+    announced.every(({ flow }) => flow === 'inbound'),
+    'there is nothing to hear on the others',
+  )
+  const heard = hostsOf(world).flatMap((host) => host.heard)
+  assert.ok(heard.length > 10, `${heard.length} heirs were heard`)
+  assert.equal(new Set(heard).size, heard.length, 'each once')
+})

@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { toHex } from '#base/bytes'
-import type { PlaneOperation, SaCounters } from '#telescope/plane'
+import type { PlaneOperation, SaCounters, SaKey } from '#telescope/plane'
 
 const run = promisify(execFile)
 
@@ -88,12 +88,15 @@ interface Answer {
   readonly result?: unknown
   readonly error?: { readonly code: string; readonly line: string }
   readonly failure?: string
+  readonly heard?: SaKey
 }
 
 /** `XfrmPlane` in a process of its own, in a namespace. */
 export class PlaneProcess {
   /** What the plane told its failure listener. */
   readonly failures: string[] = []
+  /** SPIs of SAs that announced packets. */
+  readonly heard: number[] = []
   readonly #child: ChildProcess
   readonly #waiting: ((answer: Answer) => void)[] = []
   #log = ''
@@ -105,6 +108,7 @@ export class PlaneProcess {
     createInterface({ input: this.#child.stdout! }).on('line', (line) => {
       const answer = JSON.parse(line) as Answer
       if (answer.failure !== undefined) this.failures.push(answer.failure)
+      else if (answer.heard !== undefined) this.heard.push(answer.heard.spi)
       else this.#waiting.shift()?.(answer)
     })
     this.#child.on('exit', () => {

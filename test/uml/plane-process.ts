@@ -9,6 +9,7 @@ import { XfrmPlane } from '#linux/xfrm-plane'
 import type { PlaneOperation } from '#telescope/plane'
 
 const plane = new XfrmPlane({ device: 'ippriv0', keepGuard: process.argv.includes('--keep-guard') })
+plane.onHeard((sa) => say({ heard: sa }))
 plane.onFailure((error) => say({ failure: error.message }))
 
 interface Call {

@@ -251,6 +251,29 @@ test('a rekey by the same reqid changes no policy and loses nothing', async () =
   assert.equal(await flow, 40)
 })
 
+test('an SA that is to announce its packets does, once; what was never authentic is no packet', async () => {
+  const [s, x] = planes as [PlaneProcess, PlaneProcess]
+  const operations = layer(LENT)
+  await x.apply(...operations.x)
+  await s.apply(...operations.s)
+  lend(LENT)
+  const fresh = sa(S, X, 0x1fff, 1, { announce: true })
+  await x.apply(install(fresh))
+  assert.equal(await ping('s', LENT, SERVER), 3)
+  assert.deepEqual(x.heard, [], 'the old SA says nothing')
+  // Under another key: packets arrive on the SPI, and none of them is authentic.
+  const wrong = { ...fresh, flow: 'outbound' as const, key: fresh.key.with(0, fresh.key[0]! ^ 1) }
+  await s.apply(install(wrong))
+  await s.apply(removeSa(sa(S, X, 0x1001, 1)))
+  assert.equal(await ping('s', LENT, SERVER), 0)
+  await x.counters()
+  assert.deepEqual(x.heard, [])
+  await s.apply(removeSa(wrong), install({ ...fresh, flow: 'outbound' }))
+  assert.equal(await ping('s', LENT, SERVER), 3)
+  await x.counters()
+  assert.deepEqual(x.heard, [0x1fff])
+})
+
 test('a refused operation is named, later ones are not done, earlier ones stay', async () => {
   const [s] = planes as [PlaneProcess]
   // Another program has this SPI towards the same destination.

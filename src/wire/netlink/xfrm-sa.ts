@@ -173,6 +173,10 @@ export function decodeSa(payload: Uint8Array): XfrmSa | undefined {
   }
 }
 
+/** The SA of an EXPIRE (`xfrm_user_expire`, an SA and whether it is gone). Undefined when malformed, or not IPv4. */
+export const decodeExpire = (payload: Uint8Array): XfrmSa | undefined =>
+  decodeSa(payload.subarray(0, SA_INFO_LENGTH))
+
 /** Names one ESP SA: payload of DELSA, or of GETSA without DUMP. */
 export interface XfrmSaId {
   readonly destination: Ip

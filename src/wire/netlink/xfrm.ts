@@ -19,6 +19,7 @@ export const XFRM_MSG = {
   newPolicy: 0x13,
   deletePolicy: 0x14,
   getPolicy: 0x15,
+  expire: 0x18,
   updatePolicy: 0x19,
   updateSa: 0x1a,
   flushSa: 0x1c,
