@@ -9,6 +9,7 @@ import { registerDemo } from '#cli/demo'
 import { registerDoctor } from '#cli/doctor'
 import { registerKeygen } from '#cli/keygen'
 import { EXIT, fail } from '#cli/output'
+import { registerReplay } from '#cli/replay'
 import { registerStatus } from '#cli/status'
 import { registerTune } from '#cli/tune'
 import packageJson from '../package.json' with { type: 'json' }
@@ -26,6 +27,7 @@ registerCircuits(program)
 registerDoctor(program)
 registerTune(program)
 registerDemo(program)
+registerReplay(program)
 
 try {
   await program.parseAsync()

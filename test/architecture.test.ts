@@ -18,6 +18,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   nat: ['base', 'wire', 'crypto'],
   'directory-pure': ['base', 'wire', 'crypto', 'nat'],
   ikev2: ['base', 'wire', 'crypto'],
+  // Logs of connections against the rule of tickets.
+  study: ['base', 'ikev2'],
   telescope: ['base', 'wire', 'crypto', 'ikev2'],
   overlay: ['base', 'wire', 'crypto', 'ikev2', 'nat', 'telescope', 'directory-pure'],
   // The effects. Each knows the interface it implements, and no machine of the core.
@@ -43,7 +45,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
   demo: ['base', 'wire', 'crypto', 'telescope', 'nat', 'directory-pure', 'linux', 'config', 'observe'],
   tune: ['base', 'linux'],
-  cli: ['base', 'crypto', 'config', 'linux', 'observe', 'daemon', 'demo', 'tune'],
+  cli: ['base', 'crypto', 'config', 'linux', 'observe', 'daemon', 'demo', 'tune', 'study'],
   main: ['base', 'cli'],
 }
 
@@ -59,6 +61,7 @@ const ONLY: Readonly<Record<string, Readonly<Record<string, RegExp>>>> = {
     'directory-pure': /^directory\/documents$/,
     ikev2: /^ikev2\/explain$/,
   },
+  study: { ikev2: /^ikev2\/resumption\/strategy$/ },
   observe: { ikev2: /^ikev2\/events$/, telescope: /^telescope\/plane$/, crypto: /^crypto\/suites$/ },
 }
 

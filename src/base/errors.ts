@@ -15,6 +15,11 @@ export const ERRORS = {
     'a key file does not hold a key of the expected kind',
     'create it anew with `ippriv keygen`',
   ],
+  IPP_LOG_UNREADABLE: ['cannot read a log of connections', 'check the path and its permissions'],
+  IPP_LOG_INVALID: [
+    'a log of connections is malformed',
+    'correct the line named; see `ippriv replay --help`',
+  ],
   IPP_STATE_UNUSABLE: [
     'the state directory cannot be used',
     'check that it is writable, has room, and no other daemon uses it',

@@ -5,14 +5,14 @@ import { errorLine, IpprivError } from '#base/errors'
 /** Exit codes of all commands. */
 export const EXIT = { ok: 0, failed: 1, usage: 2 } as const
 
-/** Tells the one line of an error and sets the exit code: 2 for what is wrong with the configuration, else 1. */
+/** Tells the one line of an error and sets the exit code: 2 for what is wrong with what it was given, else 1. */
 export function fail(error: unknown): void {
   process.stderr.write(`${paint('red', 'ippriv:', process.stderr)} ${errorLine(error)}\n`)
   process.exitCode = isUsage(error) ? EXIT.usage : EXIT.failed
 }
 
 const isUsage = (error: unknown): boolean =>
-  error instanceof IpprivError && (error.code.startsWith('IPP_CONFIG_') || error.code.startsWith('IPP_KEY_'))
+  error instanceof IpprivError && /^IPP_(CONFIG|KEY|LOG)_/.test(error.code)
 
 export function printJson(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value, null, 2)}\n`)

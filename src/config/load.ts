@@ -26,6 +26,8 @@ export interface NodeConfig extends DaemonConfig {
   readonly stock: StockConfig | undefined
   /** Empty unless this is an exit. */
   readonly exitPolicy: ExitPolicy
+  /** Undefined: off. `limit` is in milliseconds, or octets for `data`. */
+  readonly resumption: ResumptionConfig | undefined
   /** Directory of the key log; undefined: none is written. */
   readonly keylog: string | undefined
 }
@@ -70,6 +72,11 @@ interface DaemonConfig {
   readonly state: string
   readonly control: string
   readonly log: LogConfig
+}
+
+export interface ResumptionConfig {
+  readonly kind: 'clocked' | 'established' | 'data'
+  readonly limit: number
 }
 
 export interface LogConfig {
@@ -149,6 +156,9 @@ const keyText = (path: readonly (string | number)[]): string =>
 /** Problems between values that are acceptable each by itself. */
 const TOGETHER: { readonly [K in ConfigKind]: (value: ConfigFile<K>, at: Locator) => Problem[] } = {
   node(value, at) {
+    const { strategy = 'clocked', limit } = value.resumption ?? {}
+    if (strategy === 'clocked' && limit !== undefined && limit > MAX_CLOCKED)
+      return [at(['resumption', 'limit'], `at most ${MAX_CLOCKED} with the strategy clocked`, `${limit}`)]
     if (!value.roles.includes('exit'))
       return value.exit === undefined ? [] : [at(['exit'], 'no exit policy without the role exit', 'one')]
     return exitAllowsAnything(nodeExitPolicy(value))
@@ -190,6 +200,7 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
     directory: directoryOf(value.directory),
     stock: value.stock === undefined ? undefined : stockOf(value.stock, file),
     exitPolicy: value.roles.includes('exit') ? nodeExitPolicy(value) : [],
+    resumption: nodeResumption(value),
     keylog: value.debug?.keylog === undefined ? undefined : absolute(value.debug.keylog, file),
   }),
   client: (value, file) => ({
@@ -249,4 +260,17 @@ function nodeExitPolicy(value: ConfigFile<'node'>): ExitPolicy {
   const lines = value.exit?.policy
   const own = lines === undefined ? undefined : parseExitPolicy(lines)
   return exitPolicyOf(own?.ok ? own.value : undefined, value.exit?.protect ?? true)
+}
+
+/** Seconds: for twice as long a key that opens tickets stays in memory. */
+const MAX_CLOCKED = 86_400
+const DEFAULT_SECONDS = 7200
+const DEFAULT_MEBIBYTES = 50
+
+function nodeResumption({ resumption = {} }: ConfigFile<'node'>): ResumptionConfig | undefined {
+  const { strategy: kind = 'clocked', limit } = resumption
+  if (kind === 'off') return undefined
+  return kind === 'data'
+    ? { kind, limit: (limit ?? DEFAULT_MEBIBYTES) * 2 ** 20 }
+    : { kind, limit: (limit ?? DEFAULT_SECONDS) * 1000 }
 }

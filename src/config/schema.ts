@@ -161,6 +161,29 @@ export const NodeSchema = section(
         { description: 'Which destinations an exit connects to. Only with the role `exit`.' },
       ),
     ),
+    resumption: Type.Optional(
+      section(
+        {
+          strategy: Type.Optional(
+            choice(['off', 'clocked', 'established', 'data'], {
+              description:
+                'What uses an authentication up: time (`clocked`), connected time (`established`), or octets (`data`). With `off` nobody gets a ticket.',
+              default: 'clocked',
+            }),
+          ),
+          limit: Type.Optional(
+            integer(1, 1_000_000, {
+              description:
+                'How much: seconds, or mebibytes for `data`. Default: 7200, or 50 for `data`. `clocked` goes up to 86400, for which time keys of tickets are kept in memory.',
+            }),
+          ),
+        },
+        {
+          description:
+            'Session resumption (RFC 5723): a client that lost its circuit, or a node its tunnel, comes back to this node in two exchanges instead of three and without signatures; new keys follow at once.',
+        },
+      ),
+    ),
     log: Type.Optional(Log),
     debug: Type.Optional(Debug),
   },

@@ -1,5 +1,5 @@
 /** `ippriv node`: an overlay router on a real host. */
-import { ERRORS, IpprivError } from '#base/errors'
+import { ERRORS, errorLine, IpprivError } from '#base/errors'
 import { unwrap } from '#base/result'
 import { unixTime } from '#base/time'
 import { ecdsaSpki, type NodeKeys, readNodeKeys } from '#config/keys'
@@ -10,6 +10,9 @@ import { encodeDescriptor } from '#directory/descriptor'
 import { requireLocalAddress } from '#linux/interfaces'
 import { nodeSysctls } from '#linux/sysctl'
 import { OverlayRouter, type RouterEvent, type RouterInput } from '#overlay/router'
+
+/** Milliseconds between two looks at what tunnels carried. */
+const TRAFFIC_INTERVAL = 10_000
 
 export async function runNode(options: { config: string; check?: boolean }): Promise<void> {
   const config = await loadConfig('node', options.config)
@@ -28,6 +31,7 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
       port: IKE_PORT,
       roles: config.roles,
       exitPolicy: config.exitPolicy,
+      ...(config.resumption === undefined ? {} : { resumption: config.resumption }),
       ikeKey: {
         privateKey: keys.ike.seed,
         publicKey: keys.ike.publicKey,
@@ -40,6 +44,17 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
       keyLog: config.keylog !== undefined,
     })
     const driver = runtime.drive<RouterInput, RouterEvent>(router, (event) => report(runtime, event))
+    if (config.resumption?.kind === 'data') {
+      const look = async (): Promise<void> => {
+        try {
+          driver.input({ kind: 'traffic', counters: await plane.counters() })
+        } catch (error) {
+          runtime.log.warn(errorLine(error))
+        }
+      }
+      const timer = setInterval(look, TRAFFIC_INTERVAL)
+      runtime.onClose(() => clearInterval(timer))
+    }
     driver.input({ kind: 'start' })
     await driver.idle()
     let trouble: string | null = null

@@ -12,95 +12,25 @@
  */
 import type { ErrorCode } from '#base/errors'
 import type { CircuitId, IkeSaId, NodeId } from '#base/ids'
-import type { Ip, UdpPath } from '#base/ip'
+import type { Ip } from '#base/ip'
 import type { Machine } from '#base/machine'
-import type { Rng } from '#base/rng'
 import { after, type Duration, earliest, HOUR, type Instant, SECOND, TimerTable } from '#base/time'
-import type { CryptoProvider } from '#crypto/provider'
-import type { EspCipher } from '#crypto/suites'
 import type { Consensus, ConsensusNode } from '#directory/documents'
 import { IkeEngine } from '#ikev2/engine'
-import {
-  ANY_SELECTOR,
-  type ChildEstablished,
-  type IkeEvent,
-  type IkeKeys,
-  type Lifetimes,
-} from '#ikev2/events'
+import { ANY_SELECTOR, type ChildEstablished, type IkeEvent, type Lifetimes } from '#ikev2/events'
+import { type ResumptionTicket, wipeTicket } from '#ikev2/resumption/ticket'
+import type { ClientEvent, ClientInput, ClientOptions, ClientState } from '#overlay/client-events'
 import { EffectQueue } from '#overlay/effects'
-import { Guard, type GuardOptions } from '#overlay/guard'
+import { Guard } from '#overlay/guard'
 import { anonymousCredential, nodeIdentity } from '#overlay/identity'
 import { choosePath } from '#overlay/path'
 import type { Effect } from '#overlay/ports'
+import { Wallet } from '#overlay/wallet'
 import type { SaKey } from '#telescope/plane'
 import { ReqIdAllocator } from '#telescope/reqids'
 import { type Hop, Telescope } from '#telescope/telescope'
 
-export interface ClientOptions extends GuardOptions {
-  /** Layers of a circuit, 1..5. */
-  readonly hops: number
-  /** Offered in this order. One constant for all clients unless the user insists. */
-  readonly ciphers: readonly EspCipher[]
-  /** Names of the nodes the default circuit must use. */
-  readonly path?: readonly string[]
-  /** Allow two nodes of one /16: for test networks only. */
-  readonly sameNetwork?: boolean
-  readonly crypto: CryptoProvider
-  readonly rng: Rng
-  readonly keyLog?: boolean
-  /** When layers get new keys; one constant for all clients unless a test is in a hurry. */
-  readonly lifetimes?: Lifetimes
-}
-
-export type ClientInput =
-  | { readonly kind: 'start' }
-  | { readonly kind: 'datagram'; readonly path: UdpPath; readonly bytes: Uint8Array }
-  | { readonly kind: 'consensus'; readonly consensus: Consensus }
-  /** One more circuit; `ticket` comes back in the event that says how it ended. */
-  | {
-      readonly kind: 'build'
-      readonly ticket: number
-      readonly path?: readonly string[]
-      readonly hops?: number
-    }
-  | { readonly kind: 'close'; readonly circuit: CircuitId }
-  /** Packets arrive on an SA that was to announce them. */
-  | { readonly kind: 'heard'; readonly sa: SaKey }
-  | { readonly kind: 'stop' }
-  /** A plane or host effect could not be performed. */
-  | {
-      readonly kind: 'effect.failed'
-      readonly effect: Effect<ClientEvent>
-      readonly code: ErrorCode
-      readonly detail: string
-    }
-
-export type ClientEvent =
-  | { readonly kind: 'circuit.open'; readonly circuit: Telescope; readonly ticket?: number }
-  /** The circuit could not be built, or is lost. */
-  | {
-      readonly kind: 'circuit.failed'
-      readonly circuit?: Telescope
-      readonly ticket?: number
-      readonly code: ErrorCode
-      readonly detail: string
-    }
-  | { readonly kind: 'circuit.closed'; readonly circuit: Telescope }
-  | { readonly kind: 'keys'; readonly keys: IkeKeys }
-  | { readonly kind: 'refused'; readonly counter: string; readonly detail: string }
-  /** The guard does not stand. It is tried again, and nothing is built meanwhile. */
-  | { readonly kind: 'guard.failed'; readonly code: ErrorCode; readonly detail: string }
-  /** The guard is gone: the daemon may end. */
-  | { readonly kind: 'stopped' }
-
-export type ClientState =
-  | 'unguarded'
-  | 'waiting-for-consensus'
-  | 'building'
-  | 'ready'
-  | 'failed'
-  | 'stopping'
-  | 'stopped'
+export type { ClientEvent, ClientInput, ClientOptions, ClientState } from '#overlay/client-events'
 
 /** A node that failed is not chosen again for this long, if others are left. */
 const AVOID: Duration = 120 * SECOND
@@ -121,6 +51,8 @@ interface Circuit {
   readonly telescope: Telescope
   readonly ticket?: number
   readonly isDefault: boolean
+  /** It is given up against our will, and comes back: its entry may see that it is the same client. */
+  returns: boolean
 }
 
 /** Who hears of an effect that could not be performed: a circuit, on behalf of the guard perhaps, or the guard itself. */
@@ -138,6 +70,8 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   /** Circuits that go on when the effects so far are performed. */
   readonly #next = new Set<Circuit>()
   readonly #avoid = new Map<NodeId, Instant>()
+  /** Of entries: inner hops neither give tickets nor are asked for any. */
+  readonly #wallet = new Wallet()
   #state: ClientState = 'unguarded'
   #guardIs: 'down' | 'rising' | 'failed' | 'up' = 'down'
   #guardBackoff = GUARD_FIRST
@@ -286,7 +220,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
       return fail('IPP_PATH_NONE', `circuits of one client share the entry ${entry.name}`)
     const id = this.#nextCircuit++ as CircuitId
     const telescope = new Telescope(id, path.value, this.#options.self, this.#reqids, this.#now)
-    const circuit: Circuit = { telescope, isDefault: wish.ticket === undefined, ...ticket }
+    const circuit: Circuit = { telescope, isDefault: wish.ticket === undefined, returns: false, ...ticket }
     this.#circuits.set(id, circuit)
     this.#effects.add({ circuit, pins: true }, ...this.#guard.pin(first.address))
     this.#proceedLater(circuit)
@@ -294,10 +228,11 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
 
   #choose(consensus: Consensus, names: readonly string[] | undefined, hops: number) {
     for (const [node, until] of this.#avoid) if (until <= this.#now) this.#avoid.delete(node)
+    const entry = this.#entry?.nodeId ?? this.#wallet.holder(consensus.nodes, this.#avoid, this.#now)
     const common = {
       hops,
       ...(names ? { path: names } : {}),
-      ...(this.#entry ? { entry: this.#entry.nodeId } : {}),
+      ...(entry === undefined ? {} : { entry }),
       ...(this.#options.sameNetwork ? { sameNetwork: true } : {}),
     }
     const chosen = choosePath(consensus, { ...common, exclude: [...this.#avoid.keys()] }, this.#options.rng)
@@ -329,6 +264,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     const { hop, path } = circuit.telescope.next()!
     const node = this.#nodeOf(hop.nodeId)
     if (node === undefined) return this.#fail(circuit, 'IPP_PATH_UNKNOWN_NODE', hop.name)
+    const isFirst = circuit.telescope.layers.length === 0
     const innermost = circuit.telescope.layers.length + 1 === circuit.telescope.hops.length
     const sa = this.#ike.initiate(
       {
@@ -342,6 +278,9 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
         patience: HOP_PATIENCE,
         lifetimes: this.#options.lifetimes ?? LIFETIMES,
         ...(innermost ? { liveness: LIVENESS } : {}),
+        ...(isFirst && node.ike === undefined
+          ? { resume: circuit.isDefault ? this.#wallet.spend(node.nodeId) : {} }
+          : {}),
       },
       this.#now,
     )
@@ -381,13 +320,20 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   #fail(circuit: Circuit, code: ErrorCode, detail: string, blamed: readonly Hop[] = []): void {
     const { telescope } = circuit
     if (telescope.state === 'closing' || telescope.state === 'closed') return
-    for (const { nodeId } of blamed) this.#avoid.set(nodeId as NodeId, after(this.#now, AVOID))
+    const [entry] = telescope.hops
+    circuit.returns = circuit.isDefault
+    // An entry that was lost is worth one more try if that is a cheap one: the ticket is gone then.
+    const mayReturn =
+      circuit.returns && telescope.state === 'open' && this.#wallet.has(entry!.nodeId as NodeId, this.#now)
+    for (const hop of blamed)
+      if (hop !== entry || !mayReturn) this.#avoid.set(hop.nodeId as NodeId, after(this.#now, AVOID))
     this.#effects.event({ kind: 'circuit.failed', circuit: telescope, code, detail, ...ticketOf(circuit) })
     this.#shutDown(circuit)
   }
 
   /** On request. Who waits for a circuit that never opened is told. */
   #close(circuit: Circuit): void {
+    if (circuit.isDefault) this.#wallet.wipe()
     if (circuit.telescope.state === 'building' && circuit.ticket !== undefined)
       return this.#fail(circuit, 'IPP_CIRCUIT_CLOSED', `circuit ${circuit.telescope.id} was not open yet`)
     this.#shutDown(circuit)
@@ -404,7 +350,8 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
 
   #closeInnermost(circuit: Circuit): void {
     const innermost = circuit.telescope.sas.at(-1)
-    if (innermost !== undefined) return this.#ike.close(innermost, this.#now)
+    const toReturn = circuit.returns && circuit.telescope.sas.length === 1 && !this.#isStopping
+    if (innermost !== undefined) return this.#ike.close(innermost, this.#now, { toReturn })
     circuit.telescope.state = 'closed'
     this.#circuits.delete(circuit.telescope.id)
     this.#effects.event({ kind: 'circuit.closed', circuit: circuit.telescope })
@@ -423,6 +370,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
 
   #end(): void {
     this.#state = 'stopped'
+    this.#wallet.wipe()
     this.#effects.add('guard', ...this.#guard.lower())
     this.#effects.event({ kind: 'stopped' })
   }
@@ -480,6 +428,8 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
         if (operations === undefined) return this.#ike.close(event.sa, this.#now)
         return this.#effects.plane({ circuit }, operations)
       }
+      case 'ticket':
+        return this.#keep(circuit, event.ticket)
       case 'exchange':
         return this.#measured(circuit, event)
       case 'ike.closed':
@@ -545,6 +495,14 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   get #entry(): Hop | undefined {
     for (const { telescope } of this.#circuits.values()) return telescope.hops[0]
     return undefined
+  }
+
+  #keep({ telescope, isDefault, returns }: Circuit, ticket: ResumptionTicket): void {
+    const isWanted = isDefault && (returns || telescope.state !== 'closing') && !this.#isStopping
+    if (!isWanted) return wipeTicket(ticket)
+    // One entry at a time.
+    this.#wallet.wipe()
+    this.#wallet.keep(telescope.hops[0]!.nodeId as NodeId, ticket)
   }
 
   get #isStopping(): boolean {

@@ -12,22 +12,21 @@
 import { utf8 } from '#base/bytes'
 import type { ErrorCode } from '#base/errors'
 import type { IkeSaId, NodeId } from '#base/ids'
-import { contains, type Ip, type Prefix, samePrefix, type UdpPath } from '#base/ip'
+import { contains, type Ip, type Prefix, samePrefix } from '#base/ip'
 import type { Machine } from '#base/machine'
-import { jittered, type Rng } from '#base/rng'
+import { jittered } from '#base/rng'
 import { after, type Duration, earliest, HOUR, type Instant, MINUTE, SECOND, TimerTable } from '#base/time'
-import type { CryptoProvider, KeyPair } from '#crypto/provider'
-import type { EspCipher } from '#crypto/suites'
-import type { Consensus, ConsensusNode, NodeRole } from '#directory/documents'
+import type { Consensus, ConsensusNode } from '#directory/documents'
 import { IkeEngine } from '#ikev2/engine'
-import type { ChildEstablished, IkeEvent, IkeKeys, Lifetimes, ResponderPolicy } from '#ikev2/events'
+import type { ChildEstablished, IkeEvent, Lifetimes, ResponderPolicy } from '#ikev2/events'
 import { AddressPool } from '#nat/pool'
-import type { ExitPolicy, FilterContext } from '#nat/rules'
 import { nodeRules } from '#nat/rulesets'
 import { EffectQueue } from '#overlay/effects'
 import { nodeIdentity, nodeOfIdentity, PUBLISHED_KEY } from '#overlay/identity'
 import { acceptSelectors, type Peer, Peers, selectorsOf } from '#overlay/peers'
 import type { Effect, HostOperation, RouteSpec } from '#overlay/ports'
+import { Resumptions } from '#overlay/resumptions'
+import type { RouterEvent, RouterInput, RouterOptions } from '#overlay/router-events'
 import {
   type Binding,
   bind,
@@ -45,50 +44,7 @@ import type { SaKey } from '#telescope/plane'
 import { isOfHeir, type Renewal, renew } from '#telescope/renewal'
 import { ReqIdAllocator } from '#telescope/reqids'
 
-export interface RouterOptions {
-  readonly nodeId: NodeId
-  readonly self: Ip
-  readonly port: number
-  readonly roles: readonly NodeRole[]
-  readonly exitPolicy: ExitPolicy
-  /** Ed25519 key of IKE_AUTH, and a P-256 key for stock peers without EdDSA. */
-  readonly ikeKey: KeyPair & { readonly ecdsa?: KeyPair }
-  readonly ciphers: readonly EspCipher[]
-  readonly context: FilterContext
-  readonly crypto: CryptoProvider
-  readonly rng: Rng
-  readonly keyLog?: boolean
-  /** When overlay tunnels get new keys, if not at the usual times. */
-  readonly lifetimes?: Lifetimes
-}
-
-export type RouterInput =
-  | { readonly kind: 'start' }
-  | { readonly kind: 'datagram'; readonly path: UdpPath; readonly bytes: Uint8Array }
-  | { readonly kind: 'consensus'; readonly consensus: Consensus }
-  /** Packets arrive on an SA that was to announce them. */
-  | { readonly kind: 'heard'; readonly sa: SaKey }
-  | { readonly kind: 'stop' }
-  | {
-      readonly kind: 'effect.failed'
-      readonly effect: Effect<RouterEvent>
-      readonly code: ErrorCode
-      readonly detail: string
-    }
-
-export type RouterEvent =
-  /** The consensus lists us (with this pool), or no longer does. */
-  | { readonly kind: 'listed'; readonly pool: Prefix | undefined }
-  | { readonly kind: 'overlay.up' | 'overlay.down'; readonly peer: ConsensusNode; readonly detail?: string }
-  /** Counts only: nothing about who or where. */
-  | { readonly kind: 'circuit.bound' | 'circuit.released' }
-  /** A client was turned away; the circuits there are go on. */
-  | { readonly kind: 'pool.exhausted' }
-  | { readonly kind: 'refused'; readonly counter: string; readonly detail: string }
-  | { readonly kind: 'keys'; readonly keys: IkeKeys }
-  /** Filter, route or hardening do not stand. They are tried again, and no client is admitted meanwhile. */
-  | { readonly kind: 'guard.failed'; readonly code: ErrorCode; readonly detail: string }
-  | { readonly kind: 'stopped' }
+export type { RouterEvent, RouterInput, RouterOptions } from '#overlay/router-events'
 
 /** Anonymous clients vanish silently; longer than a client's own check, so that the client speaks first. */
 const CLIENT_LIVENESS: Duration = 2 * MINUTE
@@ -122,6 +78,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   readonly #peers = new Peers()
   readonly #bindings = new Map<IkeSaId, Binding>()
   readonly #leases = new Map<IkeSaId, Ip>()
+  readonly #resumptions = new Resumptions()
   readonly #reqids = new ReqIdAllocator()
   readonly #timers = new TimerTable<NodeId | typeof STOP | typeof GUARD>()
   #consensus: Consensus | undefined
@@ -158,6 +115,9 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
         break
       case 'heard':
         this.#heard(input.sa)
+        break
+      case 'traffic':
+        this.#resumptions.read(input.counters, this.#bindings, this.#peers)
         break
       case 'stop':
         this.#stop()
@@ -294,6 +254,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   #removePeer(peer: Peer, detail: string): void {
     this.#peers.delete(peer)
     this.#timers.clear(peer.node.nodeId)
+    this.#resumptions.wallet.drop(peer.node.nodeId)
     for (const [sa, binding] of [...this.#bindings]) {
       if (binding.via?.reqid === peer.link.reqid) this.#abandon(sa)
     }
@@ -340,6 +301,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
         liveness: PEER_LIVENESS,
         patience: PEER_PATIENCE,
         lifetimes: this.#lifetimes,
+        ...(peer.node.ike === undefined ? { resume: this.#resumptions.wallet.spend(nodeId) } : {}),
       },
       this.#now,
     )
@@ -461,9 +423,18 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   // -------------------------------------------------------------------------------------------- IKE
 
   #responder(): ResponderPolicy {
-    const { nodeId, ikeKey, ciphers, roles } = this.#options
+    const { nodeId, ikeKey, ciphers, roles, resumption } = this.#options
     return {
       credential: { kind: 'ed25519', id: nodeIdentity(nodeId), ...ikeKey },
+      // A ticket is seen on the wire, and in a tunnel by the hop before: so first hops and nodes only.
+      ...(resumption === undefined
+        ? {}
+        : {
+            resumption: this.#resumptions.policy(
+              resumption,
+              ({ remote }) => !this.#stopping && !this.#isPrivate(remote.address),
+            ),
+          }),
       espCiphers: ciphers,
       publishedKey: utf8(PUBLISHED_KEY),
       liveness: CLIENT_LIVENESS,
@@ -517,6 +488,8 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
       case 'exchange':
       case 'ike.established':
         return
+      case 'ticket':
+        return this.#resumptions.keep(this.#peers.bySa(event.sa)?.node.nodeId, event.ticket)
       case 'child.established': {
         if (event.peer.kind === 'none') return this.#bind(event)
         const nodeId = nodeOfIdentity(event.peer.id)
@@ -529,6 +502,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
       case 'ike.closed': {
         this.#unbind(event.sa)
         this.#endLease(event.sa)
+        this.#resumptions.forget(event.sa)
         const peer = this.#peers.bySa(event.sa)
         if (peer !== undefined) this.#overlayClosed(peer, event.detail)
       }
@@ -557,6 +531,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   #takeDown(): void {
     if (this.#stopped) return
     this.#stopped = true
+    this.#resumptions.wallet.wipe()
     this.#leave('this node stops')
     this.#effects.host(GUARD, [{ kind: 'firewall.clear', owner: 'ippriv_node' }])
     this.#effects.event({ kind: 'stopped' })

@@ -36,6 +36,10 @@ export function installPair(ends: Ends, child: ChildSa): PlaneOperation[] {
   ]
 }
 
+/** Every SA of a tunnel, in both directions. */
+export const saKeys = (ends: Ends, { child, beside = [] }: Pairs): SaKey[] =>
+  [...beside, child].flatMap((each) => [outboundKey(ends, each), inboundKey(ends, each)])
+
 /** Takes a tunnel down, whatever stage a renewal is in. */
 export function removePairs(ends: Ends, { child, beside = [] }: Pairs): PlaneOperation[] {
   return [...beside, child].flatMap((each) => removePair(ends, each))

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
@@ -46,7 +46,17 @@ test('keygen node: files, printed keys, no overwriting', async () => {
 test('usage: help, unknown commands, missing options', () => {
   const help = ippriv('--help')
   assert.equal(help.status, EXIT.ok)
-  for (const command of ['keygen', 'directory', 'node', 'client', 'status', 'circuits', 'doctor', 'demo'])
+  for (const command of [
+    'keygen',
+    'directory',
+    'node',
+    'client',
+    'status',
+    'circuits',
+    'doctor',
+    'demo',
+    'replay',
+  ])
     assert.match(help.stdout, new RegExp(`^ {2}${command}\\b`, 'm'))
   for (const args of [['nonsense'], ['keygen', 'node'], ['keygen', 'node', '--directory', 'x']]) {
     const wrong = ippriv(...args)
@@ -152,4 +162,34 @@ test('exit codes: 2 for configuration and keys, 1 for everything else', () => {
     process.exitCode = before
   }
   assert.equal(said.trim().split('\n').length, 4, 'one line each')
+})
+
+test('replay: a generated log, as a table, as JSON, and as a log that can be replayed', async () => {
+  const generated = ['replay', '--generate', 'wireless', '--scale', '0.002', '--seed', '3']
+  const table = ippriv(...generated)
+  assert.equal(table.status, EXIT.ok)
+  assert.match(table.stdout, /^299 connections of 23 users$/m)
+  assert.match(table.stdout, /^established {2}2 h .* full < 20 %$/m)
+  const json = JSON.parse(ippriv(...generated, '--json').stdout)
+  assert.equal(json.outcomes.length, 17)
+  const directory = await mkdtemp(join(tmpdir(), 'ippriv-replay-'))
+  try {
+    const file = join(directory, 'vpn.csv')
+    await writeFile(file, ippriv(...generated, '--csv').stdout)
+    assert.deepEqual(JSON.parse(ippriv('replay', file, '--json').stdout), json)
+    await writeFile(file, 'user,start,end,bytes\nu,1,x,3\n')
+    const bad = ippriv('replay', file)
+    assert.equal(bad.status, EXIT.usage)
+    assert.match(bad.stderr, /vpn\.csv:2:5: expected a time.*\[IPP_LOG_INVALID\]/)
+    assert.match(ippriv('replay', join(directory, 'none')).stderr, /\[IPP_LOG_UNREADABLE\]/)
+  } finally {
+    await rm(directory, { recursive: true })
+  }
+  for (const args of [
+    [],
+    ['x', '--generate', 'remote'],
+    ['--generate', 'dial-up'],
+    ['--generate', 'remote', '--scale', '7'],
+  ])
+    assert.equal(ippriv('replay', ...args).status, EXIT.usage)
 })

@@ -69,8 +69,14 @@ test('a node: values and defaults', () => {
       ...PROTECTED_DESTINATIONS,
       { action: 'accept', destination: { address: '0.0.0.0', length: 0 }, protocol: 'tcp', ports: [80, 443] },
     ],
+    resumption: { kind: 'clocked', limit: 7_200_000 },
     keylog: '/etc/i/k',
   })
+  const resumption = (text: string) => parseConfig('node', `${NODE}resumption: ${text}`, 'f').resumption
+  assert.equal(resumption('{ strategy: off }'), undefined)
+  assert.deepEqual(resumption('{ strategy: data }'), { kind: 'data', limit: 50 * 2 ** 20 })
+  assert.deepEqual(resumption('{ strategy: established, limit: 90 }'), { kind: 'established', limit: 90_000 })
+  assert.throws(() => resumption('{ limit: 86401 }'), /resumption.limit: .*at most 86400/)
   assert.deepEqual(
     parseConfig('node', NODE.replace(', exit]', ']'), 'f').exitPolicy,
     [],

@@ -88,8 +88,10 @@ test('a full exchange gives a ticket, a lost session is resumed with it, and its
     'IKE_SESSION_RESUME',
     'IKE_AUTH',
     'CREATE_CHILD_SA', // the IKE SA
+    'IKE_FOLLOWUP_KE',
     'INFORMATIONAL', // DELETE of the old one
     'CREATE_CHILD_SA', // the Child SA
+    'IKE_FOLLOWUP_KE',
     'INFORMATIONAL',
     'INFORMATIONAL', // TICKET_REQUEST
   ])

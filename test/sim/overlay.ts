@@ -147,6 +147,7 @@ export class SimOverlay {
       exitPolicy: listed.exitPolicy,
       ikeKey,
       ciphers: ['aes-256-gcm-16'],
+      resumption: { kind: 'clocked', limit: 7_200_000 },
       context: { plane: 'userspace', device: 'ippriv0', address: listed.address },
       crypto: nodeCrypto,
       rng: this.#rng,

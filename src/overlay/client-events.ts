@@ -1,0 +1,79 @@
+/** The face of the client: what it is made of, what it is told, and what it says (`client.ts`). */
+import type { ErrorCode } from '#base/errors'
+import type { CircuitId } from '#base/ids'
+import type { UdpPath } from '#base/ip'
+import type { Rng } from '#base/rng'
+import type { CryptoProvider } from '#crypto/provider'
+import type { EspCipher } from '#crypto/suites'
+import type { Consensus } from '#directory/documents'
+import type { IkeKeys, Lifetimes } from '#ikev2/events'
+import type { GuardOptions } from '#overlay/guard'
+import type { Effect } from '#overlay/ports'
+import type { SaKey } from '#telescope/plane'
+import type { Telescope } from '#telescope/telescope'
+
+export interface ClientOptions extends GuardOptions {
+  /** Layers of a circuit, 1..5. */
+  readonly hops: number
+  /** Offered in this order. One constant for all clients unless the user insists. */
+  readonly ciphers: readonly EspCipher[]
+  /** Names of the nodes the default circuit must use. */
+  readonly path?: readonly string[]
+  /** Allow two nodes of one /16: for test networks only. */
+  readonly sameNetwork?: boolean
+  readonly crypto: CryptoProvider
+  readonly rng: Rng
+  readonly keyLog?: boolean
+  /** When layers get new keys; one constant for all clients unless a test is in a hurry. */
+  readonly lifetimes?: Lifetimes
+}
+
+export type ClientInput =
+  | { readonly kind: 'start' }
+  | { readonly kind: 'datagram'; readonly path: UdpPath; readonly bytes: Uint8Array }
+  | { readonly kind: 'consensus'; readonly consensus: Consensus }
+  /** One more circuit; `ticket` comes back in the event that says how it ended. */
+  | {
+      readonly kind: 'build'
+      readonly ticket: number
+      readonly path?: readonly string[]
+      readonly hops?: number
+    }
+  | { readonly kind: 'close'; readonly circuit: CircuitId }
+  /** Packets arrive on an SA that was to announce them. */
+  | { readonly kind: 'heard'; readonly sa: SaKey }
+  | { readonly kind: 'stop' }
+  /** A plane or host effect could not be performed. */
+  | {
+      readonly kind: 'effect.failed'
+      readonly effect: Effect<ClientEvent>
+      readonly code: ErrorCode
+      readonly detail: string
+    }
+
+export type ClientEvent =
+  | { readonly kind: 'circuit.open'; readonly circuit: Telescope; readonly ticket?: number }
+  /** The circuit could not be built, or is lost. */
+  | {
+      readonly kind: 'circuit.failed'
+      readonly circuit?: Telescope
+      readonly ticket?: number
+      readonly code: ErrorCode
+      readonly detail: string
+    }
+  | { readonly kind: 'circuit.closed'; readonly circuit: Telescope }
+  | { readonly kind: 'keys'; readonly keys: IkeKeys }
+  | { readonly kind: 'refused'; readonly counter: string; readonly detail: string }
+  /** The guard does not stand. It is tried again, and nothing is built meanwhile. */
+  | { readonly kind: 'guard.failed'; readonly code: ErrorCode; readonly detail: string }
+  /** The guard is gone: the daemon may end. */
+  | { readonly kind: 'stopped' }
+
+export type ClientState =
+  | 'unguarded'
+  | 'waiting-for-consensus'
+  | 'building'
+  | 'ready'
+  | 'failed'
+  | 'stopping'
+  | 'stopped'

@@ -1,0 +1,62 @@
+/** The face of a node: what it is made of, what it is told, and what it says (`router.ts`). */
+import type { ErrorCode } from '#base/errors'
+import type { NodeId } from '#base/ids'
+import type { Ip, Prefix, UdpPath } from '#base/ip'
+import type { Rng } from '#base/rng'
+import type { CryptoProvider, KeyPair } from '#crypto/provider'
+import type { EspCipher } from '#crypto/suites'
+import type { Consensus, ConsensusNode, NodeRole } from '#directory/documents'
+import type { IkeKeys, Lifetimes } from '#ikev2/events'
+import type { Strategy } from '#ikev2/resumption/strategy'
+import type { ExitPolicy, FilterContext } from '#nat/rules'
+import type { Effect } from '#overlay/ports'
+import type { SaCounters, SaKey } from '#telescope/plane'
+
+export interface RouterOptions {
+  readonly nodeId: NodeId
+  readonly self: Ip
+  readonly port: number
+  readonly roles: readonly NodeRole[]
+  readonly exitPolicy: ExitPolicy
+  /** Ed25519 key of IKE_AUTH, and a P-256 key for stock peers without EdDSA. */
+  readonly ikeKey: KeyPair & { readonly ecdsa?: KeyPair }
+  readonly ciphers: readonly EspCipher[]
+  readonly context: FilterContext
+  readonly crypto: CryptoProvider
+  readonly rng: Rng
+  readonly keyLog?: boolean
+  /** How long an authentication is good for; absent: everybody runs full exchanges. */
+  readonly resumption?: Strategy
+  /** When overlay tunnels get new keys, if not at the usual times. */
+  readonly lifetimes?: Lifetimes
+}
+
+export type RouterInput =
+  | { readonly kind: 'start' }
+  | { readonly kind: 'datagram'; readonly path: UdpPath; readonly bytes: Uint8Array }
+  | { readonly kind: 'consensus'; readonly consensus: Consensus }
+  /** Packets arrive on an SA that was to announce them. */
+  | { readonly kind: 'heard'; readonly sa: SaKey }
+  /** What the data plane counted; only the strategy `data` asks for it. */
+  | { readonly kind: 'traffic'; readonly counters: readonly SaCounters[] }
+  | { readonly kind: 'stop' }
+  | {
+      readonly kind: 'effect.failed'
+      readonly effect: Effect<RouterEvent>
+      readonly code: ErrorCode
+      readonly detail: string
+    }
+
+export type RouterEvent =
+  /** The consensus lists us (with this pool), or no longer does. */
+  | { readonly kind: 'listed'; readonly pool: Prefix | undefined }
+  | { readonly kind: 'overlay.up' | 'overlay.down'; readonly peer: ConsensusNode; readonly detail?: string }
+  /** Counts only: nothing about who or where. */
+  | { readonly kind: 'circuit.bound' | 'circuit.released' }
+  /** A client was turned away; the circuits there are go on. */
+  | { readonly kind: 'pool.exhausted' }
+  | { readonly kind: 'refused'; readonly counter: string; readonly detail: string }
+  | { readonly kind: 'keys'; readonly keys: IkeKeys }
+  /** Filter, route or hardening do not stand. They are tried again, and no client is admitted meanwhile. */
+  | { readonly kind: 'guard.failed'; readonly code: ErrorCode; readonly detail: string }
+  | { readonly kind: 'stopped' }
