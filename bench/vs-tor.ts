@@ -18,12 +18,15 @@ import {
   realSegments,
 } from './chain.ts'
 import type { LoadPlan, LoadResult } from './load.ts'
+import { OpenVpn, TUNNEL } from './openvpn.ts'
 import { OverlayNetwork } from './overlay.ts'
 import { median, quantile } from './stats.ts'
 import { SOCKS_PORT, TorNetwork } from './tor.ts'
 
 const SYSTEMS = ['direct', 'ippriv', 'tor'] as const
-type System = (typeof SYSTEMS)[number]
+/** On the cable that loses packets also one hop of a tunnel over UDP, and one over TCP. */
+const LOSSY_SYSTEMS = [...SYSTEMS, 'openvpn-udp', 'openvpn-tcp'] as const
+type System = (typeof LOSSY_SYSTEMS)[number]
 const LOAD_PORT = 8080
 
 /** One measurement: everything a reader may want to compute again is kept. */
@@ -114,6 +117,8 @@ class VersusTor {
     say('IPpriv: the circuit is open')
     await this.#tor.start()
     say('tor: a circuit is built')
+    await new OpenVpn(this.#commands, this.#chain, join(home, 'openvpn')).start()
+    say('OpenVPN: both tunnels answer')
   }
 
   /** Nothing on the cables but the systems themselves. */
@@ -142,7 +147,7 @@ class VersusTor {
   /** The conditions of the paper: a narrow cable that loses packets. */
   async #narrow(part: 'loss' | 'capacity', round: number, limits: Required<Impairment>): Promise<void> {
     await impairChain(this.#commands, this.#chain, limits)
-    for (const system of SYSTEMS)
+    for (const system of part === 'loss' ? LOSSY_SYSTEMS : SYSTEMS)
       await this.#measure({ system, part, what: '1 down', round, ...limits }, { down: 1 }, false, 2)
   }
 
@@ -155,7 +160,7 @@ class VersusTor {
     const { system } = labels
     const durationMs = longer * this.#milliseconds
     const whole: LoadPlan = {
-      server: ADDRESS.server,
+      server: system === 'openvpn-udp' || system === 'openvpn-tcp' ? TUNNEL[system] : ADDRESS.server,
       port: LOAD_PORT,
       measure: 'round-trips',
       warmupMs: plan.down || plan.up ? durationMs / 2 : 200,
@@ -257,15 +262,16 @@ class VersusTor {
   }
 
   #narrowTable(part: 'loss' | 'capacity', by: 'loss' | 'mbps'): Table {
+    const systems: readonly System[] = part === 'loss' ? LOSSY_SYSTEMS : SYSTEMS
     const steps = [...new Set(this.#samples.filter((s) => s.part === part).map((s) => s[by]!))]
     return {
       title:
         part === 'loss' ? '10 Mbit/s, by packet loss in percent' : '3 % packet loss, by capacity in Mbit/s',
-      columns: [by, ...SYSTEMS.map((s) => `${s} Mbit/s`), ...SYSTEMS.map((s) => `${s} ms`)],
+      columns: [by, ...systems.map((s) => `${s} Mbit/s`), ...systems.map((s) => `${s} ms`)],
       rows: steps.map((step) => [
         String(step),
         ...(['goodput', 'rtt'] as const).flatMap((field) =>
-          SYSTEMS.map((system) => this.#median('1 down', system, field, { part, [by]: step })),
+          systems.map((system) => this.#median('1 down', system, field, { part, [by]: step })),
         ),
       ]),
     }
