@@ -9,7 +9,7 @@ import { utf8 } from '#base/bytes'
 import { errorLine, IpprivError } from '#base/errors'
 import type { NodeId } from '#base/ids'
 import { type Failure, failure, type Result, success, toError } from '#base/result'
-import { type Duration, type Instant, SECOND, type UnixTime } from '#base/time'
+import { type Duration, type Instant, instant, SECOND, type UnixTime } from '#base/time'
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
 import { admitDescriptor, listedNodes, type NodeRecord, outlivedNodes, staleAt } from '#directory/admission'
 import { type ListedNode, signConsensus, verifyConsensus } from '#directory/consensus'
@@ -54,7 +54,7 @@ export interface Acceptance {
 /** Fewer documents than this under a storm of changes: at most one per second. */
 const DEBOUNCE: Duration = SECOND
 /** One node may be the reason for an early document this often: once in this share of a period. */
-const EARLY_SHARE = 60
+const EARLY_SHARE = 360
 /** After a document could not be made or stored. */
 const RETRY: Duration = 5 * SECOND
 /** Timers follow the monotonic clock; the calendar may jump, so it is looked at this often at least. */
@@ -68,7 +68,8 @@ export class DirectoryRegistry {
   #publication: Publication
   /** Texts of the published nodes, by id: what the document says now. */
   #published: ReadonlyMap<NodeId, ListedNode>
-  #changed = false
+  /** From when on there is something to be said that cannot wait for the regular document. */
+  #changedAt: Instant | undefined
   /** When a node was last the reason for an early document. */
   readonly #early = new Map<NodeId, Instant>()
   #lastAttempt: Instant
@@ -179,29 +180,33 @@ export class DirectoryRegistry {
     }
     this.#records.set(nodeId, record)
     const published = this.#published.get(nodeId)
-    // A new date alone can wait for the next regular document, and so can one who changes all the time.
-    const changed = published === undefined || !sameSubstance(published.descriptor, record.descriptor)
-    if (changed && this.#mayHurry(nodeId)) {
-      this.#changed = true
+    // A new date alone can wait for the next regular document.
+    if (published === undefined || !sameSubstance(published.descriptor, record.descriptor)) {
+      this.#hurry(nodeId)
       this.#options.onChange?.()
       log.info({ node: name, nodeId }, published === undefined ? 'new node' : 'changed node')
     }
     return success({ nodeId, known })
   }
 
-  #mayHurry(node: NodeId): boolean {
+  /** One who changes all the time waits longer: everybody fetches an early document. */
+  #hurry(node: NodeId): void {
     const { clock, period } = this.#options
+    const now = clock.monotonic()
     const last = this.#early.get(node)
-    if (last !== undefined && clock.monotonic() - last < (period * SECOND) / EARLY_SHARE) return false
-    this.#early.set(node, clock.monotonic())
-    return true
+    const at = last === undefined ? now : instant(Math.max(now, last + (period * SECOND) / EARLY_SHARE))
+    this.#early.set(node, at)
+    if (this.#changedAt === undefined || at < this.#changedAt) this.#changedAt = at
   }
 
   #untilDue(): Duration {
     const { clock, period } = this.#options
     const sinceAttempt = clock.monotonic() - this.#lastAttempt
     if (this.#failing !== undefined) return Math.max(0, RETRY - sinceAttempt)
-    if (this.#changed) return Math.max(0, DEBOUNCE - sinceAttempt)
+    const early =
+      this.#changedAt === undefined
+        ? Number.POSITIVE_INFINITY
+        : Math.max(0, DEBOUNCE - sinceAttempt, this.#changedAt - clock.monotonic())
     const { validAfter } = this.#publication.consensus
     const now = clock.unixTime()
     // A calendar that was set back must not freeze the document for as long.
@@ -211,13 +216,13 @@ export class DirectoryRegistry {
       const record = this.#records.get(id)
       if (record !== undefined) due = Math.min(due, staleAt(record.descriptor, period))
     }
-    return Math.min(LONGEST_SLEEP, Math.max(0, (due - now) * SECOND))
+    return Math.min(LONGEST_SLEEP, early, Math.max(0, (due - now) * SECOND))
   }
 
   async #publish(): Promise<void> {
     const { clock, log, period } = this.#options
     this.#lastAttempt = clock.monotonic()
-    const changed = this.#changed
+    const changed = this.#changedAt !== undefined
     try {
       const outlived = outlivedNodes(this.#records, clock.unixTime(), period)
       const next = await nextPublication(this.#options, this.#records, this.#serial + 1, outlived)
@@ -228,7 +233,7 @@ export class DirectoryRegistry {
       this.#publication = next.publication
       this.#published = byId(next.nodes)
       this.#serial = next.publication.consensus.serial
-      this.#changed = false
+      this.#changedAt = undefined
       this.#failing = undefined
       this.counters.add('consensus.published')
       log.info({ serial: this.#serial, nodes: next.nodes.length, changed }, 'published a document')
