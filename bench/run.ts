@@ -12,6 +12,7 @@ import { asJson, keep, print } from './report.ts'
 /** Loaded when asked for: one bench must not need what another one imports. */
 const BENCHES: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>> = {
   'vs-tor': () => import('./vs-tor.ts'),
+  planes: () => import('./planes.ts'),
 }
 
 interface CommonOptions {

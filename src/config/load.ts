@@ -21,6 +21,7 @@ export interface NodeConfig extends DaemonConfig {
   /** Directory of identity.pem and ike.pem. */
   readonly keys: string
   readonly plane: PlaneChoice
+  readonly userspace: UserspaceConfig
   readonly directory: TrustedDirectory
   /** We only speak for a router that is not ours. */
   readonly stock: StockConfig | undefined
@@ -43,6 +44,7 @@ export interface ClientConfig extends DaemonConfig {
   readonly kind: 'client'
   readonly address: Ip | undefined
   readonly plane: PlaneChoice
+  readonly userspace: UserspaceConfig
   readonly directory: TrustedDirectory
   readonly circuit: {
     readonly hops: number
@@ -85,6 +87,12 @@ export interface LogConfig {
 }
 
 export type PlaneChoice = 'auto' | 'xfrm' | 'userspace'
+
+/** How the userspace plane uses its threads. */
+export interface UserspaceConfig {
+  readonly workers: number
+  readonly parallel: 'connection' | 'packet'
+}
 
 export interface TrustedDirectory {
   /** `http://address:port`, without a slash at the end. */
@@ -197,6 +205,7 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
     roles: value.roles,
     keys: keysOf(value, file),
     plane: value.plane ?? 'auto',
+    userspace: userspaceOf(value.userspace),
     directory: directoryOf(value.directory),
     stock: value.stock === undefined ? undefined : stockOf(value.stock, file),
     exitPolicy: value.roles.includes('exit') ? nodeExitPolicy(value) : [],
@@ -208,6 +217,7 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
     ...common('client', value, file),
     address: value.address === undefined ? undefined : ip(value.address),
     plane: value.plane ?? 'auto',
+    userspace: userspaceOf(value.userspace),
     directory: directoryOf(value.directory),
     circuit: {
       hops: value.circuit?.path?.length ?? value.circuit?.hops ?? DEFAULT_HOPS,
@@ -240,6 +250,11 @@ function common(
     log: { level: value.log?.level ?? 'info', format: value.log?.format ?? 'json' },
   }
 }
+
+const userspaceOf = (value: Partial<UserspaceConfig> = {}): UserspaceConfig => ({
+  workers: value.workers ?? 1,
+  parallel: value.parallel ?? 'connection',
+})
 
 const keysOf = (value: { state: string; keys?: string }, file: string): string =>
   absolute(value.keys ?? join(value.state, 'keys'), file)

@@ -72,6 +72,25 @@ const Plane = choice(['auto', 'xfrm', 'userspace'], {
   default: 'auto',
 })
 
+const Userspace = section(
+  {
+    workers: Type.Optional(
+      integer(1, 64, {
+        description: 'Threads that work on packets; more than processors is no use.',
+        default: 1,
+      }),
+    ),
+    parallel: Type.Optional(
+      choice(['connection', 'packet'], {
+        description:
+          'What is spread over the threads: whole SAs and connections (`connection`: best for many), or the packets of each (`packet`: best for few).',
+        default: 'connection',
+      }),
+    ),
+  },
+  { description: 'The userspace plane, where it runs.' },
+)
+
 const DirectoryReference = section(
   {
     url: text('a URL such as http://198.18.50.1:9030 with an IPv4 address and a port', {
@@ -111,6 +130,7 @@ export const NodeSchema = section(
     state: state('node'),
     control: Type.Optional(control('node')),
     plane: Type.Optional(Plane),
+    userspace: Type.Optional(Userspace),
     directory: DirectoryReference,
     stock: Type.Optional(
       section(
@@ -198,6 +218,7 @@ export const ClientSchema = section(
     state: state('client'),
     control: Type.Optional(control('client')),
     plane: Type.Optional(Plane),
+    userspace: Type.Optional(Userspace),
     directory: DirectoryReference,
     circuit: Type.Optional(
       section(

@@ -28,7 +28,7 @@ export async function runClient(options: { config: string; check?: boolean }): P
     if (config.address !== undefined) await requireLocalAddress(config.address)
     const self = config.address ?? (await sourceTowards(directory.address))
     runtime.listenIke(self)
-    const { plane, context } = await runtime.openPlane(config.plane, self)
+    const { plane, context } = await runtime.openPlane(config.plane, config.userspace, self)
     await runtime.setSysctls(clientSysctls(plane.device))
     const client = new OverlayClient({
       self,

@@ -23,7 +23,7 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
   await runtime.run(async () => {
     await requireLocalAddress(config.address)
     runtime.listenIke(config.address)
-    const { plane, context } = await runtime.openPlane(config.plane, config.address)
+    const { plane, context } = await runtime.openPlane(config.plane, config.userspace, config.address)
     await runtime.setSysctls(nodeSysctls(plane.device))
     const router = new OverlayRouter({
       nodeId: keys.nodeId,

@@ -13,7 +13,14 @@ import type { Ip } from '#base/ip'
 import type { Machine } from '#base/machine'
 import type { Rng } from '#base/rng'
 import { unixTime } from '#base/time'
-import type { ClientConfig, DirectoryConfig, NodeConfig, PlaneChoice, TrustedDirectory } from '#config/load'
+import type {
+  ClientConfig,
+  DirectoryConfig,
+  NodeConfig,
+  PlaneChoice,
+  TrustedDirectory,
+  UserspaceConfig,
+} from '#config/load'
 import { nodeCrypto } from '#crypto/node'
 import type { CryptoProvider } from '#crypto/provider'
 import { DirectorySync } from '#daemon/directory-sync'
@@ -117,11 +124,17 @@ export class Runtime {
   }
 
   /** Chooses and opens the data plane and the packet filter. @throws IpprivError IPP_PLANE_*, IPP_HOST_* */
-  async openPlane(choice: PlaneChoice, address: Ip): Promise<{ plane: DataPlane; context: FilterContext }> {
+  async openPlane(
+    choice: PlaneChoice,
+    userspace: UserspaceConfig,
+    address: Ip,
+  ): Promise<{ plane: DataPlane; context: FilterContext }> {
     const isClient = this.#role === 'client'
     const kind = choice === 'auto' ? await this.#askKernel() : choice
     const plane =
-      kind === 'xfrm' ? new XfrmPlane({ device: DEVICE, keepGuard: isClient }) : new UserPlane(DEVICE)
+      kind === 'xfrm'
+        ? new XfrmPlane({ device: DEVICE, keepGuard: isClient })
+        : new UserPlane({ device: DEVICE, ...userspace })
     const context: FilterContext = { plane: plane.kind, device: plane.device, address }
     const backend = await chooseFirewall(context)
     if (kind === 'userspace') await XfrmPlane.clear(DEVICE)

@@ -23,29 +23,10 @@ export class EspSocket {
   readonly fd: number
   readonly #writable = new PollSet(1)
 
-  private constructor(fd: number) {
+  /** `fd` comes from `openEspSocket`. */
+  constructor(fd: number) {
     this.fd = fd
     this.#writable.set(0, fd, C.POLLOUT)
-  }
-
-  /** @throws IpprivError IPP_HOST_* */
-  static open(kind: 'esp' | 'udp'): EspSocket {
-    const type = C.SOCK_RAW | C.SOCK_NONBLOCK | C.SOCK_CLOEXEC
-    const fd = sys.socket(C.AF_INET, type, PROTOCOL[kind])
-    if (fd < 0) throw failure(`raw socket for ${kind}`)
-    try {
-      if (kind === 'udp') attachFilter(fd, ESP_IN_UDP)
-      setOption(fd, C.IPPROTO_IP, C.IP_MTU_DISCOVER, C.IP_PMTUDISC_DONT, 'IP_MTU_DISCOVER')
-      setOption(fd, C.IPPROTO_IP, C.IP_TTL, OUTER.ttl, 'IP_TTL')
-      setOption(fd, C.IPPROTO_IP, C.IP_TOS, OUTER.tos, 'IP_TOS')
-      setOption(fd, C.SOL_SOCKET, C.SO_MARK, DAEMON_MARK, 'SO_MARK')
-      setOption(fd, C.SOL_SOCKET, C.SO_RCVBUFFORCE, SOCKET_BUFFER, 'SO_RCVBUFFORCE')
-      setOption(fd, C.SOL_SOCKET, C.SO_SNDBUFFORCE, SOCKET_BUFFER, 'SO_SNDBUFFORCE')
-      return new EspSocket(fd)
-    } catch (error) {
-      sys.close(fd)
-      throw error
-    }
   }
 
   /** @returns how many packets were received into the batch; 0 when none waits. */
@@ -78,22 +59,62 @@ export class EspSocket {
     }
     return failed
   }
+}
 
-  close(): void {
-    sys.close(this.fd)
-  }
+/** Of several sockets that receive side by side: which this one is. */
+export interface Share {
+  readonly index: number
+  readonly count: number
 }
 
 /**
- * Classic BPF over a packet with IP header: UDP to port 4500 whose first four octets are not the non-ESP marker of
- * IKE (RFC 3948 section 2.2) and that is more than a NAT keepalive (section 2.3; a load behind the end drops).
+ * With a `share` the socket takes the SAs whose SPI, modulo the count, is its index: the kernel offers every raw
+ * socket every packet. SPIs are random, so SAs spread evenly.
+ * @returns a descriptor, to be closed by the caller.
+ * @throws IpprivError IPP_HOST_*
  */
-const ESP_IN_UDP: readonly FilterInstruction[] = [
+export function openEspSocket(kind: 'esp' | 'udp', share: Share = { index: 0, count: 1 }): number {
+  const type = C.SOCK_RAW | C.SOCK_NONBLOCK | C.SOCK_CLOEXEC
+  const fd = sys.socket(C.AF_INET, type, PROTOCOL[kind])
+  if (fd < 0) throw failure(`raw socket for ${kind}`)
+  try {
+    if (kind === 'udp') attachFilter(fd, espInUdp(share))
+    else if (share.count > 1) attachFilter(fd, espOf(share))
+    setOption(fd, C.IPPROTO_IP, C.IP_MTU_DISCOVER, C.IP_PMTUDISC_DONT, 'IP_MTU_DISCOVER')
+    setOption(fd, C.IPPROTO_IP, C.IP_TTL, OUTER.ttl, 'IP_TTL')
+    setOption(fd, C.IPPROTO_IP, C.IP_TOS, OUTER.tos, 'IP_TOS')
+    setOption(fd, C.SOL_SOCKET, C.SO_MARK, DAEMON_MARK, 'SO_MARK')
+    setOption(fd, C.SOL_SOCKET, C.SO_RCVBUFFORCE, SOCKET_BUFFER, 'SO_RCVBUFFORCE')
+    setOption(fd, C.SOL_SOCKET, C.SO_SNDBUFFORCE, SOCKET_BUFFER, 'SO_SNDBUFFORCE')
+    return fd
+  } catch (error) {
+    sys.close(fd)
+    throw error
+  }
+}
+
+/** Classic BPF over a packet with IP header: ESP whose SPI is ours. */
+const espOf = ({ index, count }: Share): readonly FilterInstruction[] => [
+  [0xb1, 0, 0, 0], // ldxb 4*([0]&0xf)
+  [0x40, 0, 0, 0], // ld [x], SPI
+  [0x94, 0, 0, count], // mod
+  [0x15, 0, 1, index], // jeq, else drop
+  [0x06, 0, 0, 0xffff], // accept
+  [0x06, 0, 0, 0], // drop
+]
+
+/**
+ * The same in UDP to port 4500, where the first four octets are an SPI, or the non-ESP marker of IKE, which is zero
+ * (RFC 3948 section 2.2). A NAT keepalive has fewer (section 2.3): a load behind the end drops.
+ */
+const espInUdp = ({ index, count }: Share): readonly FilterInstruction[] => [
   [0xb1, 0, 0, 0], // ldxb 4*([0]&0xf)
   [0x48, 0, 0, 2], // ldh [x+2], destination port
-  [0x15, 0, 3, NAT_T_PORT], // jeq 4500, else drop
+  [0x15, 0, 5, NAT_T_PORT], // jeq 4500, else drop
   [0x40, 0, 0, 8], // ld [x+8], first four octets of the datagram
-  [0x15, 1, 0, 0], // jeq 0: drop
+  [0x15, 3, 0, 0], // jeq 0: drop
+  [0x94, 0, 0, count], // mod
+  [0x15, 0, 1, index], // jeq, else drop
   [0x06, 0, 0, 0xffff], // accept
   [0x06, 0, 0, 0], // drop
 ]

@@ -6,7 +6,14 @@ import type { PlaneOperation, SaKey } from '#telescope/plane'
 export type PlaneRequest = { readonly id: number } & PlaneCommand
 
 export type PlaneCommand =
-  | { readonly kind: 'apply'; readonly operations: readonly PlaneOperation[] }
+  | {
+      readonly kind: 'apply'
+      readonly operations: readonly PlaneOperation[]
+      /** At the index of an operation that installs an SA: what its workers share. */
+      readonly shared: readonly (SharedArrayBuffer | undefined)[]
+      /** A raw socket for ESP in UDP, from the first time it is needed on. */
+      readonly udpFd: number | undefined
+    }
   | { readonly kind: 'counters' }
   | { readonly kind: 'drops' }
   | { readonly kind: 'close' }
@@ -19,10 +26,14 @@ export type PlaneReply =
   /** The worker could not open, or died of this. It ends after it. */
   | { readonly kind: 'failed'; readonly code: ErrorCode; readonly where: string }
 
+/** Descriptors are the main thread's to close. */
 export interface PlaneWorkerData {
-  readonly device: string
-  readonly mtu: number
   readonly port: MessagePort
   /** An eventfd: the worker blocks in poll() and is woken through it. */
   readonly wakeFd: number
+  readonly device: string
+  readonly tunFd: number
+  readonly espFd: number
+  /** Memory of `Turns`, where the descriptors are shared with other workers. */
+  readonly turns: SharedArrayBuffer | undefined
 }

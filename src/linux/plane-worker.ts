@@ -3,21 +3,21 @@ import { receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { wipe } from '#base/bytes'
 import { IpprivError } from '#base/errors'
 import { type Ip, ipToUint32, uint32ToIp } from '#base/ip'
-import { cipherDriver } from '#linux/ciphers'
 import { Coalescer } from '#linux/coalescer'
-import { EspSocket, NAT_T_PORT } from '#linux/esp-socket'
+import { EspSocket } from '#linux/esp-socket'
 import { Arena, C, E, errno, failure, MessageBatch, PollSet, sys } from '#linux/ffi'
+import { measuredPlacement } from '#linux/placement'
 import type { PlaneCommand, PlaneReply, PlaneRequest, PlaneWorkerData } from '#linux/plane-messages'
 import { Segmenter } from '#linux/segmenter'
-import { TUN_READ, Tun } from '#linux/tun'
+import { TUN_READ } from '#linux/tun'
+import { Turns } from '#linux/turns'
 import { VIRTIO_HEADER } from '#linux/virtio'
 import { HEADROOM, PacketEngine, TAILROOM, VERDICT, type Verdict } from '#telescope/engine'
-import type { PlaneOperation } from '#telescope/plane'
 import { destination, IPV4_HEADER, PROTOCOL, protocol, source } from '#wire/ipv4'
 
 /**
- * The thread of the userspace plane: packets between the TUN, the raw sockets and the engine, in batches. It is
- * synchronous from end to end: it blocks in poll() and nowhere else, and its event loop never turns.
+ * A thread of the userspace plane: packets between the TUN, the raw sockets and the engine, in batches. It is
+ * synchronous from end to end: it blocks in poll(), or while it waits for its turn, and its event loop never turns.
  */
 
 const BATCH = 64
@@ -30,6 +30,8 @@ const INTAKE = BATCH * SLOT + 16 - VIRTIO_HEADER
 const INTAKE_LENGTH = 16 + TUN_READ
 /** poll() ends after this long, in ms: a thread that is asked to terminate cannot do so inside the call. */
 const POLL_TIMEOUT = 500
+/** Who waits to receive looks for commands this often, in ms, should it have missed being woken. */
+const FOLLOW_TIMEOUT = 50
 /** Addresses of the host are read again after this long, in ms, and with every command. */
 const ADDRESS_INTERVAL = 2000
 
@@ -42,10 +44,13 @@ const UDP = 3
 const memory = new Arena(BATCH * SLOT + INTAKE_LENGTH)
 const wakeCount = new Arena(8)
 
+const slot = (i: number): number => i * SLOT + START
+
 class PlaneLoop {
   readonly #data: PlaneWorkerData
-  readonly #engine = new PacketEngine({ driver: cipherDriver(memory) })
-  readonly #tun: Tun
+  readonly #turns: Turns | undefined
+  readonly #placement = measuredPlacement(memory)
+  readonly #engine = new PacketEngine({ driver: this.#placement })
   readonly #segmenter = new Segmenter(memory, CAPACITY)
   readonly #coalescer: Coalescer
   readonly #esp: EspSocket
@@ -54,96 +59,152 @@ class PlaneLoop {
   readonly #receive = new MessageBatch(BATCH)
   readonly #sendEsp = new MessageBatch(BATCH)
   readonly #sendUdp = new MessageBatch(BATCH)
+  /** Of the batch in hand: lengths of what arrived, by slot. */
+  readonly #arrived = new Int32Array(BATCH)
+  #arrivals = 0
+  /** Behind them, a packet of the TUN that is yet to be cut. */
+  #hasLarge = false
+  /** What goes to the TUN: offset and length. */
+  readonly #deliveries = new Int32Array(2 * BATCH)
+  #delivered = 0
   #queuedEsp = 0
   #queuedUdp = 0
+  /** Of the batch in hand, while its turn to be sent has not come. */
+  #ticket: number | undefined
   #sendFailures = 0
   #readFailures = 0
-  /** Slots in use, of a batch from the TUN. */
-  #slot = 0
   #addressesRead = 0
   #closing = false
 
   constructor(data: PlaneWorkerData) {
     this.#data = data
-    // The sockets first: privileges are checked before a device appears.
-    this.#esp = EspSocket.open('esp')
-    try {
-      this.#tun = Tun.open(data.device, data.mtu)
-    } catch (error) {
-      this.#esp.close()
-      throw error
-    }
-    this.#coalescer = new Coalescer(memory, this.#tun.fd)
+    this.#turns = data.turns && new Turns(data.turns)
+    this.#esp = new EspSocket(data.espFd)
+    this.#coalescer = new Coalescer(memory, data.tunFd)
     for (let i = 0; i < BATCH; i++) this.#receive.setBuffer(i, memory.address + i * SLOT + START, CAPACITY)
     this.#poll.set(WAKE, data.wakeFd, C.POLLIN)
-    this.#poll.set(TUN, this.#tun.fd, C.POLLIN)
-    this.#poll.set(ESP, this.#esp.fd, C.POLLIN)
+    this.#poll.set(TUN, data.tunFd, C.POLLIN)
+    this.#poll.set(ESP, data.espFd, C.POLLIN)
   }
 
   run(): void {
     try {
       this.#readAddresses()
       this.#say({ kind: 'opened' })
-      while (!this.#closing) this.#turn()
+      while (!this.#closing) {
+        if (this.#turns === undefined) this.#loop()
+        else this.#takeTurn(this.#turns)
+        for (const sa of this.#engine.takeHeard()) this.#say({ kind: 'heard', sa })
+        if (performance.now() - this.#addressesRead > ADDRESS_INTERVAL) this.#readAddresses()
+      }
     } finally {
       this.#engine.clear()
-      this.#tun.close()
-      this.#esp.close()
-      this.#udp?.close()
     }
   }
 
-  #turn(): void {
+  /** All that is ready, by the only worker of these descriptors. */
+  #loop(): void {
     this.#poll.wait(POLL_TIMEOUT)
     if (this.#poll.ready(WAKE)) this.#takeCommands()
-    if (performance.now() - this.#addressesRead > ADDRESS_INTERVAL) this.#readAddresses()
-    if (this.#poll.ready(ESP)) this.#drainSocket(this.#esp)
-    if (this.#udp !== undefined && this.#poll.ready(UDP)) this.#drainSocket(this.#udp)
-    if (this.#poll.ready(TUN)) this.#drainTun()
-    for (const sa of this.#engine.takeHeard()) this.#say({ kind: 'heard', sa })
+    for (let source = TUN; source <= UDP; source++)
+      if (this.#poll.ready(source) && this.#takeIn(source)) this.#work(source)
   }
 
-  #drainSocket(socket: EspSocket): void {
-    const count = socket.receive(this.#receive)
-    for (let i = 0; i < count; i++) {
-      // A truncated packet fails the length check of its header.
-      const length = Math.min(this.#receive.length(i), CAPACITY)
-      this.#dispatch(this.#engine.fromNetwork(memory.bytes, i * SLOT + START, length))
+  /** One batch, while other workers have theirs. */
+  #takeTurn(turns: Turns): void {
+    if (!turns.tryLead(FOLLOW_TIMEOUT)) return this.#takeCommands()
+    let source = 0
+    try {
+      source = this.#lead()
+      if (source > WAKE) this.#ticket = turns.take()
+    } finally {
+      turns.pass()
     }
-    this.#flush()
+    if (source === WAKE) return this.#takeCommands()
+    this.#work(source)
+    this.#awaitTurn()
+    turns.done(this.#ticket!)
+    this.#ticket = undefined
   }
 
-  #drainTun(): void {
-    // A read may fill every slot by itself: it is followed by another only while it is likely not to.
-    for (let reads = 0; reads < BATCH && this.#slot < BATCH / 2; reads++) {
-      const length = sys.read(this.#tun.fd, memory.address + INTAKE, TUN_READ)
+  /** @returns the source of which a batch was received; `WAKE` when there is none. */
+  #lead(): number {
+    this.#poll.wait(POLL_TIMEOUT)
+    if (this.#poll.ready(WAKE)) return WAKE
+    // The network first: what it brings is further on its way.
+    for (const source of [ESP, UDP, TUN]) if (this.#poll.ready(source) && this.#takeIn(source)) return source
+    return WAKE
+  }
+
+  #awaitTurn(): void {
+    if (this.#ticket !== undefined) this.#turns!.await(this.#ticket)
+  }
+
+  /** Fills the slots. @returns whether there is anything to do. */
+  #takeIn(source: number): boolean {
+    if (source === TUN) return this.#takeInTun()
+    const count = (source === ESP ? this.#esp : this.#udp!).receive(this.#receive)
+    // A truncated packet fails the length check of its header.
+    for (let i = 0; i < count; i++) this.#arrived[i] = Math.min(this.#receive.length(i), CAPACITY)
+    this.#arrivals = count
+    return count > 0
+  }
+
+  /** Packets of ordinary size go to slots; a large one ends the batch. */
+  #takeInTun(): boolean {
+    this.#arrivals = 0
+    while (this.#arrivals < BATCH) {
+      const length = sys.read(this.#data.tunFd, memory.address + INTAKE, TUN_READ)
       if (length < 0) {
         const code = errno()
         if (code === E.again || code === E.interrupted) break
-        throw failure(`read ${this.#tun.name}`)
+        throw failure(`read ${this.#data.device}`)
       }
-      if (this.#segmenter.begin(INTAKE, length)) this.#sealSegments()
-      else this.#readFailures++
+      if (!this.#segmenter.begin(INTAKE, length)) this.#readFailures++
+      else if (this.#segmenter.isLarge) {
+        this.#hasLarge = true
+        break
+      } else this.#arrived[this.#arrivals] = this.#segmenter.next(slot(this.#arrivals++))
     }
+    return this.#arrivals > 0 || this.#hasLarge
+  }
+
+  #work(source: number): void {
+    for (let i = 0; i < this.#arrivals; i++) {
+      const length = this.#arrived[i]!
+      const engine = this.#engine
+      this.#dispatch(
+        source === TUN
+          ? engine.fromTun(memory.bytes, slot(i), length)
+          : engine.fromNetwork(memory.bytes, slot(i), length),
+      )
+    }
+    if (this.#hasLarge) this.#workOnLarge()
     this.#flush()
   }
 
-  #sealSegments(): void {
-    for (;;) {
-      if (this.#slot === BATCH) this.#flush()
-      const at = this.#slot * SLOT + START
-      const length = this.#segmenter.next(at)
+  #workOnLarge(): void {
+    this.#hasLarge = false
+    for (let i = this.#arrivals; ; i++) {
+      if (i === BATCH) {
+        this.#flush()
+        i = 0
+      }
+      const length = this.#segmenter.next(slot(i))
       if (length === 0) return
-      this.#slot++
-      this.#dispatch(this.#engine.fromTun(memory.bytes, at, length))
+      this.#dispatch(this.#engine.fromTun(memory.bytes, slot(i), length))
     }
   }
 
-  /** Sends the engine's result, or queues it until the end of the batch: it stays in its slot until then. */
+  /** Queues the engine's result until the end of the batch: it stays in its slot until then. */
   #dispatch(verdict: Verdict): void {
+    if (verdict === VERDICT.drop) return
     const { offset, length } = this.#engine
-    if (verdict === VERDICT.tun) return this.#coalescer.push(offset, length)
-    if (verdict !== VERDICT.network) return
+    if (verdict === VERDICT.tun) {
+      this.#deliveries[this.#delivered++] = offset
+      this.#deliveries[this.#delivered++] = length
+      return
+    }
     // The kernel writes the outer IP header.
     const encapsulated = protocol(memory.bytes, offset) === PROTOCOL.udp
     const batch = encapsulated ? this.#sendUdp : this.#sendEsp
@@ -152,23 +213,26 @@ class PlaneLoop {
     batch.setAddresses(i, source(memory.bytes, offset), destination(memory.bytes, offset))
   }
 
-  /** Ends a batch: everything goes out, and every slot is free again. */
+  /** Everything goes out, in its turn, and every slot is free again. */
   #flush(): void {
+    this.#awaitTurn()
+    for (let i = 0; i < this.#delivered; i += 2)
+      this.#coalescer.push(this.#deliveries[i]!, this.#deliveries[i + 1]!)
     this.#coalescer.flush()
     if (this.#queuedEsp > 0) this.#sendFailures += this.#esp.send(this.#sendEsp, this.#queuedEsp)
     if (this.#queuedUdp > 0) this.#sendFailures += this.#udp!.send(this.#sendUdp, this.#queuedUdp)
+    this.#delivered = 0
     this.#queuedEsp = 0
     this.#queuedUdp = 0
-    this.#slot = 0
   }
 
   #takeCommands(): void {
     sys.read(this.#data.wakeFd, wakeCount.address, 8)
-    this.#readAddresses()
     for (;;) {
       const received = receiveMessageOnPort(this.#data.port) as { message: PlaneRequest } | undefined
       if (received === undefined) return
       const request = received.message
+      this.#readAddresses()
       try {
         this.#say({ kind: 'done', id: request.id, value: this.#perform(request) })
       } catch (error) {
@@ -181,13 +245,14 @@ class PlaneLoop {
   #perform(command: PlaneCommand): unknown {
     switch (command.kind) {
       case 'apply':
-        return this.#apply(command.operations)
+        return this.#apply(command)
       case 'counters':
         return this.#engine.counters()
       case 'drops':
         return {
           ...this.#engine.drops(),
           XfrmOutError: this.#sendFailures,
+          CryptoDriverMoved: this.#placement.moves,
           TunReadError: this.#readFailures,
           TunWriteError: this.#coalescer.failures,
         }
@@ -197,25 +262,17 @@ class PlaneLoop {
     }
   }
 
-  #apply(operations: readonly PlaneOperation[]): void {
+  #apply({ operations, shared, udpFd }: PlaneCommand & { kind: 'apply' }): void {
     try {
-      for (const operation of operations)
-        if (operation.kind === 'sa.install' && operation.sa.encapsulation !== undefined)
-          this.#openUdp(operation.sa.encapsulation, operation.sa.flow)
-      this.#engine.apply(operations)
+      if (udpFd !== undefined && this.#udp === undefined) {
+        this.#udp = new EspSocket(udpFd)
+        this.#poll.set(UDP, udpFd, C.POLLIN)
+      }
+      this.#engine.apply(operations, shared)
     } finally {
       // Ours is a copy, and the ciphers have theirs.
       for (const operation of operations) if (operation.kind === 'sa.install') wipe(operation.sa.key)
     }
-  }
-
-  #openUdp(ports: { sourcePort: number; destinationPort: number }, flow: 'inbound' | 'outbound'): void {
-    const local = flow === 'inbound' ? ports.destinationPort : ports.sourcePort
-    if (local !== NAT_T_PORT)
-      throw new IpprivError('IPP_PLANE_OPERATION', `UDP encapsulation on port ${local}, not ${NAT_T_PORT}`)
-    if (this.#udp !== undefined) return
-    this.#udp = EspSocket.open('udp')
-    this.#poll.set(UDP, this.#udp.fd, C.POLLIN)
   }
 
   #readAddresses(): void {

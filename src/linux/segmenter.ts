@@ -78,6 +78,11 @@ export class Segmenter {
     return true
   }
 
+  /** Is it to be cut? */
+  get isLarge(): boolean {
+    return this.#segment > 0
+  }
+
   /** Writes the next packet to `to`, aligned to 4. @returns its length; 0 when there is none. */
   next(to: number): number {
     if (this.#at === this.#end) return 0

@@ -9,6 +9,8 @@ const TUNSETIFF = 0x400454ca
 const IFF_TUN = 1
 const IFF_NO_PI = 0x1000
 const IFF_VNET_HDR = 0x4000
+const IFF_MULTI_QUEUE = 0x100
+const IFF_TUN_EXCL = 0x8000
 const TUNSETOFFLOAD = 0x400454d0
 const TUN_F_CSUM = 1
 const TUN_F_TSO4 = 2
@@ -32,34 +34,38 @@ export const TUN_READ = VIRTIO_HEADER + 0xffff
  */
 export class Tun {
   readonly name: string
-  readonly fd: number
+  /** One per queue. The kernel keeps every connection in one queue, and answers in the queue that asked. */
+  readonly fds: readonly number[]
 
-  private constructor(name: string, fd: number) {
+  private constructor(name: string, fds: readonly number[]) {
     this.name = name
-    this.fd = fd
+    this.fds = fds
   }
 
   /**
-   * Creates the device, sets its MTU and brings it up. Reads do not block.
+   * Creates the device with `queues` queues, sets its MTU and brings it up. Reads do not block.
    * @throws IpprivError IPP_HOST_PRIVILEGE, IPP_HOST_KERNEL (no TUN driver), IPP_PLANE_UNAVAILABLE (name taken)
    */
-  static open(name: string, mtu: number): Tun {
+  static open(name: string, mtu: number, queues = 1): Tun {
     if (!existsSync(DEVICE_NODE)) makeDeviceNode()
-    const fd = openDeviceNode()
+    const fds: number[] = []
     try {
-      attach(fd, name)
-      if (sys.ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4) < 0) throw failure(`TUNSETOFFLOAD ${name}`)
+      for (let i = 0; i < queues; i++) {
+        // The first of many alone: to a device with queues another process could add its own.
+        fds.push(openDeviceNode())
+        attach(fds[i]!, name, queues > 1 ? IFF_MULTI_QUEUE | (i === 0 ? IFF_TUN_EXCL : 0) : 0)
+      }
       configure(name, mtu)
       disableIpv6(name)
-      return new Tun(name, fd)
+      return new Tun(name, fds)
     } catch (error) {
-      closeSync(fd)
+      for (const fd of fds) closeSync(fd)
       throw error
     }
   }
 
   close(): void {
-    closeSync(this.fd)
+    for (const fd of this.fds) closeSync(fd)
   }
 }
 
@@ -83,14 +89,15 @@ function makeDeviceNode(): void {
   if (sys.mknod(DEVICE_NODE, C.S_IFCHR | 0o600, TUN_DEVICE) < 0) throw failure(`mknod ${DEVICE_NODE}`)
 }
 
-function attach(fd: number, name: string): void {
+function attach(fd: number, name: string, more: number): void {
+  const flags = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | more
   try {
     interfaceRequest(
       fd,
       TUNSETIFF,
       name,
       'TUNSETIFF',
-      (union) => union.setInt16(0, IFF_TUN | IFF_NO_PI | IFF_VNET_HDR, true),
+      (union) => union.setUint16(0, flags, true),
       () => undefined,
     )
   } catch (error) {
@@ -98,6 +105,7 @@ function attach(fd: number, name: string): void {
     const where = `a device of another kind has the name ${name}; rename or remove it`
     throw new IpprivError('IPP_PLANE_UNAVAILABLE', where, { cause: error })
   }
+  if (sys.ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4) < 0) throw failure(`TUNSETOFFLOAD ${name}`)
 }
 
 function configure(name: string, mtu: number): void {

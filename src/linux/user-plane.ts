@@ -2,18 +2,38 @@ import { writeSync } from 'node:fs'
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads'
 import { wipe } from '#base/bytes'
 import { IpprivError } from '#base/errors'
+import { NAT_T_PORT, openEspSocket } from '#linux/esp-socket'
 import { C, failure, sys } from '#linux/ffi'
 import type { PlaneCommand, PlaneReply, PlaneRequest, PlaneWorkerData } from '#linux/plane-messages'
+import { Tun } from '#linux/tun'
+import { Turns } from '#linux/turns'
 import type { DataPlane, PlaneOperation, SaCounters, SaKey } from '#telescope/plane'
 import { INNER_MTU } from '#telescope/plane'
+import { sharedState } from '#telescope/shared'
 
-/** How long a worker that was asked to close may take, in milliseconds. */
+/** How long workers that were asked to close may take, in milliseconds. */
 const CLOSE_PATIENCE = 3000
 const ONE = new Uint8Array(new BigUint64Array([1n]).buffer)
 
+export interface UserPlaneOptions {
+  readonly device?: string
+  /** Threads that work on packets: 1..`MAX_WORKERS`. */
+  readonly workers?: number
+  /**
+   * What is spread over them. `connection`: every SA has its worker, by its SPI, and every connection that enters
+   * at the TUN. `packet`: each takes the next batch, whosever it is, and they send in the order they received.
+   */
+  readonly parallel?: 'connection' | 'packet'
+}
+
+export const MAX_WORKERS = 64
+
 /**
- * The userspace data plane: the face on the main thread. SAs, policies, packets and the TUN live in the worker and
+ * The userspace data plane: the face on the main thread. SAs, policies, packets and the TUN live in the workers and
  * vanish with the process, so there is never anything of a predecessor to clean up.
+ *
+ * Every worker has every SA and policy, so any of them can do any packet; counters and windows of SAs are shared
+ * (`telescope/shared.ts`), so that none is used twice.
  *
  * The device has the inner MTU, on clients and nodes alike: the kernel then fragments, and answers with the path-MTU
  * errors of RFC 1191 (through the exit's NAT, too), everything that would be too big for a telescope, and the engine's
@@ -23,47 +43,46 @@ const ONE = new Uint8Array(new BigUint64Array([1n]).buffer)
 export class UserPlane implements DataPlane {
   readonly kind = 'userspace'
   readonly device: string
+  readonly #workers: number
+  readonly #parallel: 'connection' | 'packet'
   readonly #failureListeners: ((error: Error) => void)[] = []
   readonly #heardListeners: ((sa: SaKey) => void)[] = []
-  #running: RunningWorker | undefined
+  #crew: Crew | undefined
 
-  constructor(device = 'ippriv0') {
+  constructor({ device = 'ippriv0', workers = 1, parallel = 'connection' }: UserPlaneOptions = {}) {
     this.device = device
+    this.#workers = workers
+    this.#parallel = parallel
   }
 
   async open(): Promise<void> {
-    if (this.#running !== undefined) throw new IpprivError('IPP_PLANE_OPERATION', 'the plane is open')
-    const running = new RunningWorker(this.device, {
+    if (this.#crew !== undefined) throw new IpprivError('IPP_PLANE_OPERATION', 'the plane is open')
+    const isShared = this.#workers > 1 && this.#parallel === 'packet'
+    const crew: Crew = new Crew(this.device, this.#workers, isShared, {
       failed: (error) => {
-        if (this.#running === running) for (const listener of this.#failureListeners) listener(error)
+        if (this.#crew === crew) for (const listener of this.#failureListeners) listener(error)
       },
       heard: (sa) => {
         for (const listener of this.#heardListeners) listener(sa)
       },
     })
-    await running.opened
-    this.#running = running
+    await crew.opened()
+    this.#crew = crew
   }
 
   async apply(operations: readonly PlaneOperation[]): Promise<void> {
-    const worker = this.#worker()
-    // Keys may be views into larger buffers, which a message would copy whole.
-    const copies = operations.map((operation) =>
-      operation.kind === 'sa.install'
-        ? { ...operation, sa: { ...operation.sa, key: operation.sa.key.slice() } }
-        : operation,
-    )
-    const answer = worker.request({ kind: 'apply', operations: copies })
-    for (const copy of copies) if (copy.kind === 'sa.install') wipe(copy.sa.key)
-    await answer
+    await this.#open().apply(operations)
   }
 
   async counters(): Promise<readonly SaCounters[]> {
-    return (await this.#worker().request({ kind: 'counters' })) as SaCounters[]
+    return sumCounters((await this.#open().ask({ kind: 'counters' })) as SaCounters[][])
   }
 
   async drops(): Promise<Readonly<Record<string, number>>> {
-    return (await this.#worker().request({ kind: 'drops' })) as Record<string, number>
+    const sum: Record<string, number> = {}
+    for (const drops of (await this.#open().ask({ kind: 'drops' })) as Record<string, number>[])
+      for (const [name, count] of Object.entries(drops)) sum[name] = (sum[name] ?? 0) + count
+    return sum
   }
 
   onHeard(listener: (sa: SaKey) => void): void {
@@ -75,15 +94,173 @@ export class UserPlane implements DataPlane {
   }
 
   async close(): Promise<void> {
-    const running = this.#running
-    this.#running = undefined
-    await running?.close()
+    const crew = this.#crew
+    this.#crew = undefined
+    await crew?.close()
   }
 
-  #worker(): RunningWorker {
-    if (this.#running === undefined) throw new IpprivError('IPP_PLANE_DEAD', 'the plane is not open')
-    return this.#running
+  #open(): Crew {
+    if (this.#crew === undefined) throw new IpprivError('IPP_PLANE_DEAD', 'the plane is not open')
+    return this.#crew
   }
+}
+
+/** By SA: every worker has all of them, in the same order. */
+function sumCounters(workers: readonly SaCounters[][]): readonly SaCounters[] {
+  const sum = (i: number, of: (sa: SaCounters) => number) =>
+    workers.reduce((total, worker) => total + of(worker[i]!), 0)
+  return workers[0]!.map((sa, i) => ({
+    ...sa,
+    packets: sum(i, (w) => w.packets),
+    bytes: sum(i, (w) => w.bytes),
+    replayed: sum(i, (w) => w.replayed),
+    corrupted: sum(i, (w) => w.corrupted),
+  }))
+}
+
+interface Told {
+  failed(error: Error): void
+  heard(sa: SaKey): void
+}
+
+const nameOf = ({ source, destination, spi }: SaKey): string => `${source} ${destination} ${spi}`
+
+/** All workers of an open plane with their descriptors, from start to end. When one dies, all end. */
+class Crew {
+  readonly #workers: RunningWorker[] = []
+  readonly #fds: number[] = []
+  readonly #tun: Tun
+  readonly #turns: SharedArrayBuffer | undefined
+  /** For each worker, once UDP is needed. */
+  #udp: readonly number[] = []
+  readonly #ended: Promise<unknown>
+  readonly #told: Told
+  /** SAs whose first packet nobody has met yet, by name: each worker meets one. */
+  readonly #unheard = new Set<string>()
+  #hasFailed = false
+
+  /** @throws IpprivError IPP_HOST_*, IPP_PLANE_UNAVAILABLE */
+  constructor(device: string, count: number, sharesDescriptors: boolean, told: Told) {
+    this.#told = told
+    this.#turns = sharesDescriptors ? Turns.memory() : undefined
+    // The sockets first: privileges are checked before a device appears.
+    const esp = this.#openSockets('esp', count)
+    try {
+      this.#tun = Tun.open(device, INNER_MTU, sharesDescriptors ? 1 : count)
+    } catch (error) {
+      for (const fd of this.#fds) sys.close(fd)
+      throw error
+    }
+    for (let i = 0; i < count; i++) {
+      const own = sharesDescriptors ? 0 : i
+      const data = { device, tunFd: this.#tun.fds[own]!, espFd: esp[i]!, turns: this.#turns }
+      this.#workers.push(
+        new RunningWorker(data, {
+          failed: (error) => this.#fail(error),
+          heard: (sa) => {
+            if (this.#unheard.delete(nameOf(sa))) told.heard(sa)
+          },
+        }),
+      )
+    }
+    this.#ended = Promise.all(this.#workers.map((worker) => worker.ended)).then(() => {
+      this.#tun.close()
+      for (const fd of this.#fds) sys.close(fd)
+    })
+  }
+
+  /** @throws IpprivError, of the first worker that could not open; then all have ended. */
+  async opened(): Promise<void> {
+    try {
+      await Promise.all(this.#workers.map((worker) => worker.opened))
+    } catch (error) {
+      await this.close()
+      throw error
+    }
+  }
+
+  /** Performed by every worker. They hold the same, so what one refuses all refuse. */
+  async apply(operations: readonly PlaneOperation[]): Promise<void> {
+    for (const operation of operations) {
+      if (operation.kind === 'sa.install' && operation.sa.announce) this.#unheard.add(nameOf(operation.sa))
+      else if (operation.kind === 'sa.remove') this.#unheard.delete(nameOf(operation.sa))
+      const encapsulation = operation.kind === 'sa.install' ? operation.sa.encapsulation : undefined
+      if (operation.kind === 'sa.install' && encapsulation !== undefined)
+        this.#openUdp(
+          operation.sa.flow === 'inbound' ? encapsulation.destinationPort : encapsulation.sourcePort,
+        )
+    }
+    const shared = operations.map((operation) =>
+      operation.kind === 'sa.install' && this.#workers.length > 1
+        ? sharedState(operation.sa.replayWindow)
+        : undefined,
+    )
+    // Keys may be views into larger buffers, which a message would copy whole.
+    const copies = operations.map((operation) =>
+      operation.kind === 'sa.install'
+        ? { ...operation, sa: { ...operation.sa, key: operation.sa.key.slice() } }
+        : operation,
+    )
+    const answers = this.#workers.map((worker, i) =>
+      worker.request({ kind: 'apply', operations: copies, shared, udpFd: this.#udp[i] }),
+    )
+    this.#wake()
+    for (const copy of copies) if (copy.kind === 'sa.install') wipe(copy.sa.key)
+    await allSettled(answers)
+  }
+
+  async ask(command: PlaneCommand): Promise<unknown[]> {
+    const answers = this.#workers.map((worker) => worker.request(command))
+    this.#wake()
+    return await allSettled(answers)
+  }
+
+  async close(): Promise<void> {
+    this.#hasFailed = true
+    const closing = this.#workers.map((worker) => worker.close())
+    this.#wake()
+    await Promise.all(closing)
+    await this.#ended
+  }
+
+  /** Those that wait to receive do not see their eventfd. */
+  #wake(): void {
+    if (this.#turns !== undefined) new Turns(this.#turns).wake()
+  }
+
+  #fail(error: Error): void {
+    if (this.#hasFailed) return
+    this.#hasFailed = true
+    for (const worker of this.#workers) worker.terminate()
+    void this.#ended.then(() => this.#told.failed(error))
+  }
+
+  /** One for each worker, or the same for all. */
+  #openSockets(kind: 'esp' | 'udp', count: number): number[] {
+    const opened: number[] = []
+    const sockets = this.#turns === undefined ? count : 1
+    try {
+      for (let index = 0; index < sockets; index++)
+        opened.push(openEspSocket(kind, { index, count: sockets }))
+    } catch (error) {
+      for (const fd of opened) sys.close(fd)
+      throw error
+    }
+    this.#fds.push(...opened)
+    return Array.from({ length: count }, (_, i) => opened[i] ?? opened[0]!)
+  }
+
+  #openUdp(port: number): void {
+    if (port !== NAT_T_PORT)
+      throw new IpprivError('IPP_PLANE_OPERATION', `UDP encapsulation on port ${port}, not ${NAT_T_PORT}`)
+    if (this.#udp.length === 0) this.#udp = this.#openSockets('udp', this.#workers.length)
+  }
+}
+
+/** Waits for all, then fails with the first failure. */
+async function allSettled<T>(promises: readonly Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(promises)
+  return await Promise.all(promises)
 }
 
 interface Waiting {
@@ -97,21 +274,18 @@ class RunningWorker {
   readonly #worker: Worker
   readonly #port: MessagePort
   readonly #wakeFd: number
-  readonly #ended: Promise<void>
+  readonly ended: Promise<void>
   readonly #waiting = new Map<number, Waiting>()
   #lastId = 0
   #death: IpprivError | undefined
   #closing = false
 
-  constructor(
-    device: string,
-    told: { readonly failed: (error: Error) => void; readonly heard: (sa: SaKey) => void },
-  ) {
+  constructor(data: Omit<PlaneWorkerData, 'port' | 'wakeFd'>, told: Told) {
     this.#wakeFd = sys.eventfd(0, C.EFD_CLOEXEC | C.EFD_NONBLOCK)
     if (this.#wakeFd < 0) throw failure('eventfd')
     const { port1, port2 } = new MessageChannel()
     this.#port = port1
-    const workerData: PlaneWorkerData = { device, mtu: INNER_MTU, port: port2, wakeFd: this.#wakeFd }
+    const workerData: PlaneWorkerData = { ...data, port: port2, wakeFd: this.#wakeFd }
     this.#worker = new Worker(new URL('./plane-worker.ts', import.meta.url), {
       workerData,
       transferList: [port2],
@@ -134,7 +308,7 @@ class RunningWorker {
       this.#death ??= new IpprivError('IPP_PLANE_DEAD', error.message, { cause: error })
     })
     // The exit event comes over another channel than the messages: take what is left in the port first.
-    this.#ended = new Promise((resolve) => {
+    this.ended = new Promise((resolve) => {
       let exits = 0
       const end = () => {
         if (++exits < 2) return
@@ -167,12 +341,16 @@ class RunningWorker {
     return answer
   }
 
+  terminate(): void {
+    void this.#worker.terminate()
+  }
+
   async close(): Promise<void> {
     this.#closing = true
     const timer = setTimeout(() => void this.#worker.terminate(), CLOSE_PATIENCE)
     // A worker that is ending anyway answers with its end.
     if (this.#death === undefined) await this.request({ kind: 'close' }).catch(() => undefined)
-    await this.#ended
+    await this.ended
     clearTimeout(timer)
   }
 

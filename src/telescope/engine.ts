@@ -6,7 +6,7 @@ import { MAX_TEMPLATES } from '#telescope/plane'
 import type { Bundle, InboundSa } from '#telescope/sad'
 import { Sad } from '#telescope/sad'
 import type { CipherDriver } from '#telescope/seal'
-import { OPEN, openLayer, SEAL_HEADROOM, SEAL_TAILROOM, sealLayer } from '#telescope/seal'
+import { OPEN, openLayer, SEAL, SEAL_HEADROOM, SEAL_TAILROOM, sealLayer } from '#telescope/seal'
 import type { Flow, Policy } from '#telescope/spd'
 import { NO_PORT, Spd } from '#telescope/spd'
 import { espCapacity, espLength, spi } from '#wire/esp'
@@ -76,6 +76,7 @@ const REASONS = [
   'XfrmInNoPols',
   'XfrmInPolBlock',
   'XfrmOutNoStates',
+  'XfrmOutStateProtoError',
   'XfrmOutStateSeqError',
   'XfrmOutPolBlock',
   'XfrmFwdHdrError',
@@ -123,11 +124,17 @@ export class PacketEngine {
     this.#drops = Object.fromEntries(REASONS.map((reason) => [reason, 0])) as Record<DropReason, number>
   }
 
-  /** @throws IpprivError IPP_PLANE_OPERATION naming the operation that failed; those before it are done. */
-  apply(operations: readonly PlaneOperation[]): void {
-    for (const operation of operations) {
+  /**
+   * `shared`: for each SA to be installed, at the index of its operation, what it shares with engines of other threads.
+   * @throws IpprivError IPP_PLANE_OPERATION naming the operation that failed; those before it are done.
+   */
+  apply(
+    operations: readonly PlaneOperation[],
+    shared: readonly (SharedArrayBuffer | undefined)[] = [],
+  ): void {
+    for (const [i, operation] of operations.entries()) {
       try {
-        this.#perform(operation)
+        this.#perform(operation, shared[i])
       } catch (error) {
         throw new IpprivError('IPP_PLANE_OPERATION', `${describe(operation)}: ${(error as Error).message}`)
       }
@@ -283,7 +290,8 @@ export class PacketEngine {
     for (const bundle of bundles) {
       const sa = newest(bundle)
       const esp = sealLayer(sa, bytes, at, length)
-      if (esp < 0) return this.#drop('XfrmOutStateSeqError')
+      if (esp < 0)
+        return this.#drop(esp === SEAL.exhausted ? 'XfrmOutStateSeqError' : 'XfrmOutStateProtoError')
       sa.packets++
       sa.octets += length
       at -= SEAL_HEADROOM
@@ -372,10 +380,10 @@ export class PacketEngine {
     }
   }
 
-  #perform(operation: PlaneOperation): void {
+  #perform(operation: PlaneOperation, shared: SharedArrayBuffer | undefined): void {
     switch (operation.kind) {
       case 'sa.install':
-        return this.#sad.install(operation.sa)
+        return this.#sad.install(operation.sa, shared)
       case 'sa.remove':
         return this.#sad.remove(operation.sa)
       case 'policy.install': {

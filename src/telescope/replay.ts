@@ -13,23 +13,45 @@ export const WINDOW_MAX = 4096
 const WORD = 32
 const CYCLE = 0x1_0000_0000
 
-export class ReplayWindow {
+/** What an inbound SA asks of its window. */
+export interface SequenceWindow {
+  infer(low: number): number
+  admits(sequence: number): boolean
+  /** False: it was accepted before, or lies left of the window by now. */
+  accept(sequence: number): boolean
+}
+
+/** Where a window lies: its own memory, or some that threads share. All zero at first. */
+export interface WindowMemory {
+  readonly top: Float64Array
+  readonly words: Uint32Array
+}
+
+/**
+ * Words of the bitmap: a power of two with at least one to spare, so that the word being cleared is never inside the
+ * window.
+ */
+export function replayWords(size: number): number {
+  let words = 1
+  while (words < Math.ceil(size / WORD) + 1) words *= 2
+  return words
+}
+
+export class ReplayWindow implements SequenceWindow {
   readonly #size: number
   readonly #esn: boolean
   readonly #words: Uint32Array
   /** Highest number accepted; 0 before the first packet. */
-  #top = 0
+  readonly #topCell: Float64Array
 
   /** `size` in packets, `WINDOW_MIN`..`WINDOW_MAX`, rounded up to a multiple of 32. @throws RangeError otherwise. */
-  constructor(size: number, esn: boolean) {
+  constructor(size: number, esn: boolean, memory?: WindowMemory) {
     if (!Number.isInteger(size) || size < WINDOW_MIN || size > WINDOW_MAX)
       throw new RangeError(`anti-replay window of ${size} packets; expected ${WINDOW_MIN}..${WINDOW_MAX}`)
     this.#size = Math.ceil(size / WORD) * WORD
     this.#esn = esn
-    // A power of two of words with at least one to spare, so that the word being cleared is never inside the window.
-    let words = 1
-    while (words < this.#size / WORD + 1) words *= 2
-    this.#words = new Uint32Array(words)
+    this.#words = memory?.words ?? new Uint32Array(replayWords(this.#size))
+    this.#topCell = memory?.top ?? new Float64Array(1)
   }
 
   get size(): number {
@@ -37,7 +59,7 @@ export class ReplayWindow {
   }
 
   get top(): number {
-    return this.#top
+    return this.#topCell[0]!
   }
 
   /**
@@ -46,8 +68,8 @@ export class ReplayWindow {
    */
   infer(low: number): number {
     if (!this.#esn) return low
-    const topLow = this.#top % CYCLE
-    const base = this.#top - topLow
+    const topLow = this.top % CYCLE
+    const base = this.top - topLow
     if (topLow >= this.#size - 1) {
       // Case A: the window lies within one cycle.
       return low >= topLow - this.#size + 1 ? base + low : base + CYCLE + low
@@ -59,21 +81,22 @@ export class ReplayWindow {
   /** May a packet of this number be accepted: new, and not left of the window? Numbers start at 1. */
   admits(sequence: number): boolean {
     if (sequence <= 0) return false
-    if (sequence > this.#top) return true
-    if (sequence <= this.#top - this.#size) return false
+    if (sequence > this.top) return true
+    if (sequence <= this.top - this.#size) return false
     return (this.#words[this.#wordOf(sequence)]! & this.#bitOf(sequence)) === 0
   }
 
-  /** Marks the number of a verified packet. It must have been admitted. */
-  accept(sequence: number): void {
-    if (sequence > this.#top) {
-      const last = Math.floor(this.#top / WORD)
+  /** Marks the number of a verified packet. It must have been admitted, and not been accepted since. */
+  accept(sequence: number): boolean {
+    if (sequence > this.top) {
+      const last = Math.floor(this.top / WORD)
       const ahead = Math.min(Math.floor(sequence / WORD) - last, this.#words.length)
       for (let i = 1; i <= ahead; i++) this.#words[(last + i) % this.#words.length] = 0
-      this.#top = sequence
+      this.#topCell[0] = sequence
     }
     const word = this.#wordOf(sequence)
     this.#words[word] = this.#words[word]! | this.#bitOf(sequence)
+    return true
   }
 
   #wordOf(sequence: number): number {

@@ -2,9 +2,10 @@ import { wipe } from '#base/bytes'
 import type { Ip } from '#base/ip'
 import { ipToUint32 } from '#base/ip'
 import type { SaCounters, SaKey, SaSpec, Template } from '#telescope/plane'
-import { ReplayWindow } from '#telescope/replay'
+import { ReplayWindow, type SequenceWindow } from '#telescope/replay'
 import type { CipherDriver, OpenState, SealState } from '#telescope/seal'
 import { splitKey } from '#telescope/seal'
+import { SharedCounter, SharedWindow } from '#telescope/shared'
 
 /**
  * Security Association Database (RFC 4301 section 4.4.2) of the userspace plane.
@@ -65,14 +66,15 @@ export class Sad {
   }
 
   /**
-   * Installs an SA; its key octets are copied into the cipher and the caller's may be wiped.
+   * Installs an SA; its key octets are copied into the cipher and the caller's may be wiped. `shared` is the memory
+   * of `sharedState` when other threads have the same SA.
    * @throws RangeError when the SA exists (a second one would use its nonces again) or is not well formed.
    */
-  install(spec: SaSpec): void {
+  install(spec: SaSpec, shared?: SharedArrayBuffer): void {
     const name = keyText(spec)
     if (this.#byKey.has(name)) throw new RangeError('the SA exists')
     const { key, salt } = splitKey(spec.cipher, spec.key)
-    const window = spec.flow === 'inbound' ? new ReplayWindow(spec.replayWindow, spec.esn) : undefined
+    const window = spec.flow === 'inbound' ? newWindow(spec, shared) : undefined
     const bundle = this.bundle(spec)
     const common = {
       key: { source: spec.source, destination: spec.destination, spi: spec.spi },
@@ -91,7 +93,13 @@ export class Sad {
     }
     if (window === undefined) {
       const cipher = this.#driver.create(spec.cipher, key, 'seal')
-      const sa: OutboundSa = { ...common, flow: 'outbound', cipher, sequence: 0 }
+      const sa: OutboundSa = {
+        ...common,
+        flow: 'outbound',
+        cipher,
+        sequence: 0,
+        ...(shared && { counter: new SharedCounter(shared) }),
+      }
       bundle.outbound.push(sa)
       this.#byKey.set(name, sa)
     } else {
@@ -185,6 +193,11 @@ export class Sad {
     else this.#local.set(address, count)
   }
 }
+
+const newWindow = (spec: SaSpec, shared: SharedArrayBuffer | undefined): SequenceWindow =>
+  shared === undefined
+    ? new ReplayWindow(spec.replayWindow, spec.esn)
+    : new SharedWindow(spec.replayWindow, spec.esn, shared)
 
 const keyText = (key: { source: Ip; destination: Ip; spi: number }): string =>
   `${key.source} ${key.destination} ${key.spi}`

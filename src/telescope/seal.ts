@@ -1,6 +1,7 @@
 import type { EspCipher } from '#crypto/suites'
 import { ESP_CIPHERS } from '#crypto/suites'
-import type { ReplayWindow } from '#telescope/replay'
+import type { SequenceWindow } from '#telescope/replay'
+import type { SharedCounter } from '#telescope/shared'
 import {
   ESP_HEADER,
   ESP_ICV,
@@ -28,8 +29,11 @@ export const SEAL_TAILROOM = 3 + 2 + ESP_ICV
  * driver's own `nonce` and `associated`, which every cipher of a driver shares.
  */
 export interface PacketCipher {
-  /** Encrypts `bytes[offset, offset+length)` and writes the 16-octet tag behind it. */
-  seal(bytes: Uint8Array, offset: number, length: number, associatedLength: number): void
+  /**
+   * Encrypts `bytes[offset, offset+length)` and writes the 16-octet tag behind it. False: it could not, and the
+   * content is undefined.
+   */
+  seal(bytes: Uint8Array, offset: number, length: number, associatedLength: number): boolean
   /** Decrypts `bytes[offset, offset+length)`, whose tag stands behind it. False: refused, content undefined. */
   open(bytes: Uint8Array, offset: number, length: number, associatedLength: number): boolean
   /** Forgets the key. Idempotent; the cipher must not be used after. */
@@ -52,8 +56,10 @@ export interface SealState {
   readonly salt: Uint8Array
   readonly cipher: PacketCipher
   readonly driver: CipherDriver
-  /** Number of the last packet sent. */
+  /** Number of the last packet sent, by this thread. */
   sequence: number
+  /** Gives the numbers where several threads seal for this SA. */
+  readonly counter?: SharedCounter
 }
 
 export interface OpenState {
@@ -62,7 +68,7 @@ export interface OpenState {
   readonly salt: Uint8Array
   readonly cipher: PacketCipher
   readonly driver: CipherDriver
-  readonly window: ReplayWindow
+  readonly window: SequenceWindow
 }
 
 /** The last number an SA may use: a counter that wrapped would use a nonce twice (RFC 4303 section 3.3.3). */
@@ -78,13 +84,20 @@ export function splitKey(cipher: EspCipher, material: Uint8Array): { key: Uint8A
 }
 
 /**
+ * Why a layer was not put on: the SA has used up its sequence numbers (nothing was written), or its cipher failed
+ * (the packet is lost, and its number with it).
+ */
+export const SEAL = { exhausted: -1, refused: -2 } as const
+
+/**
  * Wraps the IPv4 packet `bytes[offset, offset+length)`: its ESP packet begins at `offset - SEAL_HEADROOM`.
  * The explicit IV is the sequence number, which an SA never uses twice.
- * @returns the length of the ESP packet; -1 when the SA has used up its sequence numbers (nothing was written).
+ * @returns the length of the ESP packet, or one of `SEAL`.
  */
 export function sealLayer(sa: SealState, bytes: Uint8Array, offset: number, length: number): number {
-  if (sa.sequence >= (sa.esn ? LAST_EXTENDED : LAST_SEQUENCE)) return -1
-  const sequence = ++sa.sequence
+  const sequence = sa.counter === undefined ? sa.sequence + 1 : sa.counter.next()
+  if (sequence > (sa.esn ? LAST_EXTENDED : LAST_SEQUENCE)) return SEAL.exhausted
+  sa.sequence = sequence
   const low = sequence % 0x1_0000_0000
   const high = Math.floor(sequence / 0x1_0000_0000)
   const start = offset - SEAL_HEADROOM
@@ -96,7 +109,7 @@ export function sealLayer(sa: SealState, bytes: Uint8Array, offset: number, leng
   nonce.set(sa.salt)
   writeUint32(nonce, 4, high)
   writeUint32(nonce, 8, low)
-  sa.cipher.seal(bytes, offset, encrypted, writeAssociated(sa, high, low))
+  if (!sa.cipher.seal(bytes, offset, encrypted, writeAssociated(sa, high, low))) return SEAL.refused
   return SEAL_HEADROOM + encrypted + ESP_ICV
 }
 
@@ -120,7 +133,7 @@ export function openLayer(sa: OpenState, bytes: Uint8Array, offset: number, leng
   const encrypted = length - SEAL_HEADROOM - ESP_ICV
   const associated = writeAssociated(sa, Math.floor(sequence / 0x1_0000_0000), low)
   if (!sa.cipher.open(bytes, inner, encrypted, associated)) return OPEN.corrupted
-  sa.window.accept(sequence)
+  if (!sa.window.accept(sequence)) return OPEN.replayed
   const next = nextHeader(bytes, inner, encrypted)
   if (next === PROTOCOL.none) return OPEN.dummy // RFC 4303 section 2.6
   if (next !== PROTOCOL.ipv4) return OPEN.malformed

@@ -75,7 +75,14 @@ test('a configuration that cannot be used is a usage error with its place', () =
 test('doctor says which plane would run and why', async () => {
   const diagnosis = await diagnose()
   const names = diagnosis.findings.map((finding) => finding.name)
-  for (const name of ['kernel', 'Node.js', 'CAP_NET_ADMIN', 'TUN', 'ESP in the kernel', 'aes-256-gcm-16'])
+  for (const name of [
+    'kernel',
+    'Node.js',
+    'CAP_NET_ADMIN',
+    'TUN',
+    'ESP in the kernel',
+    'noble aes-256-gcm-16',
+  ])
     assert.ok(names.includes(name), name)
   for (const finding of diagnosis.findings)
     if (finding.state === 'ok') assert.equal(finding.todo, undefined, finding.name)

@@ -63,6 +63,7 @@ test('a node: values and defaults', () => {
     roles: ['entry', 'middle', 'exit'],
     keys: '/var/lib/ippriv/node/keys',
     plane: 'auto',
+    userspace: { workers: 1, parallel: 'connection' },
     directory: { url: 'http://198.18.50.1:9030', address: '198.18.50.1', port: 9030, key: fromHex(KEY) },
     stock: undefined,
     exitPolicy: [

@@ -1,16 +1,17 @@
 /**
  * A process that owns one UserPlane, for tests that need several hosts: JSON lines `{call, argument}` on stdin,
- * one JSON line `{result}` or `{error}` for each on stdout. Octets travel as hex in `key`.
+ * one JSON line `{result}` or `{error}` for each on stdout. Octets travel as hex in `key`. The argument is the
+ * plane's options, as JSON.
  */
 import { createInterface } from 'node:readline'
 import { fromHex } from '#base/bytes'
 import { IpprivError } from '#base/errors'
 import type { UdpEndpoint } from '#base/ip'
 import { UdpSockets } from '#linux/sockets'
-import { UserPlane } from '#linux/user-plane'
+import { UserPlane, type UserPlaneOptions } from '#linux/user-plane'
 import type { PlaneOperation } from '#telescope/plane'
 
-const plane = new UserPlane('ippriv0')
+const plane = new UserPlane(JSON.parse(process.argv[2] ?? '{}') as UserPlaneOptions)
 const sockets = new UdpSockets()
 let datagrams = 0
 sockets.onDatagram(() => {

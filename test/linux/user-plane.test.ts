@@ -14,6 +14,7 @@ import { after, before, describe, type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ReqId, Spi } from '#base/ids'
 import { ANY, host, ip } from '#base/ip'
+import type { UserPlaneOptions } from '#linux/user-plane'
 import { type PlaneOperation, PRIORITY, REPLAY_WINDOW, reqId, type SaSpec } from '#telescope/plane'
 
 const NS = { a: `ipp-ua-${process.pid}`, b: `ipp-ub-${process.pid}` } as const
@@ -41,11 +42,15 @@ class PlaneHost {
   readonly #lines: Interface
   readonly #answers: AsyncIterator<string>
 
-  constructor(side: Side) {
+  constructor(side: Side, options: UserPlaneOptions) {
     const script = new URL('./plane-host.ts', import.meta.url).pathname
-    this.#process = spawn('ip', ['netns', 'exec', NS[side], process.execPath, script], {
-      stdio: ['pipe', 'pipe', 'inherit'],
-    })
+    this.#process = spawn(
+      'ip',
+      ['netns', 'exec', NS[side], process.execPath, script, JSON.stringify(options)],
+      {
+        stdio: ['pipe', 'pipe', 'inherit'],
+      },
+    )
     this.#lines = createInterface({ input: this.#process.stdout! })
     this.#answers = this.#lines[Symbol.asyncIterator]()
   }
@@ -215,184 +220,198 @@ async function capture(side: Side, filter: string, during: () => Promise<void> |
 
 const reason = missing()
 
-describe('UserPlane in two namespaces', { skip: reason ?? false }, () => {
-  const hosts = {} as Record<Side, PlaneHost>
-
-  before(async () => {
-    for (const ns of Object.values(NS)) run('ip', 'netns', 'add', ns)
-    run('ip', 'link', 'add', 'eth0', 'netns', NS.a, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', NS.b)
-    for (const side of ['a', 'b'] as const) {
-      inside(side, 'ip', 'link', 'set', 'lo', 'up')
-      inside(side, 'ip', 'address', 'add', `${OUTER[side]}/24`, 'dev', 'eth0')
-      inside(side, 'ip', 'link', 'set', 'eth0', 'up')
-      hosts[side] = new PlaneHost(side)
-      await hosts[side].call('open')
-      await hosts[side].call('apply', tunnel(side))
-      await addressing(side)
-    }
+/** What `iperf3 -J` says of the end, from a to b inside the tunnel. */
+async function iperf(...load: readonly string[]): Promise<Answer> {
+  const server = spawn('ip', ['netns', 'exec', NS.b, 'iperf3', '-s', '-1', '-B', INNER.b], {
+    stdio: 'ignore',
   })
-
-  after(async () => {
-    for (const side of ['a', 'b'] as const) {
-      await hosts[side]?.kill('SIGKILL')
-      spawnSync('ip', ['netns', 'delete', NS[side]])
-    }
-  })
-
-  test('ping crosses, and the cable shows ESP with constant headers only', async () => {
-    const lines = await capture('b', 'not arp and not ip6', () => {
-      assert.ok(ping('a', '-Q', '0xb9'), 'a pings b')
-      assert.ok(ping('b', '-t', '17'), 'b pings a')
+  try {
+    await sleep(500)
+    const program = ['iperf3', '-J', '-c', INNER.b, '-B', INNER.a, ...load]
+    const client = spawn('ip', ['netns', 'exec', NS.a, ...program])
+    let text = ''
+    client.stdout.on('data', (chunk) => {
+      text += chunk
     })
-    const headers = lines.filter((line) => /^\d/.test(line))
-    assert.equal(headers.length, 12)
-    for (const header of headers) assert.match(header, /tos 0x0, ttl 64, .*flags \[none\], proto ESP/)
-  })
+    await new Promise((resolve) => client.once('close', resolve))
+    const report = JSON.parse(text)
+    assert.equal(report.error, undefined)
+    return report.end
+  } finally {
+    server.kill('SIGKILL')
+  }
+}
 
-  test('an SA that is to announce its packets does, once', async () => {
-    const fresh = (at: Side): PlaneOperation => sa('a', at, 0x1009, 9, { announce: at === 'b' })
-    await hosts.b.call('apply', [fresh('b')])
-    assert.ok(ping('a'))
-    assert.deepEqual(await hosts.b.call('heard'), [], 'the old SA says nothing')
-    await hosts.a.call('apply', [fresh('a')])
-    assert.ok(ping('a') && ping('a'))
-    assert.deepEqual(await hosts.b.call('heard'), [0x1009])
-    await hosts.a.call('apply', [removal('a', 0x1009)])
-    await hosts.b.call('apply', [removal('a', 0x1009)])
-  })
+const MODES: readonly UserPlaneOptions[] = [
+  {},
+  { workers: 2, parallel: 'connection' },
+  { workers: 3, parallel: 'packet' },
+]
 
-  test('the device asks for packets of the inner MTU', () => {
-    assert.ok(ping('a', '-M', 'do', '-s', '1252'), '1280 octets with DF pass')
-    assert.ok(!ping('a', '-M', 'do', '-s', '1253'), '1281 octets with DF do not')
-    assert.ok(ping('a', '-M', 'dont', '-s', '4000'), 'the kernel fragments before the tunnel')
-  })
+for (const options of MODES)
+  describe(`UserPlane in two namespaces ${JSON.stringify(options)}`, { skip: reason ?? false }, () => {
+    const hosts = {} as Record<Side, PlaneHost>
 
-  test('TCP crosses', async (t: TestContext) => {
-    if (spawnSync('iperf3', ['--version']).status !== 0) return t.skip('needs iperf3')
-    const server = spawn('ip', ['netns', 'exec', NS.b, 'iperf3', '-s', '-1', '-B', INNER.b], {
-      stdio: 'ignore',
+    before(async () => {
+      for (const ns of Object.values(NS)) run('ip', 'netns', 'add', ns)
+      run('ip', 'link', 'add', 'eth0', 'netns', NS.a, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', NS.b)
+      for (const side of ['a', 'b'] as const) {
+        inside(side, 'ip', 'link', 'set', 'lo', 'up')
+        inside(side, 'ip', 'address', 'add', `${OUTER[side]}/24`, 'dev', 'eth0')
+        inside(side, 'ip', 'link', 'set', 'eth0', 'up')
+        hosts[side] = new PlaneHost(side, options)
+        await hosts[side].call('open')
+        await hosts[side].call('apply', tunnel(side))
+        await addressing(side)
+      }
     })
-    try {
-      await sleep(500)
-      const client = spawn('ip', [
-        'netns',
-        'exec',
-        NS.a,
-        'iperf3',
-        '-J',
-        '-c',
-        INNER.b,
-        '-B',
-        INNER.a,
-        '-t',
-        '2',
-      ])
-      let text = ''
-      client.stdout.on('data', (chunk) => {
-        text += chunk
+
+    after(async () => {
+      for (const side of ['a', 'b'] as const) {
+        await hosts[side]?.kill('SIGKILL')
+        spawnSync('ip', ['netns', 'delete', NS[side]])
+      }
+    })
+
+    test('ping crosses, and the cable shows ESP with constant headers only', async () => {
+      const lines = await capture('b', 'not arp and not ip6', () => {
+        assert.ok(ping('a', '-Q', '0xb9'), 'a pings b')
+        assert.ok(ping('b', '-t', '17'), 'b pings a')
       })
-      await new Promise((resolve) => client.once('close', resolve))
-      const report = JSON.parse(text)
-      assert.equal(report.error, undefined)
-      const bits = report.end.sum_received.bits_per_second
+      const headers = lines.filter((line) => /^\d/.test(line))
+      assert.equal(headers.length, 12)
+      for (const header of headers) assert.match(header, /tos 0x0, ttl 64, .*flags \[none\], proto ESP/)
+    })
+
+    test('an SA that is to announce its packets does, once', async () => {
+      const fresh = (at: Side): PlaneOperation => sa('a', at, 0x1009, 9, { announce: at === 'b' })
+      await hosts.b.call('apply', [fresh('b')])
+      assert.ok(ping('a'))
+      assert.deepEqual(await hosts.b.call('heard'), [], 'the old SA says nothing')
+      await hosts.a.call('apply', [fresh('a')])
+      assert.ok(ping('a') && ping('a'))
+      assert.deepEqual(await hosts.b.call('heard'), [0x1009])
+      await hosts.a.call('apply', [removal('a', 0x1009)])
+      await hosts.b.call('apply', [removal('a', 0x1009)])
+    })
+
+    test('the device asks for packets of the inner MTU', () => {
+      assert.ok(ping('a', '-M', 'do', '-s', '1252'), '1280 octets with DF pass')
+      assert.ok(!ping('a', '-M', 'do', '-s', '1253'), '1281 octets with DF do not')
+      assert.ok(ping('a', '-M', 'dont', '-s', '4000'), 'the kernel fragments before the tunnel')
+    })
+
+    test('TCP crosses', async (t: TestContext) => {
+      if (spawnSync('iperf3', ['--version']).status !== 0) return t.skip('needs iperf3')
+      const end = await iperf('-t', '2')
+      const bits = end.sum_received.bits_per_second
       t.diagnostic(`TCP goodput of one layer, both hosts on this machine: ${(bits / 1e6).toFixed(0)} Mbit/s`)
       assert.ok(bits > 1e6)
-    } finally {
-      server.kill('SIGKILL')
-    }
-  })
+    })
 
-  test('counters and drops are told', async () => {
-    const counters = await hosts.a.call('counters')
-    assert.equal(counters.length, 2)
-    for (const { packets, bytes } of counters) assert.ok(packets > 6 && bytes > 6 * 84)
-    const drops = await hosts.a.call('drops')
-    assert.equal(drops.XfrmInStateProtoError, 0)
-  })
+    test('datagrams arrive in the order they were sent', async (t: TestContext) => {
+      if (spawnSync('iperf3', ['--version']).status !== 0) return t.skip('needs iperf3')
+      // 5,000 a second, so that workers meet.
+      const end = await iperf('-u', '-b', '8M', '-l', '200', '-t', '3')
+      const { packets, out_of_order } = end.streams[0].udp
+      assert.ok(packets > 1000, `${packets} packets`)
+      assert.equal(out_of_order, 0)
+      for (const side of ['a', 'b'] as const)
+        for (const sa of await hosts[side].call('counters'))
+          assert.deepEqual([sa.replayed, sa.corrupted], [0, 0])
+    })
 
-  test('a refused operation is named, and the plane goes on', async () => {
-    await assert.rejects(hosts.a.call('apply', [sa('a', 'a', 0x1001, 1)]), { code: 'IPP_PLANE_OPERATION' })
-    assert.ok(ping('a'))
-  })
+    test('counters and drops are told', async () => {
+      const counters = await hosts.a.call('counters')
+      assert.equal(counters.length, 2)
+      for (const { packets, bytes } of counters) assert.ok(packets > 6 && bytes > 6 * 84)
+      const drops = await hosts.a.call('drops')
+      assert.equal(drops.XfrmInStateProtoError, 0)
+    })
 
-  test('ESP to an unknown SPI draws no ICMP', async () => {
-    await hosts.a.call('apply', [sa('a', 'a', 0x2001, 3)]) // newer at the sender, unknown to the receiver
-    const lines = await capture('b', 'icmp', () => assert.ok(!ping('a')))
-    assert.deepEqual(lines, [])
-    assert.ok((await hosts.b.call('drops')).XfrmInNoStates >= 3)
-    await hosts.b.call('apply', [sa('a', 'b', 0x2001, 3)])
-    assert.ok(ping('a'), 'a rekeyed SA carries on')
-  })
+    test('a refused operation is named, and the plane goes on', async () => {
+      await assert.rejects(hosts.a.call('apply', [sa('a', 'a', 0x1001, 1)]), { code: 'IPP_PLANE_OPERATION' })
+      assert.ok(ping('a'))
+    })
 
-  test('UDP encapsulation: ESP through port 4500, beside IKE', async () => {
-    const encapsulation = { sourcePort: 4500, destinationPort: 4500 }
-    for (const side of ['a', 'b'] as const) {
-      await hosts[side].call('listen', { address: OUTER[side], port: 4500 })
-      await hosts[side].call('apply', [
-        sa('a', side, 0x3001, 4, { encapsulation }),
-        sa('b', side, 0x3002, 5, { encapsulation }),
-      ])
-    }
-    const lines = await capture('b', 'not arp and not ip6', () => assert.ok(ping('a')))
-    const headers = lines.filter((line) => /^\d/.test(line))
-    assert.equal(headers.length, 6)
-    for (const header of headers) assert.match(header, /tos 0x0, ttl 64, .*flags \[none\], proto UDP/)
-    assert.equal(await hosts.a.call('datagrams'), 0, 'no ESP at the socket of IKE')
-    for (const side of ['a', 'b'] as const)
-      await hosts[side].call('apply', [removal('a', 0x3001), removal('b', 0x3002)])
-    assert.ok(ping('a'))
-  })
+    test('ESP to an unknown SPI draws no ICMP', async () => {
+      await hosts.a.call('apply', [sa('a', 'a', 0x2001, 3)]) // newer at the sender, unknown to the receiver
+      const lines = await capture('b', 'icmp', () => assert.ok(!ping('a')))
+      assert.deepEqual(lines, [])
+      assert.ok((await hosts.b.call('drops')).XfrmInNoStates >= 3)
+      await hosts.b.call('apply', [sa('a', 'b', 0x2001, 3)])
+      assert.ok(ping('a'), 'a rekeyed SA carries on')
+    })
 
-  test('without its SA a policy drops: nothing leaves', async () => {
-    await hosts.a.call('apply', [removal('a', 0x1001), removal('a', 0x2001)])
-    const lines = await capture('b', 'ip', () => assert.ok(!ping('a')))
-    assert.deepEqual(lines, [])
-    assert.ok((await hosts.a.call('drops')).XfrmOutNoStates >= 3)
-  })
+    test('UDP encapsulation: ESP through port 4500, beside IKE', async () => {
+      const encapsulation = { sourcePort: 4500, destinationPort: 4500 }
+      for (const side of ['a', 'b'] as const) {
+        await hosts[side].call('listen', { address: OUTER[side], port: 4500 })
+        await hosts[side].call('apply', [
+          sa('a', side, 0x3001, 4, { encapsulation }),
+          sa('b', side, 0x3002, 5, { encapsulation }),
+        ])
+      }
+      const lines = await capture('b', 'not arp and not ip6', () => assert.ok(ping('a')))
+      const headers = lines.filter((line) => /^\d/.test(line))
+      assert.equal(headers.length, 6)
+      for (const header of headers) assert.match(header, /tos 0x0, ttl 64, .*flags \[none\], proto UDP/)
+      assert.equal(await hosts.a.call('datagrams'), 0, 'no ESP at the socket of IKE')
+      for (const side of ['a', 'b'] as const)
+        await hosts[side].call('apply', [removal('a', 0x3001), removal('b', 0x3002)])
+      assert.ok(ping('a'))
+    })
 
-  test('close removes the device; opening again works; a second owner of the device is refused', async () => {
-    await hosts.a.call('close')
-    await hosts.a.call('close')
-    assert.doesNotMatch(inside('a', 'ip', 'link'), /ippriv0/)
-    await assert.rejects(hosts.a.call('counters'), { code: 'IPP_PLANE_DEAD' })
-    await hosts.a.call('open')
-    assert.match(inside('a', 'ip', 'link'), /ippriv0/)
-    const second = new PlaneHost('a')
-    try {
-      await assert.rejects(second.call('open'), { code: 'IPP_PLANE_UNAVAILABLE' })
-    } finally {
-      await second.kill('SIGKILL')
-    }
-  })
+    test('without its SA a policy drops: nothing leaves', async () => {
+      await hosts.a.call('apply', [removal('a', 0x1001), removal('a', 0x2001)])
+      const lines = await capture('b', 'ip', () => assert.ok(!ping('a')))
+      assert.deepEqual(lines, [])
+      assert.ok((await hosts.a.call('drops')).XfrmOutNoStates >= 3)
+    })
 
-  test('process.exit does not wait for packets', async () => {
-    const third = new PlaneHost('a')
-    try {
+    test('close removes the device; opening again works; a second owner of the device is refused', async () => {
       await hosts.a.call('close')
-      await third.call('open')
-      const took = await third.exit()
-      assert.ok(took < 5000, `exit took ${took} ms`)
+      await hosts.a.call('close')
       assert.doesNotMatch(inside('a', 'ip', 'link'), /ippriv0/)
-    } finally {
-      await third.kill('SIGKILL')
-    }
-  })
+      await assert.rejects(hosts.a.call('counters'), { code: 'IPP_PLANE_DEAD' })
+      await hosts.a.call('open')
+      assert.match(inside('a', 'ip', 'link'), /ippriv0/)
+      const second = new PlaneHost('a', options)
+      try {
+        await assert.rejects(second.call('open'), { code: 'IPP_PLANE_UNAVAILABLE' })
+      } finally {
+        await second.kill('SIGKILL')
+      }
+    })
 
-  test('a plane whose device is taken away says that it died', async () => {
-    await hosts.a.call('open')
-    inside('a', 'ip', 'link', 'delete', 'ippriv0')
-    assert.match((await hosts.a.said()).failure, /read ippriv0/)
-    await assert.rejects(hosts.a.call('apply', []), { code: 'IPP_PLANE_DEAD' })
-    await hosts.a.call('close')
-    await hosts.a.call('open')
-  })
+    test('process.exit does not wait for packets', async () => {
+      const third = new PlaneHost('a', options)
+      try {
+        await hosts.a.call('close')
+        await third.call('open')
+        const took = await third.exit()
+        assert.ok(took < 5000, `exit took ${took} ms`)
+        assert.doesNotMatch(inside('a', 'ip', 'link'), /ippriv0/)
+      } finally {
+        await third.kill('SIGKILL')
+      }
+    })
 
-  test('a killed process leaves nothing', async () => {
-    await hosts.b.kill('SIGKILL')
-    const lines = await capture('a', 'ip', () => assert.ok(!ping('b')))
-    assert.deepEqual(lines, [])
-    assert.doesNotMatch(inside('b', 'ip', 'link'), /ippriv0/)
-    assert.doesNotMatch(inside('b', 'ip', 'route'), /ippriv0/)
-    assert.ok(!existsSync(`/proc/${hosts.b.pid}/fd`))
+    test('a plane whose device is taken away says that it died', async () => {
+      await hosts.a.call('open')
+      inside('a', 'ip', 'link', 'delete', 'ippriv0')
+      assert.match((await hosts.a.said()).failure, /read ippriv0/)
+      await assert.rejects(hosts.a.call('apply', []), { code: 'IPP_PLANE_DEAD' })
+      await hosts.a.call('close')
+      await hosts.a.call('open')
+    })
+
+    test('a killed process leaves nothing', async () => {
+      await hosts.b.kill('SIGKILL')
+      const lines = await capture('a', 'ip', () => assert.ok(!ping('b')))
+      assert.deepEqual(lines, [])
+      assert.doesNotMatch(inside('b', 'ip', 'link'), /ippriv0/)
+      assert.doesNotMatch(inside('b', 'ip', 'route'), /ippriv0/)
+      assert.ok(!existsSync(`/proc/${hosts.b.pid}/fd`))
+    })
   })
-})

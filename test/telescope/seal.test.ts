@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { fromHex, toHex } from '#base/bytes'
 import { type EspCipher, keyingLength } from '#crypto/suites'
-import { EvpCipherDriver, NodeCipherDriver } from '#linux/ciphers'
+import { EvpCipherDriver, NobleCipherDriver, NodeCipherDriver } from '#linux/ciphers'
 import { Arena, evp } from '#linux/ffi'
 import { ReplayWindow } from '#telescope/replay'
 import type { CipherDriver, OpenState, SealState } from '#telescope/seal'
@@ -12,7 +12,7 @@ import { openSlowly, type SlowSa, sealSlowly } from '../twins/noble-esp.ts'
 
 const memory = new Arena(8192)
 const AT = 64
-const drivers: CipherDriver[] = [new NodeCipherDriver()]
+const drivers: CipherDriver[] = [new NodeCipherDriver(), new NobleCipherDriver()]
 if (evp !== undefined) drivers.push(new EvpCipherDriver(evp, memory))
 const CIPHERS: EspCipher[] = ['aes-256-gcm-16', 'aes-128-gcm-16', 'chacha20-poly1305']
 const CYCLE = 0x1_0000_0000
@@ -50,7 +50,7 @@ const material = (cipher: EspCipher): Uint8Array =>
 test('libcrypto is reachable: the fallback is not what runs here', () => {
   assert.deepEqual(
     drivers.map((driver) => driver.name),
-    ['node:crypto', 'libcrypto'],
+    ['node:crypto', 'noble', 'libcrypto'],
   )
 })
 
@@ -135,7 +135,7 @@ for (const driver of drivers)
         // Number 1 ^ 1 = 0 is refused before anything is computed.
         assert.equal(result, i === 7 ? OPEN.replayed : OPEN.corrupted, `octet ${i}`)
       }
-      assert.equal(into.window.top, 0)
+      assert.equal((into.window as ReplayWindow).top, 0)
       assert.deepEqual(open(into, packet), fromHex('4500'))
       assert.equal(open(into, packet), OPEN.replayed)
     })
