@@ -5,13 +5,14 @@
  *     ippriv0 10.65.0.2 -- [plane] 198.18.1.1 ==== 198.18.1.2 [plane] -- ippriv0 10.66.0.2
  */
 import assert from 'node:assert/strict'
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, execFile, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface, type Interface } from 'node:readline'
 import { after, before, describe, type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import type { ReqId, Spi } from '#base/ids'
 import { ANY, host, ip } from '#base/ip'
 import type { UserPlaneOptions } from '#linux/user-plane'
@@ -226,17 +227,15 @@ async function iperf(...load: readonly string[]): Promise<Answer> {
     stdio: 'ignore',
   })
   try {
-    await sleep(500)
-    const program = ['iperf3', '-J', '-c', INNER.b, '-B', INNER.a, ...load]
-    const client = spawn('ip', ['netns', 'exec', NS.a, ...program])
-    let text = ''
-    client.stdout.on('data', (chunk) => {
-      text += chunk
-    })
-    await new Promise((resolve) => client.once('close', resolve))
-    const report = JSON.parse(text)
-    assert.equal(report.error, undefined)
-    return report.end
+    const argv = ['netns', 'exec', NS.a, 'iperf3', '-J', '-c', INNER.b, '-B', INNER.a, ...load]
+    for (let attempt = 1; ; attempt++) {
+      const { stdout } = await promisify(execFile)('ip', argv).catch((error) => error as { stdout: string })
+      const report = JSON.parse(stdout)
+      if (report.error === undefined) return report.end
+      // The server takes its time to listen.
+      if (attempt === 40 || !/unable to connect/.test(report.error)) assert.fail(report.error)
+      await sleep(250)
+    }
   } finally {
     server.kill('SIGKILL')
   }
