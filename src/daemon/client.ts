@@ -1,9 +1,10 @@
 /** `ippriv client`: the guard and the circuits of this host. */
 
-import { ERRORS, type ErrorCode, IpprivError } from '#base/errors'
+import { ERRORS, type ErrorCode, errorLine, IpprivError } from '#base/errors'
 import type { CircuitId } from '#base/ids'
 import { loadConfig } from '#config/load'
 import type { EspCipher } from '#crypto/suites'
+import { GuardFile } from '#daemon/guard-file'
 import { Runtime } from '#daemon/runtime'
 import { requireLocalAddress } from '#linux/interfaces'
 import { sourceTowards } from '#linux/source'
@@ -30,7 +31,10 @@ export async function runClient(options: { config: string; check?: boolean }): P
     runtime.listenIke(self)
     const { plane, context } = await runtime.openPlane(config.plane, config.userspace, self)
     await runtime.setSysctls(clientSysctls(plane.device))
+    const guardFile = new GuardFile(config.state, (error) => runtime.log.error(errorLine(error)))
+    runtime.onClose(() => guardFile.done())
     const client = new OverlayClient({
+      guards: await guardFile.read(),
       self,
       directory: { address: directory.address, port: directory.port },
       context,
@@ -50,6 +54,7 @@ export async function runClient(options: { config: string; check?: boolean }): P
     const driver = runtime.drive<ClientInput, ClientEvent>(client, (event) => {
       if (event.kind === 'circuit.failed' || event.kind === 'guard.failed')
         lastError = lineOf(event.code, event.detail)
+      if (event.kind === 'guards.changed') guardFile.keep(event.sampled)
       if (event.kind === 'guard.failed') guardFailure = new IpprivError(event.code, event.detail)
       report(runtime, event)
       if (event.kind === 'circuit.open') take(waiting, event.ticket)?.resolve(event.circuit)
@@ -61,6 +66,7 @@ export async function runClient(options: { config: string; check?: boolean }): P
     if (guardFailure !== undefined) throw guardFailure
     await runtime.followDirectory(directory, {
       onConsensus: (consensus) => driver.input({ kind: 'consensus', consensus }),
+      onExpired: () => driver.input({ kind: 'consensus.expired' }),
       onTrouble: (line) => {
         trouble = line
       },
@@ -162,6 +168,8 @@ function report(runtime: Runtime, event: ClientEvent): void {
     case 'guard.failed':
       log.error({ code: event.code }, ERRORS.IPP_GUARD_DOWN[0])
       return log.debug({ detail: event.detail }, 'failure')
+    case 'guards.changed':
+      return log.debug({ sampled: event.sampled.length }, 'entry guards changed')
     case 'refused':
       return log.debug({ counter: event.counter }, 'refused')
     case 'keys':

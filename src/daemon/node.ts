@@ -61,6 +61,7 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
     await runtime.followDirectory(config.directory, {
       descriptor: () => descriptorOf(runtime, config, keys),
       onConsensus: (consensus) => driver.input({ kind: 'consensus', consensus }),
+      onExpired: () => driver.input({ kind: 'consensus.expired' }),
       onTrouble: (line) => {
         trouble = line
       },

@@ -25,6 +25,7 @@ import { nodeCrypto } from '#crypto/node'
 import type { CryptoProvider } from '#crypto/provider'
 import { DirectorySync } from '#daemon/directory-sync'
 import { Driver } from '#daemon/driver'
+import { Expiry } from '#daemon/expiry'
 import { DirectoryClient } from '#directory/client'
 import type { Consensus } from '#directory/documents'
 import type { IkeKeys } from '#ikev2/events'
@@ -192,6 +193,8 @@ export class Runtime {
     hooks: {
       descriptor?: () => string
       onConsensus: (consensus: Consensus) => void
+      /** The last one may be used no longer, and there is none instead. */
+      onExpired?: () => void
       /** What is wrong between us and the directory; null when it is well again. */
       onTrouble?: (line: string | null) => void
     },
@@ -205,16 +208,33 @@ export class Runtime {
       dispatcher,
       cacheFile: join(this.#config.state, 'consensus'),
     })
+    const expiry = new Expiry(
+      () => unixTime(Date.now() / 1000),
+      () => {
+        const line = new IpprivError(
+          'IPP_DIR_EXPIRED',
+          'the consensus in use, and the directory gave no other',
+        ).line
+        this.log.warn(line)
+        hooks.onTrouble?.(line)
+        hooks.onExpired?.()
+      },
+    )
+    this.onClose(() => expiry.end())
+    const adopt = (consensus: Consensus): void => {
+      expiry.watch(consensus)
+      hooks.onConsensus(consensus)
+    }
     const kept = await client.restore()
     if (!kept.ok) this.log.info({ code: kept.code }, 'the kept consensus is of no use')
-    else if (kept.value !== undefined) hooks.onConsensus(kept.value)
+    else if (kept.value !== undefined) adopt(kept.value)
     const sync = new DirectorySync({
       client,
       rng: this.rng,
       ...(hooks.descriptor ? { descriptor: hooks.descriptor } : {}),
       onConsensus: (consensus) => {
         this.log.info({ serial: consensus.serial, nodes: consensus.nodes.length }, 'new consensus')
-        hooks.onConsensus(consensus)
+        adopt(consensus)
       },
       onTrouble: (line) => {
         this.log.warn(line)

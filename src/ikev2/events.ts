@@ -198,7 +198,7 @@ export interface InitiateRequest {
   readonly remoteSelectors: readonly TrafficSelector[]
   /** ESP ciphers in order of preference. */
   readonly espCiphers: readonly EspCipher[]
-  /** Liveness: check the peer after this much silence; absent = never (hops 2 and beyond). */
+  /** Check the peer after this much silence; absent: never. A telescope has its last hop checked, which proves all. */
   readonly liveness?: Duration
   /** Lower bound of the first retransmission timeout; deeper hops wait longer. */
   readonly initialTimeout?: Duration

@@ -7,6 +7,7 @@ import type { CryptoProvider } from '#crypto/provider'
 import type { EspCipher } from '#crypto/suites'
 import type { Consensus } from '#directory/documents'
 import type { IkeKeys, Lifetimes } from '#ikev2/events'
+import type { SampledGuard } from '#overlay/entry-guards'
 import type { GuardOptions } from '#overlay/guard'
 import type { Effect } from '#overlay/ports'
 import type { SaKey } from '#telescope/plane'
@@ -24,6 +25,8 @@ export interface ClientOptions extends GuardOptions {
   readonly crypto: CryptoProvider
   readonly rng: Rng
   readonly keyLog?: boolean
+  /** The entry guards of earlier runs, as `guards.changed` told them. */
+  readonly guards?: readonly SampledGuard[]
   /** When layers get new keys; one constant for all clients unless a test is in a hurry. */
   readonly lifetimes?: Lifetimes
 }
@@ -32,6 +35,8 @@ export type ClientInput =
   | { readonly kind: 'start' }
   | { readonly kind: 'datagram'; readonly path: UdpPath; readonly bytes: Uint8Array }
   | { readonly kind: 'consensus'; readonly consensus: Consensus }
+  /** The last one may be used no longer: what is open stays, and nothing more is built. */
+  | { readonly kind: 'consensus.expired' }
   /** One more circuit; `ticket` comes back in the event that says how it ended. */
   | {
       readonly kind: 'build'
@@ -66,6 +71,8 @@ export type ClientEvent =
   | { readonly kind: 'refused'; readonly counter: string; readonly detail: string }
   /** The guard does not stand. It is tried again, and nothing is built meanwhile. */
   | { readonly kind: 'guard.failed'; readonly code: ErrorCode; readonly detail: string }
+  /** To be kept for the next run, instead of what was kept before. */
+  | { readonly kind: 'guards.changed'; readonly sampled: readonly SampledGuard[] }
   /** The guard is gone: the daemon may end. */
   | { readonly kind: 'stopped' }
 

@@ -7,8 +7,8 @@
  *   open       applications use the innermost address; a lost default circuit is rebuilt on another path
  *   stop       hops are deleted from the inside outwards; the guard is the last thing to go
  *
- * Every circuit of a client uses the same entry (its guard), so only one foreign address ever needs a way
- * outside the telescope.
+ * Every circuit of a client uses the same entry, one of a few it keeps (`entry-guards.ts`), so only one foreign
+ * address ever needs a way outside the telescope.
  */
 import type { ErrorCode } from '#base/errors'
 import type { CircuitId, IkeSaId, NodeId } from '#base/ids'
@@ -21,9 +21,12 @@ import { ANY_SELECTOR, type ChildEstablished, type IkeEvent, type Lifetimes } fr
 import { type ResumptionTicket, wipeTicket } from '#ikev2/resumption/ticket'
 import type { ClientEvent, ClientInput, ClientOptions, ClientState } from '#overlay/client-events'
 import { EffectQueue } from '#overlay/effects'
+import type { SampledGuard } from '#overlay/entry-guards'
 import { Guard } from '#overlay/guard'
 import { anonymousCredential, nodeIdentity } from '#overlay/identity'
-import { choosePath } from '#overlay/path'
+import { rolesAt } from '#overlay/path'
+import { PathFinder } from '#overlay/path-finder'
+import { sameLink } from '#overlay/peers'
 import type { Effect } from '#overlay/ports'
 import { Wallet } from '#overlay/wallet'
 import type { SaKey } from '#telescope/plane'
@@ -32,13 +35,14 @@ import { type Hop, Telescope } from '#telescope/telescope'
 
 export type { ClientEvent, ClientInput, ClientOptions, ClientState } from '#overlay/client-events'
 
-/** A node that failed is not chosen again for this long, if others are left. */
-const AVOID: Duration = 120 * SECOND
 const REBUILD_FIRST: Duration = 1 * SECOND
 const REBUILD_MAX: Duration = 30 * SECOND
 /** How long a hop may take to answer before its circuit is given up. */
 const HOP_PATIENCE: Duration = 10 * SECOND
-/** Liveness of the innermost hop proves all below; a fixed schedule, the same for every client. */
+/**
+ * Liveness of the innermost hop proves all below, so no other is asked. A fixed schedule, the same for every client and
+ * whatever its user does, so that it says no more than that the circuit exists.
+ */
 const LIVENESS: Duration = 30 * SECOND
 /** Every layer draws its own moments around these. Nodes keep theirs for longer, so that the client speaks first. */
 const LIFETIMES: Lifetimes = { child: HOUR, ike: 4 * HOUR }
@@ -49,6 +53,8 @@ const GUARD_MAX: Duration = 60 * SECOND
 
 interface Circuit {
   readonly telescope: Telescope
+  /** The hops, as the consensus listed them when they were chosen. */
+  readonly nodes: readonly ConsensusNode[]
   readonly ticket?: number
   readonly isDefault: boolean
   /** It is given up against our will, and comes back: its entry may see that it is the same client. */
@@ -62,6 +68,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   readonly #options: ClientOptions
   readonly #ike: IkeEngine
   readonly #guard: Guard
+  readonly #paths: PathFinder
   readonly #effects = new EffectQueue<ClientEvent, Owner>()
   readonly #circuits = new Map<CircuitId, Circuit>()
   readonly #circuitOf = new Map<IkeSaId, Circuit>()
@@ -69,9 +76,9 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   readonly #timers = new TimerTable<'guard' | 'proceed' | 'rebuild' | 'stop'>()
   /** Circuits that go on when the effects so far are performed. */
   readonly #next = new Set<Circuit>()
-  readonly #avoid = new Map<NodeId, Instant>()
   /** Of entries: inner hops neither give tickets nor are asked for any. */
   readonly #wallet = new Wallet()
+  #toldGuards: readonly SampledGuard[]
   #state: ClientState = 'unguarded'
   #guardIs: 'down' | 'rising' | 'failed' | 'up' = 'down'
   #guardBackoff = GUARD_FIRST
@@ -83,6 +90,8 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   constructor(options: ClientOptions) {
     this.#options = options
     this.#guard = new Guard(options)
+    this.#paths = new PathFinder(options)
+    this.#toldGuards = this.#paths.sampled
     this.#ike = new IkeEngine({ crypto: options.crypto, ...(options.keyLog ? { keyLog: true } : {}) })
   }
 
@@ -113,8 +122,12 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
         break
       case 'consensus':
         this.#consensus = input.consensus
+        this.#revoke(input.consensus)
         // One that failed may have lacked the very nodes that are listed now.
         this.#ensureDefault()
+        break
+      case 'consensus.expired':
+        this.#consensus = undefined
         break
       case 'build':
         this.#build({
@@ -175,8 +188,8 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     if (this.#guardIs === 'failed') return this.#raise()
     this.#guardIs = 'up'
     this.#guardBackoff = GUARD_FIRST
-    this.#state = this.#default === undefined ? 'waiting-for-consensus' : this.#stateOfDefault
-    this.#ensureDefault()
+    if (this.#default === undefined) this.#ensureDefault()
+    else this.#state = this.#stateOfDefault
   }
 
   #guardFailed(code: ErrorCode, detail: string): void {
@@ -193,8 +206,12 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
 
   #ensureDefault(): void {
     if (this.#isStopping || this.#guardIs !== 'up') return
-    if (this.#consensus === undefined || this.#default !== undefined) return
+    if (this.#default !== undefined) return
     this.#timers.clear('rebuild')
+    if (this.#consensus === undefined) {
+      this.#state = 'waiting-for-consensus'
+      return
+    }
     this.#state = 'building'
     this.#build(this.#options.path ? { path: this.#options.path } : {})
   }
@@ -207,12 +224,10 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     }
     if (this.#isStopping) return fail('IPP_CIRCUIT_UNKNOWN', 'the client is stopping')
     if (this.#guardIs !== 'up') return fail('IPP_GUARD_DOWN', 'see the log')
-    if (this.#consensus === undefined) return fail('IPP_PATH_NONE', 'no consensus yet')
-    const path = this.#choose(
-      this.#consensus,
-      wish.path,
-      wish.path?.length ?? wish.hops ?? this.#options.hops,
-    )
+    if (this.#consensus === undefined) return fail('IPP_PATH_NONE', 'no consensus that is valid')
+    const hops = wish.path?.length ?? wish.hops ?? this.#options.hops
+    const wanted = { hops, path: wish.path, entry: this.#entry?.nodeId as NodeId | undefined }
+    const path = this.#paths.choose(this.#consensus, wanted, this.#now)
     if (!path.ok) return fail(path.code, path.where)
     const first = path.value[0]!
     const entry = this.#entry
@@ -220,24 +235,30 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
       return fail('IPP_PATH_NONE', `circuits of one client share the entry ${entry.name}`)
     const id = this.#nextCircuit++ as CircuitId
     const telescope = new Telescope(id, path.value, this.#options.self, this.#reqids, this.#now)
-    const circuit: Circuit = { telescope, isDefault: wish.ticket === undefined, returns: false, ...ticket }
+    const circuit: Circuit = {
+      telescope,
+      nodes: path.value,
+      isDefault: wish.ticket === undefined,
+      returns: false,
+      ...ticket,
+    }
     this.#circuits.set(id, circuit)
     this.#effects.add({ circuit, pins: true }, ...this.#guard.pin(first.address))
     this.#proceedLater(circuit)
   }
 
-  #choose(consensus: Consensus, names: readonly string[] | undefined, hops: number) {
-    for (const [node, until] of this.#avoid) if (until <= this.#now) this.#avoid.delete(node)
-    const entry = this.#entry?.nodeId ?? this.#wallet.holder(consensus.nodes, this.#avoid, this.#now)
-    const common = {
-      hops,
-      ...(names ? { path: names } : {}),
-      ...(entry === undefined ? {} : { entry }),
-      ...(this.#options.sameNetwork ? { sameNetwork: true } : {}),
+  /** A hop that is listed no longer, or otherwise, is used no longer. */
+  #revoke(consensus: Consensus): void {
+    const listed = new Map<string, ConsensusNode>(consensus.nodes.map((node) => [node.nodeId, node]))
+    for (const circuit of [...this.#circuits.values()]) {
+      const gone = circuit.nodes.find((node, position) => {
+        const now = listed.get(node.nodeId)
+        if (now === undefined || !sameLink(now, node)) return true
+        return rolesAt(position, circuit.nodes.length).some((role) => !now.roles.includes(role))
+      })
+      if (gone !== undefined)
+        this.#fail(circuit, 'IPP_PATH_UNKNOWN_NODE', `${gone.name} is not listed any more, or otherwise`)
     }
-    const chosen = choosePath(consensus, { ...common, exclude: [...this.#avoid.keys()] }, this.#options.rng)
-    // A small network may have nothing left: a node that failed once is then better than none.
-    return chosen.ok || this.#avoid.size === 0 ? chosen : choosePath(consensus, common, this.#options.rng)
   }
 
   /**
@@ -261,9 +282,8 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
 
   /** Negotiates the next hop through the layers that exist. */
   #initiate(circuit: Circuit): void {
-    const { hop, path } = circuit.telescope.next()!
-    const node = this.#nodeOf(hop.nodeId)
-    if (node === undefined) return this.#fail(circuit, 'IPP_PATH_UNKNOWN_NODE', hop.name)
+    const { path } = circuit.telescope.next()!
+    const node = circuit.nodes[circuit.telescope.layers.length]!
     const isFirst = circuit.telescope.layers.length === 0
     const innermost = circuit.telescope.layers.length + 1 === circuit.telescope.hops.length
     const sa = this.#ike.initiate(
@@ -299,6 +319,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
         `${telescope.next()?.hop.name} lent ${leased ?? 'nothing'}`,
       )
     }
+    if (telescope.layers.length === 0) this.#paths.entered(telescope)
     this.#effects.plane({ circuit }, telescope.extend({ ...event, leased }))
     this.#effects.host({ circuit }, [{ kind: 'address.add', address: leased }])
     if (telescope.isComplete && circuit.isDefault) this.#effects.add({ circuit }, this.#guard.route(leased))
@@ -309,6 +330,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     const { telescope } = circuit
     telescope.state = 'open'
     telescope.opened = this.#now
+    this.#paths.opened(telescope)
     if (circuit.isDefault) {
       if (this.#guardIs === 'up') this.#state = 'ready'
       this.#backoff = REBUILD_FIRST
@@ -316,17 +338,11 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     this.#effects.event({ kind: 'circuit.open', circuit: telescope, ...ticketOf(circuit) })
   }
 
-  /** Something broke: give the circuit up, avoid the hops to blame, and rebuild if it was the default one. */
-  #fail(circuit: Circuit, code: ErrorCode, detail: string, blamed: readonly Hop[] = []): void {
+  /** Something broke: give the circuit up, and rebuild if it was the default one. */
+  #fail(circuit: Circuit, code: ErrorCode, detail: string): void {
     const { telescope } = circuit
     if (telescope.state === 'closing' || telescope.state === 'closed') return
-    const [entry] = telescope.hops
     circuit.returns = circuit.isDefault
-    // An entry that was lost is worth one more try if that is a cheap one: the ticket is gone then.
-    const mayReturn =
-      circuit.returns && telescope.state === 'open' && this.#wallet.has(entry!.nodeId as NodeId, this.#now)
-    for (const hop of blamed)
-      if (hop !== entry || !mayReturn) this.#avoid.set(hop.nodeId as NodeId, after(this.#now, AVOID))
     this.#effects.event({ kind: 'circuit.failed', circuit: telescope, code, detail, ...ticketOf(circuit) })
     this.#shutDown(circuit)
   }
@@ -398,6 +414,9 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
       if (output.kind === 'transmit') this.#effects.transmit(output)
       else this.#ikeEvent(output)
     }
+    const { sampled } = this.#paths
+    if (sampled !== this.#toldGuards) this.#effects.event({ kind: 'guards.changed', sampled })
+    this.#toldGuards = sampled
   }
 
   #ikeEvent(event: IkeEvent): void {
@@ -470,8 +489,8 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
       addresses.map((address) => ({ kind: 'address.remove', address })),
     )
     if (unexpected) {
-      const where = `hop ${hop} (${telescope.hops[hop - 1]!.name}): ${detail}`
-      this.#fail(circuit, reason, where, blamedFor(reason, telescope, hop))
+      this.#paths.lost(telescope, hop, reason, this.#now)
+      this.#fail(circuit, reason, `hop ${hop} (${telescope.hops[hop - 1]!.name}): ${detail}`)
     } else this.#closeInnermost(circuit)
   }
 
@@ -515,24 +534,10 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     return false
   }
 
-  #nodeOf(nodeId: string): ConsensusNode | undefined {
-    return this.#consensus?.nodes.find((node) => node.nodeId === nodeId)
-  }
-
   get #stateOfDefault(): ClientState {
     const state = this.#default?.telescope.state
     return state === 'open' ? 'ready' : state === 'building' ? 'building' : 'failed'
   }
-}
-
-/**
- * Whom to avoid when hop `hop` is gone. What happens deeper inside never counts against the entry: who could have it
- * replaced by breaking circuits would do so until the entry is his own. A hop that broke the protocol, or said that it
- * goes, is to blame itself; for the silence of an open circuit any of the hops up to there may be.
- */
-function blamedFor(reason: ErrorCode, { hops, state }: Telescope, hop: number): readonly Hop[] {
-  const silent = state === 'open' && reason === 'IPP_IKE_TIMEOUT'
-  return hops.slice(silent && hop > 1 ? 1 : hop - 1, hop)
 }
 
 const ticketOf = (circuit: Circuit): { ticket?: number } =>

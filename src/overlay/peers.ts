@@ -108,5 +108,6 @@ const sameSelector = (a: TrafficSelector, b: TrafficSelector): boolean =>
   a.startPort === b.startPort &&
   a.endPort === b.endPort
 
-const sameLink = (a: ConsensusNode, b: ConsensusNode): boolean =>
+/** Listed as before, in all that tunnels and circuits depend on. */
+export const sameLink = (a: ConsensusNode, b: ConsensusNode): boolean =>
   a.address === b.address && a.port === b.port && samePrefix(a.pool, b.pool) && equalBytes(a.ikeKey, b.ikeKey)

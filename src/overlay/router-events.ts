@@ -35,6 +35,8 @@ export type RouterInput =
   | { readonly kind: 'start' }
   | { readonly kind: 'datagram'; readonly path: UdpPath; readonly bytes: Uint8Array }
   | { readonly kind: 'consensus'; readonly consensus: Consensus }
+  /** The last one may be used no longer: what stands stays, and no more clients are admitted. */
+  | { readonly kind: 'consensus.expired' }
   /** Packets arrive on an SA that was to announce them. */
   | { readonly kind: 'heard'; readonly sa: SaKey }
   /** What the data plane counted; only the strategy `data` asks for it. */

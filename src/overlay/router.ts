@@ -88,6 +88,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   #guarded = false
   #guardBackoff = GUARD_FIRST
   #guardFailure = Number.NEGATIVE_INFINITY as Instant
+  #expired = false
   #stopping = false
   #stopped = false
   #now = 0 as Instant
@@ -111,6 +112,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
         this.#ike.handle({ kind: 'datagram', path: input.path, bytes: input.bytes }, now)
         break
       case 'consensus':
+        this.#expired = false
         if (!this.#stopping) this.#adopt(input.consensus)
         break
       case 'heard':
@@ -118,6 +120,9 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
         break
       case 'traffic':
         this.#resumptions.read(input.counters, this.#bindings, this.#peers)
+        break
+      case 'consensus.expired':
+        this.#expired = true
         break
       case 'stop':
         this.#stop()
@@ -445,6 +450,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
       admitAnonymous: ({ remote }) => {
         if (this.#stopping || this.#pool === undefined) return 'IPP_OVERLAY_NOT_LISTED'
         if (!this.#guarded) return 'IPP_GUARD_DOWN'
+        if (this.#expired) return 'IPP_DIR_EXPIRED'
         if (!this.#isPrivate(remote.address))
           return roles.includes('entry') ? undefined : 'IPP_OVERLAY_FOREIGN_SOURCE'
         if (!roles.includes('middle') && !roles.includes('exit')) return 'IPP_OVERLAY_FOREIGN_SOURCE'

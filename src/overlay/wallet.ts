@@ -3,7 +3,6 @@
  * its node and to no other, once, and is never written down.
  */
 import type { NodeId } from '#base/ids'
-import type { Instant } from '#base/time'
 import { type ResumptionTicket, wipeTicket } from '#ikev2/resumption/ticket'
 
 export class Wallet {
@@ -25,20 +24,6 @@ export class Wallet {
   drop(node: NodeId): void {
     wipeTicket(this.#tickets.get(node))
     this.#tickets.delete(node)
-  }
-
-  has(node: NodeId, now: Instant): boolean {
-    const ticket = this.#tickets.get(node)
-    return ticket !== undefined && now < ticket.expires
-  }
-
-  /** One of these nodes that has a ticket out, and is not to be avoided. */
-  holder(
-    nodes: readonly { readonly nodeId: NodeId }[],
-    avoided: ReadonlyMap<NodeId, unknown>,
-    now: Instant,
-  ): NodeId | undefined {
-    return nodes.find(({ nodeId }) => this.has(nodeId, now) && !avoided.has(nodeId))?.nodeId
   }
 
   wipe(): void {

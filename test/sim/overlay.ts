@@ -21,6 +21,7 @@ import type { Lifetimes } from '#ikev2/events'
 import { NodeCipherDriver } from '#linux/ciphers'
 import { DEFAULT_EXIT_POLICY } from '#nat/exit-policy'
 import { type ClientEvent, type ClientInput, OverlayClient } from '#overlay/client'
+import type { SampledGuard } from '#overlay/entry-guards'
 import type { Effect, HostOperation } from '#overlay/ports'
 import { OverlayRouter, type RouterEvent, type RouterInput } from '#overlay/router'
 import { HEADROOM, PacketEngine, TAILROOM, VERDICT } from '#telescope/engine'
@@ -63,7 +64,7 @@ export class SimOverlay {
   weather: Weather
   readonly consensus: Consensus
   readonly routers = new Map<string, SimHost<RouterInput, RouterEvent, OverlayRouter>>()
-  readonly client: SimClient
+  client: SimClient
   /** Datagrams of applications that arrived: at the server, or back at the client. */
   readonly delivered: Delivery[] = []
   /** Every packet that crossed the network: outer source, destination, protocol. */
@@ -71,11 +72,12 @@ export class SimOverlay {
   readonly taps: Taps
   readonly #rng: SeededRng
   readonly #hurry: { readonly lifetimes?: Lifetimes }
-  /** The first of them is `client`. */
+  /** `client` is one of them. */
   readonly clients: SimClient[] = []
   readonly #nodes = new Map<string, SimNode>()
   readonly #queue: { readonly due: number; readonly order: number; readonly deliver: () => void }[] = []
   #order = 0
+  #kept: readonly SampledGuard[] = []
 
   constructor(
     names: readonly string[],
@@ -116,6 +118,7 @@ export class SimOverlay {
     readonly path?: readonly string[]
     readonly crypto?: CryptoProvider
     readonly skew?: Duration
+    readonly guards?: readonly SampledGuard[]
   }): SimClient {
     const { address, crypto = nodeCrypto, skew = 0 } = options
     const machine = new OverlayClient({
@@ -129,11 +132,20 @@ export class SimOverlay {
       rng: this.#rng,
       keyLog: this.taps.keyLog === true,
       ...(options.path ? { path: options.path } : {}),
+      ...(options.guards ? { guards: options.guards } : {}),
       ...this.#hurry,
     })
     const host: SimClient = new SimHost(this, machine, address, skew)
     this.clients.push(host)
     return host
+  }
+
+  /** The client's host with nothing left of its past but what it asked to be kept. */
+  rebootClient(): void {
+    const told = this.client.events.findLast((event) => event.kind === 'guards.changed')
+    this.#kept = told?.sampled ?? this.#kept
+    this.clients.splice(this.clients.indexOf(this.client), 1)
+    this.client = this.addClient({ address: this.client.address, guards: this.#kept })
   }
 
   /** A node's host with an empty memory: the first time, or after a crash. It is not started yet. */

@@ -1,0 +1,107 @@
+/**
+ * Which way the next circuit of a client goes: by one of its entry guards, and around nodes that failed lately.
+ * `path.ts` knows what a path must be; here is what experience says.
+ */
+import type { ErrorCode } from '#base/errors'
+import type { NodeId } from '#base/ids'
+import { failure } from '#base/result'
+import type { Rng } from '#base/rng'
+import { after, type Duration, type Instant, SECOND } from '#base/time'
+import type { Consensus } from '#directory/documents'
+import { EntryGuards, type SampledGuard } from '#overlay/entry-guards'
+import { choosePath } from '#overlay/path'
+import type { Hop, Telescope } from '#telescope/telescope'
+
+export interface PathWish {
+  readonly hops: number
+  /** Names of all nodes, for one who insists. */
+  readonly path?: readonly string[] | undefined
+  /** The entry in use, which every circuit shares. */
+  readonly entry?: NodeId | undefined
+}
+
+type Chosen = ReturnType<typeof choosePath>
+
+/** A node that failed is not chosen again for this long, if others are left. */
+const AVOID: Duration = 120 * SECOND
+
+export class PathFinder {
+  readonly #options: { readonly rng: Rng; readonly sameNetwork?: boolean }
+  readonly #guards: EntryGuards
+  readonly #avoid = new Map<NodeId, Instant>()
+
+  constructor(options: {
+    readonly rng: Rng
+    readonly sameNetwork?: boolean
+    readonly guards?: readonly SampledGuard[]
+  }) {
+    this.#options = options
+    this.#guards = new EntryGuards(options.guards ?? [], options.rng)
+  }
+
+  /** To be kept; another value whenever something changed. */
+  get sampled(): readonly SampledGuard[] {
+    return this.#guards.sampled
+  }
+
+  /**
+   * By the entry in use or, if there is none, by the first guard that leaves a path, unless a path is insisted on.
+   * Errors: those of `choosePath`.
+   */
+  choose(consensus: Consensus, wish: PathWish, now: Instant): Chosen {
+    for (const [node, until] of this.#avoid) if (until <= now) this.#avoid.delete(node)
+    if (wish.path !== undefined || wish.entry !== undefined)
+      return this.#chooseBy(wish.entry, consensus, wish)
+    for (const guard of this.#guards.candidates(consensus, now)) {
+      const chosen = this.#chooseBy(guard, consensus, wish)
+      if (chosen.ok) return chosen
+    }
+    const free = this.#chooseBy(undefined, consensus, wish)
+    if (!free.ok || this.#guards.adopt(free.value[0]!.nodeId)) return free
+    return failure('IPP_PATH_NONE', 'no path begins at any of the entry guards')
+  }
+
+  /** Its first hop stands. */
+  entered(telescope: Telescope): void {
+    this.#guards.succeeded(entryOf(telescope))
+  }
+
+  /** It is whole. */
+  opened(telescope: Telescope): void {
+    this.#guards.fruitful(entryOf(telescope))
+  }
+
+  /** A hop (from 1) of it is gone, or never came; the telescope is as it was before. */
+  lost(telescope: Telescope, hop: number, reason: ErrorCode, now: Instant): void {
+    if (hop === 1) this.#guards.failed(entryOf(telescope), now)
+    else if (telescope.state === 'building') this.#guards.fruitless(entryOf(telescope), now)
+    for (const { nodeId } of blamedFor(reason, telescope, hop))
+      this.#avoid.set(nodeId as NodeId, after(now, AVOID))
+  }
+
+  #chooseBy(entry: NodeId | undefined, consensus: Consensus, { hops, path }: PathWish): Chosen {
+    const { rng, sameNetwork } = this.#options
+    const common = {
+      hops,
+      ...(path ? { path } : {}),
+      ...(entry ? { entry } : {}),
+      ...(sameNetwork ? { sameNetwork } : {}),
+    }
+    // What a node did further inside another circuit is no reason to enter elsewhere.
+    const exclude = [...this.#avoid.keys()].filter((node) => node !== entry)
+    const chosen = choosePath(consensus, { ...common, exclude }, rng)
+    // A small network may have nothing left: a node that failed once is then better than none.
+    return chosen.ok || exclude.length === 0 ? chosen : choosePath(consensus, common, rng)
+  }
+}
+
+/**
+ * Whom to avoid when hop `hop` is gone; never the entry, for which `EntryGuards` counts. A hop that broke the protocol,
+ * or said that it goes, is to blame itself; for the silence of an open circuit any of the hops up to there may be.
+ */
+function blamedFor(reason: ErrorCode, { hops, state }: Telescope, hop: number): readonly Hop[] {
+  const silent = state === 'open' && reason === 'IPP_IKE_TIMEOUT'
+  return hops.slice(silent ? 1 : Math.max(1, hop - 1), hop)
+}
+
+const entryOf = ({ hops }: Telescope): NodeId => hops[0]!.nodeId as NodeId
