@@ -2,13 +2,16 @@
 
 import { ERRORS, type ErrorCode, errorLine, IpprivError } from '#base/errors'
 import type { CircuitId } from '#base/ids'
+import type { Ip } from '#base/ip'
 import { loadConfig } from '#config/load'
 import type { EspCipher } from '#crypto/suites'
+import type { Driver } from '#daemon/driver'
 import { GuardFile } from '#daemon/guard-file'
 import { Runtime } from '#daemon/runtime'
 import { requireLocalAddress } from '#linux/interfaces'
 import { sourceTowards } from '#linux/source'
 import { clientSysctls } from '#linux/sysctl'
+import { Underlay } from '#linux/underlay'
 import { type ClientEvent, type ClientInput, OverlayClient } from '#overlay/client'
 import type { Telescope } from '#telescope/telescope'
 
@@ -71,6 +74,8 @@ export async function runClient(options: { config: string; check?: boolean }): P
         trouble = line
       },
     })
+    // Who sets the address wants that one and no other.
+    if (config.address === undefined) followUnderlay(runtime, driver, self, directory.address)
     runtime.serve({
       status: async () => ({
         role: 'client',
@@ -108,6 +113,28 @@ export async function runClient(options: { config: string; check?: boolean }): P
     })
     return driver
   })
+}
+
+/** A laptop changes networks: the circuits stay, and the entry is told. */
+function followUnderlay(
+  runtime: Runtime,
+  driver: Driver<ClientInput, ClientEvent>,
+  self: Ip,
+  target: Ip,
+): void {
+  let before = self
+  const underlay = new Underlay({
+    target,
+    self,
+    onMove: (address) => {
+      runtime.log.info('the network of this host changed')
+      if (address !== before) runtime.sockets.closeLocal(before)
+      before = address
+      driver.input({ kind: 'moved', self: address })
+    },
+    onError: (line) => runtime.log.warn(line),
+  })
+  runtime.onClose(() => underlay.end())
 }
 
 function buildParameters(params: Record<string, unknown>): { path?: string[]; hops?: number } {
@@ -165,6 +192,8 @@ function report(runtime: Runtime, event: ClientEvent): void {
       return log.debug({ detail: event.detail }, 'failure')
     case 'circuit.closed':
       return log.info({ circuit: event.circuit.id }, 'circuit is closed')
+    case 'circuit.moved':
+      return log.info({ circuit: event.circuit.id }, 'the entry knows where we are now')
     case 'guard.failed':
       log.error({ code: event.code }, ERRORS.IPP_GUARD_DOWN[0])
       return log.debug({ detail: event.detail }, 'failure')

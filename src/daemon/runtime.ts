@@ -31,6 +31,7 @@ import type { Consensus } from '#directory/documents'
 import type { IkeKeys } from '#ikev2/events'
 import { requireCapabilities } from '#linux/caps'
 import { type ControlHandlers, serveControl } from '#linux/control'
+import { NAT_T_PORT } from '#linux/esp-socket'
 import { chooseFirewall } from '#linux/firewall'
 import { LinuxHost } from '#linux/host'
 import { notifySupervisor } from '#linux/notify'
@@ -140,6 +141,7 @@ export class Runtime {
     const backend = await chooseFirewall(context)
     if (kind === 'userspace') await XfrmPlane.clear(DEVICE)
     await plane.open()
+    if (kind === 'xfrm') this.sockets.takeEspInUdp()
     this.onClose(() => plane.close())
     plane.onFailure((error) => this.#die(error))
     const owner = isClient ? 'ippriv_client' : 'ippriv_node'
@@ -154,11 +156,12 @@ export class Runtime {
   }
 
   /**
-   * The IKE port of an address. Taken before anything else on this host, so that a daemon beside another one finds
+   * The IKE ports of an address. Taken before anything else on this host, so that a daemon beside another one finds
    * out while there is nothing it could have taken from it. @throws IpprivError IPP_HOST_*
    */
   listenIke(address: Ip): void {
     this.sockets.listen({ address, port: IKE_PORT })
+    this.sockets.listen({ address, port: NAT_T_PORT })
   }
 
   async setSysctls(sysctls: Sysctls): Promise<void> {

@@ -33,7 +33,8 @@ const CONNECT_PATIENCE = 10_000
 
 /** UDP sockets by local end point, each opened when first needed. */
 export class UdpSockets {
-  readonly #sockets = new Map<string, { readonly local: UdpEndpoint; readonly socket: DatagramSocket }>()
+  readonly #sockets = new Map<string, OpenSocket>()
+  #kernelTakesEsp = false
   readonly #listeners: DatagramListener[] = []
   readonly #failureListeners: ((error: IpprivError) => void)[] = []
 
@@ -52,6 +53,15 @@ export class UdpSockets {
    */
   listen(local: UdpEndpoint): void {
     this.#open(local)
+  }
+
+  /**
+   * From now on the kernel takes ESP in UDP for its own SAs (RFC 3948), at every socket of port 4500. For the plane of
+   * the kernel alone: without an ESP of its own it would answer with ICMP errors. @throws IpprivError IPP_HOST_KERNEL
+   */
+  takeEspInUdp(): void {
+    this.#kernelTakesEsp = true
+    for (const open of this.#sockets.values()) takeEspInUdp(open)
   }
 
   /** Sends, like UDP does: what cannot be sent is lost, and told to `onFailure`. Never throws. */
@@ -85,6 +95,7 @@ export class UdpSockets {
     const open = this.#sockets.get(name)
     if (open !== undefined) return open.socket
     const fd = boundSocket(local)
+    if (this.#kernelTakesEsp) takeEspInUdp({ local, fd })
     const socket = createSocket('udp4')
     socket.on('error', (error) => this.#fail(asIpprivError(error)))
     socket.on('message', (bytes, { address, port }) => {
@@ -94,7 +105,7 @@ export class UdpSockets {
       for (const listener of this.#listeners) listener(path, bytes)
     })
     socket.bind({ fd })
-    this.#sockets.set(name, { local, socket })
+    this.#sockets.set(name, { local, fd, socket })
     return socket
   }
 
@@ -163,6 +174,16 @@ export function markedConnector(): Connector {
       (error: Error) => callback(error, null),
     )
   }
+}
+
+interface OpenSocket {
+  readonly local: UdpEndpoint
+  readonly fd: number
+  readonly socket: DatagramSocket
+}
+
+function takeEspInUdp({ local, fd }: Pick<OpenSocket, 'local' | 'fd'>): void {
+  if (local.port === NAT_T_PORT) setOption(fd, C.IPPROTO_UDP, C.UDP_ENCAP, C.UDP_ENCAP_ESPINUDP, 'UDP_ENCAP')
 }
 
 function boundSocket(local: UdpEndpoint): number {

@@ -7,7 +7,7 @@ import { C, failure, sys } from '#linux/ffi'
 import type { PlaneCommand, PlaneReply, PlaneRequest, PlaneWorkerData } from '#linux/plane-messages'
 import { Tun } from '#linux/tun'
 import { Turns } from '#linux/turns'
-import type { DataPlane, PlaneOperation, SaCounters, SaKey } from '#telescope/plane'
+import type { DataPlane, PlaneOperation, SaCounters, SaEnds, SaKey } from '#telescope/plane'
 import { INNER_MTU } from '#telescope/plane'
 import { sharedState } from '#telescope/shared'
 
@@ -184,11 +184,10 @@ class Crew {
     for (const operation of operations) {
       if (operation.kind === 'sa.install' && operation.sa.announce) this.#unheard.add(nameOf(operation.sa))
       else if (operation.kind === 'sa.remove') this.#unheard.delete(nameOf(operation.sa))
-      const encapsulation = operation.kind === 'sa.install' ? operation.sa.encapsulation : undefined
-      if (operation.kind === 'sa.install' && encapsulation !== undefined)
-        this.#openUdp(
-          operation.sa.flow === 'inbound' ? encapsulation.destinationPort : encapsulation.sourcePort,
-        )
+      else if (operation.kind === 'sa.move' && this.#unheard.delete(nameOf(operation.sa)))
+        this.#unheard.add(nameOf({ ...operation.to, spi: operation.sa.spi }))
+      if (operation.kind === 'sa.install') this.#openUdp(operation.sa)
+      else if (operation.kind === 'sa.move') this.#openUdp(operation.to)
     }
     const shared = operations.map((operation) =>
       operation.kind === 'sa.install' && this.#workers.length > 1
@@ -250,9 +249,12 @@ class Crew {
     return Array.from({ length: count }, (_, i) => opened[i] ?? opened[0]!)
   }
 
-  #openUdp(port: number): void {
-    if (port !== NAT_T_PORT)
-      throw new IpprivError('IPP_PLANE_OPERATION', `UDP encapsulation on port ${port}, not ${NAT_T_PORT}`)
+  #openUdp({ encapsulation }: SaEnds): void {
+    if (encapsulation === undefined) return
+    const { sourcePort, destinationPort } = encapsulation
+    // One of the two is ours, and the peer's is what a NAT made of it.
+    if (sourcePort !== NAT_T_PORT && destinationPort !== NAT_T_PORT)
+      throw new IpprivError('IPP_PLANE_OPERATION', `UDP encapsulation without port ${NAT_T_PORT}`)
     if (this.#udp.length === 0) this.#udp = this.#openSockets('udp', this.#workers.length)
   }
 }

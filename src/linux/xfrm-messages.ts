@@ -7,7 +7,16 @@ import { formatPrefix } from '#base/ip'
 import type { EspCipher } from '#crypto/suites'
 import { ESP_CIPHERS, keyingLength } from '#crypto/suites'
 import type { NetlinkRequest } from '#linux/netlink'
-import type { Direction, PolicySpec, SaCounters, SaKey, SaSpec, Selector, Template } from '#telescope/plane'
+import type {
+  Direction,
+  PolicySpec,
+  SaCounters,
+  SaEnds,
+  SaKey,
+  SaSpec,
+  Selector,
+  Template,
+} from '#telescope/plane'
 import { MAX_TEMPLATES } from '#telescope/plane'
 import type { XfrmSelector } from '#wire/netlink/xfrm'
 import {
@@ -38,6 +47,8 @@ const AEAD_NAMES: Readonly<Record<EspCipher, string>> = {
 const ICMP = 1
 const SENDER_WINDOW = 32
 const EXACT_PORT = 0xffff
+/** Packets that may have been sent since the kernel said how many: no sequence number is used twice. */
+const UNSEEN = 0x1_0000n
 
 /** @throws IpprivError IPP_PLANE_OPERATION for a specification that would not be what it says */
 export function saInstallRequest(sa: SaSpec): NetlinkRequest {
@@ -48,9 +59,9 @@ export function saInstallRequest(sa: SaSpec): NetlinkRequest {
   if (sa.key.length !== keyingLength(sa.cipher))
     throw new IpprivError('IPP_PLANE_OPERATION', `${name}: key has ${sa.key.length} octets`)
   const inbound = sa.flow === 'inbound'
-  // A window of over 32 packets needs this attribute, and ESN always does. A sender has no use for a window,
-  // but kernels before 6.10 refuse ESN with none.
-  const replay = inbound || sa.esn ? freshReplay(inbound ? sa.replayWindow : SENDER_WINDOW) : undefined
+  // A window of over 32 packets needs this attribute, ESN always does, and a move reads it. A sender has no use for
+  // a window, but kernels before 6.10 refuse ESN with none.
+  const replay = freshReplay(inbound ? sa.replayWindow : SENDER_WINDOW)
   const payload = encodeSa({
     source: sa.source,
     destination: sa.destination,
@@ -73,8 +84,24 @@ export function saInstallRequest(sa: SaSpec): NetlinkRequest {
       (sa.esn ? XFRM_STATE_FLAG.esn : 0),
     extraFlags: XFRM_EXTRA_FLAG.dontEncapsulateDscp,
     aead: { name: AEAD_NAMES[sa.cipher], key: sa.key, icvBits: 8 * ESP_CIPHERS[sa.cipher].icvLength },
-    ...(replay && { replay }),
+    replay,
     ...(sa.encapsulation && { encapsulation: { type: UDP_ENCAP_ESP, ...sa.encapsulation } }),
+  })
+  return { name, type: XFRM_MSG.newSa, payload }
+}
+
+/** The same SA between other ends: key, sequence numbers and window as the kernel had them a moment ago. */
+export function saMoveRequest(found: XfrmSa, { source, destination, encapsulation }: SaEnds): NetlinkRequest {
+  const { replay, encapsulation: _, ...rest } = found
+  const name = `NEWSA ${saName({ source, destination, spi: found.spi as Spi })}`
+  if (replay === undefined) throw new IpprivError('IPP_PLANE_OPERATION', `${name}: no sequence numbers`)
+  const sent = replay.sent === 0n ? 0n : replay.sent + UNSEEN
+  const payload = encodeSa({
+    ...rest,
+    source,
+    destination,
+    replay: { ...replay, sent },
+    ...(encapsulation && { encapsulation: { type: UDP_ENCAP_ESP, ...encapsulation } }),
   })
   return { name, type: XFRM_MSG.newSa, payload }
 }

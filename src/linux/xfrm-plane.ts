@@ -21,18 +21,19 @@ import {
   saCountersOf,
   saInstallRequest,
   saKeyOf,
+  saMoveRequest,
   saName,
   saRemoveRequest,
 } from '#linux/xfrm-messages'
 import { probeKernelEsp } from '#linux/xfrm-probe'
-import type { DataPlane, PlaneOperation, PolicySpec, SaCounters, SaKey } from '#telescope/plane'
+import type { DataPlane, PlaneOperation, PolicySpec, SaCounters, SaEnds, SaKey } from '#telescope/plane'
 import { INNER_MTU, isOurPriority, isOurReqId } from '#telescope/plane'
 import type { NetlinkMessage } from '#wire/netlink/message'
 import type { HashThreshold } from '#wire/netlink/xfrm'
 import { decodeSpdInfo, encodeHashThreshold, encodeInfoRequest, XFRM_MSG } from '#wire/netlink/xfrm'
 import { decodePolicy, encodePolicyDump } from '#wire/netlink/xfrm-policy'
 import type { XfrmSa } from '#wire/netlink/xfrm-sa'
-import { decodeExpire, decodeSa, encodeSaDump } from '#wire/netlink/xfrm-sa'
+import { decodeExpire, decodeSa, encodeSaDump, encodeSaId } from '#wire/netlink/xfrm-sa'
 
 export interface XfrmPlaneOptions {
   /** Name of the dummy device to create: it holds private addresses and private routes. */
@@ -127,7 +128,13 @@ export class XfrmPlane implements DataPlane {
 
   apply(operations: readonly PlaneOperation[]): Promise<void> {
     return this.#exclusive(async () => {
-      for (let at = 0; at < operations.length; ) at += await this.#applyRun(operations, at)
+      for (let at = 0; at < operations.length; ) {
+        const operation = operations[at]!
+        if (operation.kind === 'sa.move') {
+          await this.#move(operation.sa, operation.to)
+          at++
+        } else at += await this.#applyRun(operations, at)
+      }
       await this.#dropInherited()
     })
   }
@@ -184,6 +191,7 @@ export class XfrmPlane implements DataPlane {
     try {
       for (let at = from; at < operations.length; at++) {
         const operation = operations[at]!
+        if (operation.kind === 'sa.move') break
         if (isRemoval(operation) && steps.some(({ installs }) => installs)) break
         steps.push(this.#prepare(operation))
       }
@@ -196,7 +204,7 @@ export class XfrmPlane implements DataPlane {
     return steps.length
   }
 
-  #prepare(operation: PlaneOperation): Step {
+  #prepare(operation: Exclude<PlaneOperation, { kind: 'sa.move' }>): Step {
     switch (operation.kind) {
       case 'sa.install': {
         const { sa } = operation
@@ -243,6 +251,34 @@ export class XfrmPlane implements DataPlane {
           revert: () => this.#restorePolicy(name, before),
         }
       }
+    }
+  }
+
+  /**
+   * The kernel changes neither the ends of an SA nor whether it is encapsulated (UPDSA refuses; MIGRATE cannot take
+   * encapsulation away). So it is read, removed, and installed again with all it was.
+   */
+  async #move(sa: SaKey, to: SaEnds): Promise<void> {
+    const name = saName(sa)
+    if (!this.#sas.has(name)) return
+    const moved = saName({ ...to, spi: sa.spi })
+    if (moved !== name && this.#sas.has(moved))
+      throw new IpprivError('IPP_PLANE_OPERATION', `move ${name}: ${moved} exists`)
+    const kernel = this.#kernel()
+    try {
+      const request = { name: `GETSA ${name}`, type: XFRM_MSG.getSa, payload: encodeSaId(sa) }
+      const { payload } = await kernel.get(request)
+      const found = decodeSa(payload)
+      if (found === undefined) throw new IpprivError('IPP_PLANE_OPERATION', `${request.name}: not understood`)
+      const install = saMoveRequest(found, to)
+      payload.fill(0)
+      this.#sas.delete(name)
+      const [, refused] = await kernel.batch([saRemoveRequest(sa), install])
+      install.payload.fill(0)
+      if (refused) throw refused
+      this.#sas.add(moved)
+    } catch (error) {
+      throw operationError(error)
     }
   }
 

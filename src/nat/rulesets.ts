@@ -26,7 +26,7 @@ export interface ClientRulesRequest {
  * The client's guard. Fail-closed: everything is dropped but loopback, what goes into or came out of the
  * telescope, ESP and the daemon's IKE with an entry, and the daemon's own requests to the directory.
  */
-export function clientRules({ entries, directory }: ClientRulesRequest): RuleSet {
+export function clientRules({ entries, directory, context }: ClientRulesRequest): RuleSet {
   const toEntry = toward(entries)
   const fromEntry = from(entries)
   const output = [
@@ -44,8 +44,18 @@ export function clientRules({ entries, directory }: ClientRulesRequest): RuleSet
     rule([FROM_TELESCOPE], DROP, 'nobody opens a connection to a client'),
   ]
   if (entries.length > 0) {
-    output.push(rule([ESP, toEntry], ACCEPT), rule([...IKE, DAEMON, toEntry], ACCEPT))
-    input.push(rule([ESP, fromEntry], ACCEPT), rule([...IKE, fromEntry], ACCEPT))
+    // ESP in UDP (RFC 3948) that the kernel builds carries the mark of the packet inside, not ours.
+    const who = context.plane === 'xfrm' ? [] : [DAEMON]
+    output.push(
+      rule([ESP, toEntry], ACCEPT),
+      rule([...IKE, DAEMON, toEntry], ACCEPT),
+      rule([...NAT_T, ...who, toEntry], ACCEPT),
+    )
+    input.push(
+      rule([ESP, fromEntry], ACCEPT),
+      rule([...IKE, fromEntry], ACCEPT),
+      rule([...NAT_T, fromEntry], ACCEPT),
+    )
   }
   if (directory !== undefined) {
     const { address, port } = directory
@@ -206,11 +216,17 @@ const NOT_INTO_TELESCOPE: Match = { kind: 'into-telescope', negate: true }
  * Both ports are named: a sender chooses its own, so that a rule about the other one alone would open every UDP
  * port of a host to whoever sends from 500. Here 500 is the daemon's, and nobody else can bind it beside.
  */
-const IKE: readonly Match[] = (['source-port', 'destination-port'] as const).map((kind) => ({
-  kind,
-  protocol: 'udp',
-  ports: [500],
-}))
+const IKE = bothPorts(500)
+/** The same for IKE and ESP with an entry (RFC 3948): the daemon holds it from its start. */
+const NAT_T = bothPorts(4500)
+
+function bothPorts(port: number): readonly Match[] {
+  return (['source-port', 'destination-port'] as const).map((kind) => ({
+    kind,
+    protocol: 'udp',
+    ports: [port],
+  }))
+}
 
 const by = (prefix: Prefix): Match => ({ kind: 'source', prefixes: [prefix] })
 const to = (prefix: Prefix): Match => ({ kind: 'destination', prefixes: [prefix] })

@@ -1,7 +1,7 @@
 /** The face of the client: what it is made of, what it is told, and what it says (`client.ts`). */
 import type { ErrorCode } from '#base/errors'
 import type { CircuitId } from '#base/ids'
-import type { UdpPath } from '#base/ip'
+import type { Ip, UdpPath } from '#base/ip'
 import type { Rng } from '#base/rng'
 import type { CryptoProvider } from '#crypto/provider'
 import type { EspCipher } from '#crypto/suites'
@@ -47,6 +47,8 @@ export type ClientInput =
   | { readonly kind: 'close'; readonly circuit: CircuitId }
   /** Packets arrive on an SA that was to announce them. */
   | { readonly kind: 'heard'; readonly sa: SaKey }
+  /** Our own address, or the way out of this host, is another one. */
+  | { readonly kind: 'moved'; readonly self: Ip }
   | { readonly kind: 'stop' }
   /** A plane or host effect could not be performed. */
   | {
@@ -67,6 +69,8 @@ export type ClientEvent =
       readonly detail: string
     }
   | { readonly kind: 'circuit.closed'; readonly circuit: Telescope }
+  /** The entry knows where we are now; only layer 1 has changed. */
+  | { readonly kind: 'circuit.moved'; readonly circuit: Telescope }
   | { readonly kind: 'keys'; readonly keys: IkeKeys }
   | { readonly kind: 'refused'; readonly counter: string; readonly detail: string }
   /** The guard does not stand. It is tried again, and nothing is built meanwhile. */

@@ -17,7 +17,13 @@ import type { Machine } from '#base/machine'
 import { after, type Duration, earliest, HOUR, type Instant, SECOND, TimerTable } from '#base/time'
 import type { Consensus, ConsensusNode } from '#directory/documents'
 import { IkeEngine } from '#ikev2/engine'
-import { ANY_SELECTOR, type ChildEstablished, type IkeEvent, type Lifetimes } from '#ikev2/events'
+import {
+  ANY_SELECTOR,
+  type ChildEstablished,
+  type IkeEvent,
+  type IkeMoved,
+  type Lifetimes,
+} from '#ikev2/events'
 import { type ResumptionTicket, wipeTicket } from '#ikev2/resumption/ticket'
 import type { ClientEvent, ClientInput, ClientOptions, ClientState } from '#overlay/client-events'
 import { EffectQueue } from '#overlay/effects'
@@ -144,6 +150,9 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
       case 'heard':
         this.#heard(input.sa)
         break
+      case 'moved':
+        this.#move(input.self)
+        break
       case 'stop':
         this.#stop()
         break
@@ -234,7 +243,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     if (entry !== undefined && first.nodeId !== entry.nodeId)
       return fail('IPP_PATH_NONE', `circuits of one client share the entry ${entry.name}`)
     const id = this.#nextCircuit++ as CircuitId
-    const telescope = new Telescope(id, path.value, this.#options.self, this.#reqids, this.#now)
+    const telescope = new Telescope(id, path.value, this.#guard.self, this.#reqids, this.#now)
     const circuit: Circuit = {
       telescope,
       nodes: path.value,
@@ -292,6 +301,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
         credential: anonymousCredential(node.ike),
         peer: { id: nodeIdentity(node.nodeId), publicKey: node.ikeKey },
         requestAddress: true,
+        ...(isFirst ? { mobile: true } : {}),
         localSelectors: [ANY_SELECTOR],
         remoteSelectors: [ANY_SELECTOR],
         espCiphers: this.#options.ciphers,
@@ -378,6 +388,23 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     if (circuit.isDefault) this.#rebuildLater()
   }
 
+  /** Every circuit begins at the entry they share; one that is not that far is given up. */
+  #move(self: Ip): void {
+    if (this.#isStopping) return
+    const isElsewhere = self !== this.#guard.self
+    this.#effects.add('guard', ...this.#guard.move(self))
+    if (!isElsewhere) return
+    for (const { telescope } of [...this.#circuits.values()]) {
+      const [first] = telescope.sas
+      if (first !== undefined) this.#ike.move(first, self, this.#now)
+    }
+  }
+
+  #moved(circuit: Circuit, event: IkeMoved): void {
+    this.#effects.plane({ circuit }, circuit.telescope.move(event))
+    this.#effects.event({ kind: 'circuit.moved', circuit: circuit.telescope })
+  }
+
   #rebuildLater(): void {
     if (this.#guardIs === 'up') this.#state = 'failed'
     this.#timers.set('rebuild', after(this.#now, this.#backoff))
@@ -449,6 +476,8 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
       }
       case 'ticket':
         return this.#keep(circuit, event.ticket)
+      case 'ike.moved':
+        return this.#moved(circuit, event)
       case 'exchange':
         return this.#measured(circuit, event)
       case 'ike.closed':

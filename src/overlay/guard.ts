@@ -9,8 +9,16 @@ import type { FilterContext } from '#nat/rules'
 import { clientRules } from '#nat/rulesets'
 import type { Effect, HostOperation, RouteSpec } from '#overlay/ports'
 import { innerMtu, PATH_MTU } from '#telescope/engine'
-import { clientEntryPass, clientEntryPassRemove, clientGuard, clientGuardRemove } from '#telescope/plan'
+import {
+  clientEntryPass,
+  clientEntryPassRemove,
+  clientGuard,
+  clientGuardRemove,
+  clientPassMove,
+  type GuardPlan,
+} from '#telescope/plan'
 import { INNER_MSS, INNER_MTU, type PlaneOperation } from '#telescope/plane'
+import { UDP_HEADER } from '#wire/udp'
 
 /** What the guard needs of a host: nothing here is an event. */
 type GuardEffect = Exclude<Effect<never>, { kind: 'event' | 'transmit' }>
@@ -29,6 +37,7 @@ const EVERYWHERE = [prefix('0.0.0.0/1'), prefix('128.0.0.0/1')]
 
 export class Guard {
   readonly #options: GuardOptions
+  #self: Ip
   #entry: Ip | undefined
   /** The pass for the entry is whole, as far as we have heard. */
   #pinned = false
@@ -37,6 +46,7 @@ export class Guard {
 
   constructor(options: GuardOptions) {
     this.#options = options
+    this.#self = options.self
   }
 
   /** The one foreign node that may be spoken to outside the telescope. */
@@ -44,10 +54,27 @@ export class Guard {
     return this.#entry
   }
 
+  get self(): Ip {
+    return this.#self
+  }
+
+  /** Our own address is another one, and the way out of this host may be, too. */
+  move(self: Ip): GuardEffect[] {
+    const { directory } = this.#options
+    const from = this.#self
+    const entry = this.#entry
+    this.#self = self
+    const uplinks = entry === undefined ? [directory.address] : [directory.address, entry]
+    return [
+      ...(self === from ? [] : [onPlane(clientPassMove(this.#plan, entry, from))]),
+      onHost(...uplinks.map((address) => ({ kind: 'route.add' as const, route: uplink(address) }))),
+    ]
+  }
+
   raise(): GuardEffect[] {
     return [
       onHost(this.#filter(this.#entry === undefined ? [] : [this.#entry])),
-      onPlane(clientGuard(this.#options)),
+      onPlane(clientGuard(this.#plan)),
       onHost(
         { kind: 'route.add', route: uplink(this.#options.directory.address) },
         ...this.#everywhere('route.add'),
@@ -64,7 +91,7 @@ export class Guard {
     return [
       ...away,
       onHost({ kind: 'route.add', route: uplink(entry) }, this.#filter([entry])),
-      onPlane(clientEntryPass(this.#options.self, entry)),
+      onPlane(clientEntryPass(this.#self, entry)),
     ]
   }
 
@@ -79,7 +106,7 @@ export class Guard {
     this.#entry = undefined
     const route: HostOperation[] =
       entry === this.#options.directory.address ? [] : [{ kind: 'route.remove', route: uplink(entry) }]
-    return [onPlane(clientEntryPassRemove(this.#options.self, entry)), onHost(this.#filter([]), ...route)]
+    return [onPlane(clientEntryPassRemove(this.#self, entry)), onHost(this.#filter([]), ...route)]
   }
 
   /** Where applications go: into the plane's device, as `source` once there is a circuit. */
@@ -94,14 +121,18 @@ export class Guard {
       onHost(...this.#everywhere('route.remove')),
       ...this.unpin(),
       onHost({ kind: 'route.remove', route: uplink(this.#options.directory.address) }),
-      onPlane(clientGuardRemove(this.#options)),
+      onPlane(clientGuardRemove(this.#plan)),
       onHost({ kind: 'firewall.clear', owner: 'ippriv_client' }),
     ]
   }
 
+  get #plan(): GuardPlan {
+    return { self: this.#self, directory: this.#options.directory }
+  }
+
   #everywhere(kind: 'route.add' | 'route.remove'): HostOperation[] {
     const source = this.#source
-    const mtu = Math.min(INNER_MTU, innerMtu(PATH_MTU, this.#options.hops))
+    const mtu = Math.min(INNER_MTU, innerMtu(PATH_MTU - UDP_HEADER, this.#options.hops))
     const advmss = mtu - INNER_MTU + INNER_MSS
     const via = 'overlay'
     return EVERYWHERE.map((destination) => ({

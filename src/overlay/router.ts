@@ -18,7 +18,7 @@ import { jittered } from '#base/rng'
 import { after, type Duration, earliest, HOUR, type Instant, MINUTE, SECOND, TimerTable } from '#base/time'
 import type { Consensus, ConsensusNode } from '#directory/documents'
 import { IkeEngine } from '#ikev2/engine'
-import type { ChildEstablished, IkeEvent, Lifetimes, ResponderPolicy } from '#ikev2/events'
+import type { ChildEstablished, IkeEvent, IkeMoved, Lifetimes, ResponderPolicy } from '#ikev2/events'
 import { AddressPool } from '#nat/pool'
 import { nodeRules } from '#nat/rulesets'
 import { EffectQueue } from '#overlay/effects'
@@ -38,10 +38,11 @@ import {
   overlayPoliciesRemove,
   overlaySas,
   overlaySasRemove,
+  rebind,
   unbind,
 } from '#telescope/plan'
 import type { SaKey } from '#telescope/plane'
-import { isOfHeir, type Renewal, renew } from '#telescope/renewal'
+import { isOfHeir, portsOf, type Renewal, renew } from '#telescope/renewal'
 import { ReqIdAllocator } from '#telescope/reqids'
 
 export type { RouterEvent, RouterInput, RouterOptions } from '#overlay/router-events'
@@ -365,10 +366,21 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
       reqid: this.#reqids.allocate(),
       child: event.child,
       ...(via ? { via: via.link } : {}),
+      ...portsOf(event),
     }
     this.#bindings.set(event.sa, binding)
     this.#effects.plane({ circuit: event.sa }, bind(binding))
     this.#effects.event({ kind: 'circuit.bound' })
+  }
+
+  /** A client of ours is somewhere else, or behind another NAT. What it is lent, and what is inside, stays. */
+  #rebind(event: IkeMoved): void {
+    const before = this.#bindings.get(event.sa)
+    if (before === undefined) return
+    const { ports: _, ...rest } = before
+    const binding: Binding = { ...rest, client: event.path.remote.address, ...portsOf(event) }
+    this.#bindings.set(event.sa, binding)
+    this.#effects.plane({ circuit: event.sa }, rebind(before, binding))
   }
 
   #unbind(sa: IkeSaId): void {
@@ -459,6 +471,8 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
           : undefined
       },
       neighbourOf: ({ remote }) => this.#peers.lender(remote.address)?.node.nodeId,
+      // Only an entry sees where clients are; deeper layers come from an address that was lent.
+      mayMove: ({ remote }) => !this.#isPrivate(remote.address),
       publicKeyOf: (id, { remote }) => {
         // A tunnel begun now would not be deleted any more, and its peer would believe in it.
         if (this.#stopping) return undefined
@@ -496,6 +510,8 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
         return
       case 'ticket':
         return this.#resumptions.keep(this.#peers.bySa(event.sa)?.node.nodeId, event.ticket)
+      case 'ike.moved':
+        return this.#rebind(event)
       case 'child.established': {
         if (event.peer.kind === 'none') return this.#bind(event)
         const nodeId = nodeOfIdentity(event.peer.id)

@@ -386,6 +386,8 @@ export class PacketEngine {
         return this.#sad.install(operation.sa, shared)
       case 'sa.remove':
         return this.#sad.remove(operation.sa)
+      case 'sa.move':
+        return this.#sad.move(operation.sa, operation.to)
       case 'policy.install': {
         const replaced = this.#spd.install(operation.policy)
         if (replaced !== undefined) this.#countPrivate(replaced, -1)
@@ -446,6 +448,7 @@ function describe(operation: PlaneOperation): string {
     case 'sa.install':
       return `${operation.kind} ${operation.sa.flow} reqid ${operation.sa.reqid}`
     case 'sa.remove':
+    case 'sa.move':
       return operation.kind
     case 'policy.install':
       return `${operation.kind} ${operation.policy.direction} ${operation.policy.action}`

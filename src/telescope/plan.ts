@@ -17,6 +17,7 @@
 import type { ReqId } from '#base/ids'
 import { ANY, host, type Ip, type Prefix, type UdpEndpoint } from '#base/ip'
 import type { ChildSa } from '#ikev2/events'
+import { NAT_T_PORT } from '#ikev2/nat'
 import {
   type Direction,
   MAX_TEMPLATES,
@@ -26,7 +27,7 @@ import {
   type Selector,
   type Template,
 } from '#telescope/plane'
-import { type Ends, installPair, type Pairs, removePairs } from '#telescope/renewal'
+import { type Ends, installPair, type Pairs, type Ports, relocate, removePairs } from '#telescope/renewal'
 
 /** One layer of a telescope as its client knows it. Layer 1 is the outermost. */
 export interface Layer extends Pairs {
@@ -39,6 +40,8 @@ export interface Layer extends Pairs {
   /** The one node the lent address speaks to, by IKE; absent in the last layer of a path, which is for applications. */
   readonly next?: UdpEndpoint
   readonly reqid: ReqId
+  /** Of layer 1, behind a NAT. */
+  readonly ports?: Ports
 }
 
 const OUTER_PROTOCOLS = { icmp: 1, tcp: 6, udp: 17 } as const
@@ -64,11 +67,20 @@ export function clientGuardRemove(plan: GuardPlan): PlaneOperation[] {
 
 /** IKE with one entry passes outside the telescope. */
 export function clientEntryPass(self: Ip, entry: Ip): PlaneOperation[] {
-  return ikeBypass(self, entry).map(install)
+  return entryBypass(self, entry).map(install)
 }
 
 export function clientEntryPassRemove(self: Ip, entry: Ip): PlaneOperation[] {
-  return ikeBypass(self, entry).reverse().map(remove)
+  return entryBypass(self, entry).reverse().map(remove)
+}
+
+/** Our own address is another one: what may pass outside the telescope is for it, and for `from` no more. */
+export function clientPassMove(plan: GuardPlan, entry: Ip | undefined, from: Ip): PlaneOperation[] {
+  const passes = (self: Ip): PolicySpec[] => [
+    ...guardPolicies({ ...plan, self }).filter(({ action }) => action === 'bypass'),
+    ...(entry === undefined ? [] : entryBypass(self, entry)),
+  ]
+  return [...passes(plan.self).map(install), ...passes(from).map(remove)]
 }
 
 /** Adds the last of `layers` to a telescope that already has the others. */
@@ -78,11 +90,20 @@ export function clientExtend(layers: readonly Layer[]): PlaneOperation[] {
 }
 
 /** Where a layer's tunnel ends: what a renewal needs to know. */
-export const layerEnds = ({ outerSource, hop, reqid }: Layer): Ends => ({
+export const layerEnds = ({ outerSource, hop, reqid, ports }: Layer): Ends => ({
   self: outerSource,
   peer: hop,
   reqid,
+  ...(ports && { ports }),
 })
+
+/** Layer 1 begins at another address: its SAs follow, and every policy that names it. Layers inside stay. */
+export function clientMove(before: readonly Layer[], after: readonly Layer[]): PlaneOperation[] {
+  return [
+    ...relocate(layerEnds(before[0]!), layerEnds(after[0]!), after[0]!),
+    ...after.flatMap((_, i) => layerPolicies(after.slice(0, i + 1)).map(install)),
+  ]
+}
 
 /** Takes layers away from the inside until `keep` are left. */
 export function clientTruncate(layers: readonly Layer[], keep: number): PlaneOperation[] {
@@ -183,6 +204,8 @@ export interface Binding extends Pairs {
   readonly client: Ip
   readonly leased: Ip
   readonly reqid: ReqId
+  /** Of a client of an entry, behind a NAT. */
+  readonly ports?: Ports
   /** The overlay tunnel it came through; absent at the entry. */
   readonly via?: OverlayLink
 }
@@ -213,7 +236,17 @@ export function unbind(binding: Binding): PlaneOperation[] {
   return [...bindingPolicies(binding).reverse().map(remove), ...removePairs(bindingEnds(binding), binding)]
 }
 
-export const bindingEnds = ({ self, client, reqid }: Binding): Ends => ({ self, peer: client, reqid })
+/** The client is somewhere else: its address is bound to the same telescope, and through the same overlay. */
+export function rebind(before: Binding, after: Binding): PlaneOperation[] {
+  return [...relocate(bindingEnds(before), bindingEnds(after), after), ...bindingPolicies(after).map(install)]
+}
+
+export const bindingEnds = ({ self, client, reqid, ports }: Binding): Ends => ({
+  self,
+  peer: client,
+  reqid,
+  ...(ports && { ports }),
+})
 
 /** Clients are kept apart, and plaintext to or from the pool is refused unless this node is an exit. */
 export function harden(pool: Prefix, isExit: boolean): PlaneOperation[] {
@@ -274,8 +307,12 @@ function hardenPolicies(pool: Prefix, isExit: boolean): PolicySpec[] {
 
 // ---------------------------------------------------------------------------------------------- pieces
 
-function ikeBypass(self: Ip, peer: Ip): PolicySpec[] {
-  const upper = { protocol: OUTER_PROTOCOLS.udp, sourcePort: IKE_PORT, destinationPort: IKE_PORT }
+/** The first hop goes on over port 4500, where a NAT lets ESP through, too (RFC 3948). */
+const entryBypass = (self: Ip, entry: Ip): PolicySpec[] =>
+  [IKE_PORT, NAT_T_PORT].flatMap((port) => ikeBypass(self, entry, port))
+
+function ikeBypass(self: Ip, peer: Ip, port = IKE_PORT): PolicySpec[] {
+  const upper = { protocol: OUTER_PROTOCOLS.udp, sourcePort: port, destinationPort: port }
   return [
     bypass('out', { source: host(self), destination: host(peer), ...upper }),
     bypass('in', { source: host(peer), destination: host(self), ...upper }),

@@ -37,6 +37,11 @@ export type PlaneKind = 'xfrm' | 'userspace'
 export type PlaneOperation =
   | { readonly kind: 'sa.install'; readonly sa: SaSpec }
   | { readonly kind: 'sa.remove'; readonly sa: SaKey }
+  /**
+   * The SA goes on between other ends, with its key and its sequence numbers: a second one with that key would use
+   * its nonces again. Harmless when there is none.
+   */
+  | { readonly kind: 'sa.move'; readonly sa: SaKey; readonly to: SaEnds }
   /** Installs, or replaces the policy of the same direction and selector, with no gap between the two. */
   | { readonly kind: 'policy.install'; readonly policy: PolicySpec }
   | { readonly kind: 'policy.remove'; readonly direction: Direction; readonly selector: Selector }
@@ -48,8 +53,15 @@ export interface SaKey {
   readonly spi: Spi
 }
 
+export interface SaEnds {
+  readonly source: Ip
+  readonly destination: Ip
+  /** UDP encapsulation (RFC 3948), first hop only. */
+  readonly encapsulation?: { readonly sourcePort: number; readonly destinationPort: number }
+}
+
 /** One unidirectional tunnel-mode ESP SA. Its owner is the host it is installed on. */
-export interface SaSpec extends SaKey {
+export interface SaSpec extends SaKey, SaEnds {
   readonly flow: 'inbound' | 'outbound'
   readonly reqid: ReqId
   readonly cipher: EspCipher
@@ -61,8 +73,6 @@ export interface SaSpec extends SaKey {
   readonly replayWindow: number
   /** Say when packets arrive (`onHeard`); inbound SAs alone. */
   readonly announce?: boolean
-  /** UDP encapsulation (RFC 3948), first hop only. */
-  readonly encapsulation?: { readonly sourcePort: number; readonly destinationPort: number }
 }
 
 export type Direction = 'in' | 'out' | 'fwd'

@@ -10,14 +10,21 @@
  */
 import type { ReqId } from '#base/ids'
 import type { Ip } from '#base/ip'
-import type { ChildSa, IkeEvent } from '#ikev2/events'
-import { type PlaneOperation, REPLAY_WINDOW, type SaKey, type SaSpec } from '#telescope/plane'
+import type { ChildSa, IkeEvent, IkeMoved } from '#ikev2/events'
+import { type PlaneOperation, REPLAY_WINDOW, type SaEnds, type SaKey, type SaSpec } from '#telescope/plane'
 
 /** What a rekey does not change. */
 export interface Ends {
   readonly self: Ip
   readonly peer: Ip
   readonly reqid: ReqId
+  readonly ports?: Ports
+}
+
+/** UDP ports of either end, where a NAT stands between (RFC 3948). */
+export interface Ports {
+  readonly self: number
+  readonly peer: number
 }
 
 export interface Pairs {
@@ -39,6 +46,21 @@ export function installPair(ends: Ends, child: ChildSa): PlaneOperation[] {
 /** Every SA of a tunnel, in both directions. */
 export const saKeys = (ends: Ends, { child, beside = [] }: Pairs): SaKey[] =>
   [...beside, child].flatMap((each) => [outboundKey(ends, each), inboundKey(ends, each)])
+
+/** The ports of ESP, as IKE found them. */
+export const portsOf = ({
+  encapsulated,
+  path,
+}: Pick<IkeMoved, 'encapsulated' | 'path'>): { readonly ports?: Ports } =>
+  encapsulated ? { ports: { self: path.local.port, peer: path.remote.port } } : {}
+
+/** One end of a tunnel is somewhere else: every SA of it follows. Policies name ends, and are the owner's. */
+export function relocate(from: Ends, to: Ends, { child, beside = [] }: Pairs): PlaneOperation[] {
+  return [child, ...beside].flatMap((each) => [
+    { kind: 'sa.move', sa: inboundKey(from, each), to: inboundEnds(to) },
+    { kind: 'sa.move', sa: outboundKey(from, each), to: outboundEnds(to) },
+  ])
+}
 
 /** Takes a tunnel down, whatever stage a renewal is in. */
 export function removePairs(ends: Ends, { child, beside = [] }: Pairs): PlaneOperation[] {
@@ -91,6 +113,18 @@ const outboundKey = ({ self, peer }: Ends, child: ChildSa): SaKey => ({
   spi: child.outboundSpi,
 })
 
+const inboundEnds = ({ self, peer, ports }: Ends): SaEnds => ({
+  source: peer,
+  destination: self,
+  ...(ports && { encapsulation: { sourcePort: ports.peer, destinationPort: ports.self } }),
+})
+
+const outboundEnds = ({ self, peer, ports }: Ends): SaEnds => ({
+  source: self,
+  destination: peer,
+  ...(ports && { encapsulation: { sourcePort: ports.self, destinationPort: ports.peer } }),
+})
+
 const inboundKey = ({ self, peer }: Ends, child: ChildSa): SaKey => ({
   source: peer,
   destination: self,
@@ -99,6 +133,7 @@ const inboundKey = ({ self, peer }: Ends, child: ChildSa): SaKey => ({
 
 const inboundSpec = (ends: Ends, child: ChildSa): SaSpec => ({
   ...inboundKey(ends, child),
+  ...inboundEnds(ends),
   ...common(ends, child),
   flow: 'inbound',
   key: child.inboundKey,
@@ -106,6 +141,7 @@ const inboundSpec = (ends: Ends, child: ChildSa): SaSpec => ({
 
 const outboundSpec = (ends: Ends, child: ChildSa): SaSpec => ({
   ...outboundKey(ends, child),
+  ...outboundEnds(ends),
   ...common(ends, child),
   flow: 'outbound',
   key: child.outboundKey,

@@ -1,7 +1,8 @@
 import { wipe } from '#base/bytes'
+import type { ReqId } from '#base/ids'
 import type { Ip } from '#base/ip'
 import { ipToUint32 } from '#base/ip'
-import type { SaCounters, SaKey, SaSpec, Template } from '#telescope/plane'
+import type { SaCounters, SaEnds, SaKey, SaSpec, Template } from '#telescope/plane'
 import { ReplayWindow, type SequenceWindow } from '#telescope/replay'
 import type { CipherDriver, OpenState, SealState } from '#telescope/seal'
 import { splitKey } from '#telescope/seal'
@@ -25,13 +26,14 @@ export interface Bundle {
 }
 
 interface SaCommon {
-  readonly key: SaKey
   readonly spi: number
-  /** int32, as in packets. */
-  readonly source: number
-  readonly destination: number
-  readonly bundle: Bundle
-  readonly encapsulation: SaSpec['encapsulation']
+  readonly reqid: ReqId
+  // What a move changes. The addresses are int32, as in packets.
+  key: SaKey
+  source: number
+  destination: number
+  bundle: Bundle
+  encapsulation: SaSpec['encapsulation']
   packets: number
   octets: number
   replayed: number
@@ -79,6 +81,7 @@ export class Sad {
     const common = {
       key: { source: spec.source, destination: spec.destination, spi: spec.spi },
       spi: spec.spi as number,
+      reqid: spec.reqid,
       source: ipToUint32(spec.source) | 0,
       destination: ipToUint32(spec.destination) | 0,
       bundle,
@@ -135,6 +138,31 @@ export class Sad {
     wipe(sa.salt)
     this.#countLocal(localEnd(sa), -1)
     this.release(sa.bundle)
+  }
+
+  /**
+   * Other ends for an SA, which keeps its cipher and its sequence numbers. Harmless when there is none.
+   * @throws RangeError when there is another one already.
+   */
+  move(key: SaKey, { source, destination, encapsulation }: SaEnds): void {
+    const name = keyText(key)
+    const sa = this.#byKey.get(name)
+    if (sa === undefined) return
+    const to = { source, destination, spi: key.spi }
+    if (keyText(to) !== name && this.#byKey.has(keyText(to))) throw new RangeError('the SA exists')
+    this.#byKey.delete(name)
+    this.#countLocal(localEnd(sa), -1)
+    if (sa.flow === 'outbound') remove(sa.bundle.outbound, sa)
+    const { bundle } = sa
+    sa.key = to
+    sa.source = ipToUint32(source) | 0
+    sa.destination = ipToUint32(destination) | 0
+    sa.encapsulation = encapsulation
+    sa.bundle = this.bundle({ source, destination, reqid: sa.reqid })
+    this.release(bundle)
+    if (sa.flow === 'outbound') sa.bundle.outbound.push(sa)
+    this.#byKey.set(keyText(to), sa)
+    this.#countLocal(localEnd(sa), 1)
   }
 
   /** The inbound SA of a packet (RFC 4301 section 4.1: SPI, destination and source). */

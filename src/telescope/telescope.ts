@@ -8,10 +8,10 @@
 import type { CircuitId, IkeSaId, ReqId } from '#base/ids'
 import { contains, type Ip, type Prefix, type UdpPath } from '#base/ip'
 import type { Duration, Instant } from '#base/time'
-import type { ChildEstablished } from '#ikev2/events'
-import { clientExtend, clientTruncate, IKE_PORT, type Layer, layerEnds } from '#telescope/plan'
+import type { ChildEstablished, IkeMoved } from '#ikev2/events'
+import { clientExtend, clientMove, clientTruncate, IKE_PORT, type Layer, layerEnds } from '#telescope/plan'
 import type { PlaneOperation, SaKey } from '#telescope/plane'
-import { isOfHeir, type Renewal, renew } from '#telescope/renewal'
+import { isOfHeir, portsOf, type Renewal, renew } from '#telescope/renewal'
 import type { ReqIdAllocator } from '#telescope/reqids'
 
 /** What a telescope needs to know of a node. */
@@ -35,8 +35,6 @@ export type TelescopeState = 'building' | 'open' | 'closing' | 'closed'
 export class Telescope {
   readonly id: CircuitId
   readonly hops: readonly Hop[]
-  /** The client's own address: source of layer 1. */
-  readonly self: Ip
   readonly started: Instant
   readonly exchanges: HopExchange[] = []
   state: TelescopeState = 'building'
@@ -44,6 +42,7 @@ export class Telescope {
   /** IKE suite of the hops, as the first one negotiated it. */
   suite = ''
   readonly #reqids: ReqIdAllocator
+  #self: Ip
   readonly #layers: Layer[] = []
   /** The IKE SA of each hop, negotiating or established. */
   readonly #sas: IkeSaId[] = []
@@ -51,9 +50,14 @@ export class Telescope {
   constructor(id: CircuitId, hops: readonly Hop[], self: Ip, reqids: ReqIdAllocator, now: Instant) {
     this.id = id
     this.hops = hops
-    this.self = self
+    this.#self = self
     this.started = now
     this.#reqids = reqids
+  }
+
+  /** The client's own address: source of layer 1. */
+  get self(): Ip {
+    return this.#self
   }
 
   get layers(): readonly Layer[] {
@@ -99,7 +103,8 @@ export class Telescope {
   }
 
   /** Grows by the layer just negotiated. */
-  extend({ child, leased }: ChildEstablished & { leased: Ip }): PlaneOperation[] {
+  extend(event: ChildEstablished & { leased: Ip }): PlaneOperation[] {
+    const { child, leased } = event
     const { hop, path } = this.next()!
     const reqid: ReqId = this.#reqids.allocate()
     const next = this.hops[this.#layers.length + 1]
@@ -109,6 +114,7 @@ export class Telescope {
       leased,
       reqid,
       child,
+      ...portsOf(event),
       ...(next ? { next: { address: next.address, port: next.port } } : {}),
     })
     return clientExtend(this.#layers)
@@ -129,6 +135,17 @@ export class Telescope {
   heirHeard(sa: SaKey): IkeSaId | undefined {
     const index = this.#layers.findIndex((layer) => isOfHeir(layer, sa))
     return this.#sas[index]
+  }
+
+  /** Layer 1 begins at another address of ours, or behind another NAT: nothing inside it changes. */
+  move(event: IkeMoved): PlaneOperation[] {
+    const [first, ...inner] = this.#layers
+    if (first === undefined || event.sa !== this.#sas[0]) return []
+    const before = [...this.#layers]
+    const { ports: _, ...rest } = first
+    this.#self = event.path.local.address
+    this.#layers.splice(0, 1, { ...rest, outerSource: this.#self, ...portsOf(event) })
+    return clientMove(before, [this.#layers[0]!, ...inner])
   }
 
   /** Shrinks from the inside to `keep` layers; the addresses given up are to be removed from the host. */

@@ -249,7 +249,7 @@ export class Lab {
     const allowed = [
       'arp',
       `(tcp port ${DIRECTORY_PORT} and host ${this.host('directory').address})`,
-      `((ip proto 50 or udp port 500) and (${nodes}))`,
+      `((ip proto 50 or udp port 500 or udp port 4500) and (${nodes}))`,
     ]
     return await this.seenOnCable(`not (${allowed.join(' or ')})`, during)
   }

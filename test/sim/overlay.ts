@@ -18,6 +18,7 @@ import type { CryptoProvider, KeyPair } from '#crypto/provider'
 import { nodeIdOf } from '#directory/descriptor'
 import type { Consensus, ConsensusNode, NodeRole } from '#directory/documents'
 import type { Lifetimes } from '#ikev2/events'
+import { NAT_T_PORT } from '#ikev2/nat'
 import { NodeCipherDriver } from '#linux/ciphers'
 import { DEFAULT_EXIT_POLICY } from '#nat/exit-policy'
 import { type ClientEvent, type ClientInput, OverlayClient } from '#overlay/client'
@@ -27,7 +28,8 @@ import { OverlayRouter, type RouterEvent, type RouterInput } from '#overlay/rout
 import { HEADROOM, PacketEngine, TAILROOM, VERDICT } from '#telescope/engine'
 import type { PlaneOperation } from '#telescope/plane'
 import { addressText, destination, IPV4_HEADER, PROTOCOL, protocol, source, writeIpv4 } from '#wire/ipv4'
-import { destinationPort, sourcePort, UDP_HEADER, writeUdp } from '#wire/udp'
+import { destinationPort, NON_ESP_MARKER, sourcePort, UDP_HEADER, writeUdp } from '#wire/udp'
+import type { NatBox } from './nat.ts'
 
 export interface Weather {
   /** Probability that a packet is lost, sent twice, or late by up to `jitter`. */
@@ -70,6 +72,8 @@ export class SimOverlay {
   /** Every packet that crossed the network: outer source, destination, protocol. */
   readonly wire: { readonly from: Ip; readonly to: Ip; readonly protocol: number }[] = []
   readonly taps: Taps
+  /** A NAT that somebody stands behind. */
+  nat: NatBox | undefined
   readonly #rng: SeededRng
   readonly #hurry: { readonly lifetimes?: Lifetimes }
   /** `client` is one of them. */
@@ -208,8 +212,13 @@ export class SimOverlay {
   }
 
   /** Puts a packet on the network, or not, as the weather has it. */
-  transport(from: Ip, to: Ip, protocolNumber: number, deliver: (host: AnyHost) => void): void {
-    this.wire.push({ from, to, protocol: protocolNumber })
+  transport(sent: Uint8Array): void {
+    this.taps.packet?.(sent)
+    const packet = this.nat === undefined ? sent : translate(this.nat, sent)
+    if (packet === undefined) return
+    const from = addressText(source(packet, 0))
+    const to = addressText(destination(packet, 0))
+    this.wire.push({ from, to, protocol: protocol(packet, 0) })
     const host = [...this.#hosts()].find(({ address }) => address === to)
     if (host === undefined) return
     const { loss, duplication, latency, jitter } = this.weather
@@ -218,7 +227,7 @@ export class SimOverlay {
       const entry = {
         due: this.now + latency + this.#rng.chance() * jitter,
         order: this.#order++,
-        deliver: () => deliver(host),
+        deliver: () => host.hear(packet),
       }
       const at = this.#queue.findIndex(({ due }) => due > entry.due)
       this.#queue.splice(at < 0 ? this.#queue.length : at, 0, entry)
@@ -261,7 +270,7 @@ type AnyHost = SimHost<RouterInput, RouterEvent, OverlayRouter> | SimClient
 /** One machine with its engine; what the driver, the kernel and the plane are in a real host. */
 export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
   readonly machine: M
-  readonly address: Ip
+  address: Ip
   readonly events: Event[] = []
   readonly hostOperations: HostOperation[] = []
   readonly planeOperations: PlaneOperation[] = []
@@ -318,8 +327,24 @@ export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
     if (this.engine.fromTun(buffer, offset, packet.length) === VERDICT.network) this.#emit(buffer)
   }
 
-  hearEsp(packet: Uint8Array): void {
+  /** A packet from the network: for the packet engine, or for the socket of IKE. */
+  hear(packet: Uint8Array): void {
     if (!this.alive) return
+    if (protocol(packet, 0) === PROTOCOL.esp || isEspInUdp(packet)) return this.#hearEsp(packet)
+    const local = { address: this.address, port: destinationPort(packet, IPV4_HEADER) }
+    const remote = { address: addressText(source(packet, 0)), port: sourcePort(packet, IPV4_HEADER) }
+    this.#hearUdp({ local, remote }, packet.slice(IPV4_HEADER + UDP_HEADER))
+  }
+
+  /** The host is somewhere else in the network. */
+  relocate(address: Ip): void {
+    this.addresses.delete(this.address)
+    this.address = address
+    this.addresses.add(address)
+    this.engine.setHostAddresses([...this.addresses])
+  }
+
+  #hearEsp(packet: Uint8Array): void {
     const { buffer, offset } = room(packet)
     const verdict = this.engine.fromNetwork(buffer, offset, packet.length)
     if (verdict === VERDICT.network) this.#emit(buffer)
@@ -332,7 +357,7 @@ export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
     }
   }
 
-  hearUdp(path: UdpPath, bytes: Uint8Array): void {
+  #hearUdp(path: UdpPath, bytes: Uint8Array): void {
     this.#world.taps.heard?.(this.address, path, bytes)
     this.input({ kind: 'datagram', path, bytes } as Input)
   }
@@ -382,22 +407,11 @@ export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
     )
     if (contains(POOL_SPACE, local.address) || contains(POOL_SPACE, remote.address))
       return this.fromKernel(packet)
-    this.#world.taps.packet?.(packet)
-    const copy = bytes.slice()
-    this.#world.transport(local.address, remote.address, PROTOCOL.udp, (host) =>
-      host.hearUdp({ local: remote, remote: local }, copy),
-    )
+    this.#world.transport(packet)
   }
 
   #emit(buffer: Uint8Array): void {
-    const packet = buffer.slice(this.engine.offset, this.engine.offset + this.engine.length)
-    this.#world.taps.packet?.(packet)
-    this.#world.transport(
-      addressText(source(packet, 0)),
-      addressText(destination(packet, 0)),
-      PROTOCOL.esp,
-      (host) => host.hearEsp(packet),
-    )
+    this.#world.transport(buffer.slice(this.engine.offset, this.engine.offset + this.engine.length))
   }
 
   /** What the engine hands to the kernel: for a socket here, for the Internet (an exit), or an answer to us. */
@@ -408,7 +422,7 @@ export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
     const remote = { address: addressText(source(packet, 0)), port: sourcePort(packet, IPV4_HEADER) }
     const payload = packet.slice(IPV4_HEADER + UDP_HEADER)
     if (!this.addresses.has(to)) return this.#world.arriveAtServer(this as never, packet)
-    if (local.port === 500) return this.hearUdp({ local, remote }, payload)
+    if (local.port === 500) return this.#hearUdp({ local, remote }, payload)
     this.#world.delivered.push({ at: to, from: remote.address, payload: new TextDecoder().decode(payload) })
   }
 }
@@ -459,6 +473,34 @@ function udpPacket(
   writeUdp(packet, IPV4_HEADER, fromPort, toPort, UDP_HEADER + payload.length)
   packet.set(payload, IPV4_HEADER + UDP_HEADER)
   return packet
+}
+
+/** RFC 3948 section 2: neither IKE with its marker nor a keepalive. */
+function isEspInUdp(packet: Uint8Array): boolean {
+  if (destinationPort(packet, IPV4_HEADER) !== NAT_T_PORT) return false
+  const payload = packet.subarray(IPV4_HEADER + UDP_HEADER)
+  return payload.length > 1 && payload.subarray(0, NON_ESP_MARKER).some((octet) => octet !== 0)
+}
+
+/** UDP as it leaves the box, and nothing else of who is behind it. */
+function translate(box: NatBox, packet: Uint8Array): Uint8Array | undefined {
+  const isUdp = protocol(packet, 0) === PROTOCOL.udp
+  const end = (address: number, port: number) => ({ address: addressText(address), port })
+  const passed = box.pass({
+    source: end(source(packet, 0), isUdp ? sourcePort(packet, IPV4_HEADER) : 0),
+    destination: end(destination(packet, 0), isUdp ? destinationPort(packet, IPV4_HEADER) : 0),
+    bytes: packet,
+  })
+  if (passed === undefined) return undefined
+  const [from, to] = [passed.source, passed.destination]
+  if (!isUdp) return from.address === addressText(source(packet, 0)) ? packet : undefined
+  return udpPacket(
+    ipToUint32(from.address),
+    ipToUint32(to.address),
+    from.port,
+    to.port,
+    packet.subarray(IPV4_HEADER + UDP_HEADER),
+  )
 }
 
 function room(packet: Uint8Array): { buffer: Uint8Array; offset: number } {

@@ -18,6 +18,12 @@ function line(operation: PlaneOperation): string {
     }
     case 'sa.remove':
       return `- sa          ${operation.sa.source} > ${operation.sa.destination} spi ${formatSpi(operation.sa.spi)}`
+    case 'sa.move': {
+      const { sa, to } = operation
+      const ports = to.encapsulation
+      const udp = ports === undefined ? '' : ` udp ${ports.sourcePort} > ${ports.destinationPort}`
+      return `~ sa          ${sa.source} > ${sa.destination} spi ${formatSpi(sa.spi)} becomes ${to.source} > ${to.destination}${udp}`
+    }
     case 'policy.install': {
       const { policy } = operation
       const templates = policy.templates.map(template).join(' in ')
