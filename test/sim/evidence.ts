@@ -61,8 +61,10 @@ export function tell(
   for (const each of heard) {
     const isPrivate =
       contains(POOL_SPACE, each.path.local.address) || contains(POOL_SPACE, each.path.remote.address)
+    // The first hop is in the open, and beside ESP on port 4500.
+    if (!isPrivate) continue
     const header = decodeHeader(each.bytes)
-    if (!isPrivate || !keys.has(toHex(header.spiInitiator))) continue
+    if (!keys.has(toHex(header.spiInitiator))) continue
     const { exchange, messageId, response } = header
     const name = [toHex(header.spiInitiator), exchange, messageId, response].join()
     messages.set(name, [...(messages.get(name) ?? []), each])
