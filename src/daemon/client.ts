@@ -130,6 +130,7 @@ function followUnderlay(
       runtime.log.info('the network of this host changed')
       if (address !== before) runtime.sockets.closeLocal(before)
       before = address
+      runtime.listenIke(address)
       driver.input({ kind: 'moved', self: address })
     },
     onError: (line) => runtime.log.warn(line),

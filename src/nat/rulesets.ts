@@ -44,12 +44,13 @@ export function clientRules({ entries, directory, context }: ClientRulesRequest)
     rule([FROM_TELESCOPE], DROP, 'nobody opens a connection to a client'),
   ]
   if (entries.length > 0) {
-    // ESP in UDP (RFC 3948) that the kernel builds carries the mark of the packet inside, not ours.
-    const who = context.plane === 'xfrm' ? [] : [DAEMON]
+    // ESP in UDP (RFC 3948) that the kernel builds carries the mark of the packet inside, not ours: there our address
+    // tells it, whose port 4500 is the daemon's.
+    const who = context.plane === 'xfrm' ? by(host(context.address)) : DAEMON
     output.push(
       rule([ESP, toEntry], ACCEPT),
       rule([...IKE, DAEMON, toEntry], ACCEPT),
-      rule([...NAT_T, ...who, toEntry], ACCEPT),
+      rule([...NAT_T, who, toEntry], ACCEPT),
     )
     input.push(
       rule([ESP, fromEntry], ACCEPT),
@@ -217,7 +218,7 @@ const NOT_INTO_TELESCOPE: Match = { kind: 'into-telescope', negate: true }
  * port of a host to whoever sends from 500. Here 500 is the daemon's, and nobody else can bind it beside.
  */
 const IKE = bothPorts(500)
-/** The same for IKE and ESP with an entry (RFC 3948): the daemon holds it from its start. */
+/** The same for IKE and ESP with an entry (RFC 3948). */
 const NAT_T = bothPorts(4500)
 
 function bothPorts(port: number): readonly Match[] {

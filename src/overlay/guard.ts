@@ -67,7 +67,10 @@ export class Guard {
     const uplinks = entry === undefined ? [directory.address] : [directory.address, entry]
     return [
       ...(self === from ? [] : [onPlane(clientPassMove(this.#plan, entry, from))]),
-      onHost(...uplinks.map((address) => ({ kind: 'route.add' as const, route: uplink(address) }))),
+      onHost(
+        this.#filter(entry === undefined ? [] : [entry]),
+        ...uplinks.map((address) => ({ kind: 'route.add' as const, route: uplink(address) })),
+      ),
     ]
   }
 
@@ -142,7 +145,8 @@ export class Guard {
   }
 
   #filter(entries: readonly Ip[]): HostOperation {
-    const { directory, context } = this.#options
+    const { directory } = this.#options
+    const context = { ...this.#options.context, address: this.#self }
     return { kind: 'firewall.set', rules: clientRules({ entries, directory, context }) }
   }
 }

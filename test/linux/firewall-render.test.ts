@@ -38,6 +38,8 @@ test('iptables: the client guard with XFRM', () => {
 -A IPPRIV-C-OUT -p esp -d 198.18.11.1/32 -j RETURN
 -A IPPRIV-C-OUT -p udp -m multiport --sports 500 -m multiport --dports 500 -m mark --mark 0x4950 -d 198.18.10.1/32 -j RETURN
 -A IPPRIV-C-OUT -p udp -m multiport --sports 500 -m multiport --dports 500 -m mark --mark 0x4950 -d 198.18.11.1/32 -j RETURN
+-A IPPRIV-C-OUT -p udp -m multiport --sports 4500 -m multiport --dports 4500 -s 198.18.1.1/32 -d 198.18.10.1/32 -j RETURN
+-A IPPRIV-C-OUT -p udp -m multiport --sports 4500 -m multiport --dports 4500 -s 198.18.1.1/32 -d 198.18.11.1/32 -j RETURN
 -A IPPRIV-C-OUT -p tcp -m multiport --dports 9030 -m mark --mark 0x4950 -d 198.18.50.1/32 -j RETURN
 -A IPPRIV-C-OUT -j DROP
 -D OUTPUT -j IPPRIV-C-OUT
@@ -51,6 +53,8 @@ test('iptables: the client guard with XFRM', () => {
 -A IPPRIV-C-IN -p esp -s 198.18.11.1/32 -j RETURN
 -A IPPRIV-C-IN -p udp -m multiport --sports 500 -m multiport --dports 500 -s 198.18.10.1/32 -j RETURN
 -A IPPRIV-C-IN -p udp -m multiport --sports 500 -m multiport --dports 500 -s 198.18.11.1/32 -j RETURN
+-A IPPRIV-C-IN -p udp -m multiport --sports 4500 -m multiport --dports 4500 -s 198.18.10.1/32 -j RETURN
+-A IPPRIV-C-IN -p udp -m multiport --sports 4500 -m multiport --dports 4500 -s 198.18.11.1/32 -j RETURN
 -A IPPRIV-C-IN -p tcp -m multiport --sports 9030 -m conntrack --ctstate ESTABLISHED -s 198.18.50.1/32 -j RETURN
 -A IPPRIV-C-IN -p icmp -m icmp --icmp-type 3/4 -j RETURN
 -A IPPRIV-C-IN -j DROP

@@ -78,10 +78,11 @@ function holds(match: Match, packet: Packet): boolean {
 const ike = { protocol: 'udp', sport: 500, dport: 500 } as const
 
 test('client: what may leave', () => {
+  const own: FilterContext = { ...context, address: ip(S) }
   const rules = clientRules({
     entries: [ip(A)],
     directory: { address: ip(DIRECTORY), port: 9030 },
-    context,
+    context: own,
   })
   const out = (packet: Packet) => decide(rules, 'output', { from: S, ...packet })
   assert.equal(out({ to: D, protocol: 'tcp', dport: 80 }), 'drop', 'clear text')
@@ -97,7 +98,13 @@ test('client: what may leave', () => {
   assert.equal(out({ to: A, ...ike, mark: DAEMON_MARK }), 'accept')
   assert.equal(out({ to: A, ...ike }), 'drop', 'IKE that is not ours')
   assert.equal(out({ to: B, ...ike, mark: DAEMON_MARK }), 'drop', 'IKE to hop 2 outside the telescope')
-  assert.equal(out({ to: A, protocol: 'udp', sport: 4500, dport: 4500 }), 'drop', 'anybody can bind 4500')
+  const inUdp = { to: A, protocol: 'udp', sport: 4500, dport: 4500 } as const
+  assert.equal(out(inUdp), 'accept', 'ESP in UDP, made by the kernel')
+  assert.equal(out({ ...inUdp, from: '10.64.0.5' }), 'drop', 'anybody can bind 4500 of a lent address')
+  const directory = { address: ip(DIRECTORY), port: 9030 }
+  const userspace = clientRules({ entries: [ip(A)], directory, context: { ...own, plane: 'userspace' } })
+  assert.equal(decide(userspace, 'output', { from: S, ...inUdp }), 'drop')
+  assert.equal(decide(userspace, 'output', { from: S, ...inUdp, mark: DAEMON_MARK }), 'accept')
   assert.equal(out({ to: A, protocol: 'udp', sport: 40000, dport: 500, mark: DAEMON_MARK }), 'drop')
   assert.equal(out({ to: A, protocol: 'udp', dport: 53, mark: DAEMON_MARK }), 'drop')
   assert.equal(out({ to: DIRECTORY, protocol: 'tcp', dport: 9030, mark: DAEMON_MARK }), 'accept')
