@@ -139,6 +139,23 @@ async function story(): Promise<void> {
     await restartClient(['cedar', 'alder', 'birch'], CIPHERS[0]!)
     return await carries(await defaultCircuitOpen(), 'birch', CIPHERS[0]!)
   })
+  await cell('a telescope', 'MOBIKE: our client moves, charon as entry', async () => {
+    const circuit = await defaultCircuitOpen()
+    const { address } = client
+    const elsewhere = address.replace(/1$/, '77')
+    for (const [from, to] of [
+      [address, elsewhere],
+      [elsewhere, address],
+    ] as const) {
+      await relocate(client, from, to)
+      await until('charon to follow', LIMIT, async () =>
+        (await relay.sas()).includes(`${to}[4500]`) ? true : undefined,
+      )
+      assert.equal((await defaultCircuitOpen()).id, circuit.id, 'the same circuit')
+      await carries(circuit, 'birch', CIPHERS[0]!)
+    }
+    return `to ${elsewhere} and back: the same circuit carries page and file`
+  })
   await cell('a telescope', 'charon answers our liveness checks', async () => {
     const checks = await until('a liveness check', LIMIT, async () => {
       const log = await readFile(relayLog(), 'utf8')
@@ -160,6 +177,14 @@ async function story(): Promise<void> {
     await cell('b client', `charon through our node, ${cipher}`, () => stockClient(cipher))
   await cell('b client', 'charon through our node, key exchange P-256', () =>
     stockClient(CIPHERS[0]!, 'ecp256'),
+  )
+  await cell('b client', 'MOBIKE: charon moves, through our node', () =>
+    stockClient(CIPHERS[0]!, 'x25519', async (host) => {
+      await relocate(host, host.address, host.address.replace(/1$/, '77'))
+      await until('an answer from the new address', LIMIT, async () =>
+        (await traffic.ping(host, 3)).received > 0 ? true : undefined,
+      )
+    }),
   )
 }
 
@@ -304,7 +329,11 @@ async function rekeyed(kind: '--child' | '--ike', name: string): Promise<string>
 
 // ---------------------------------------------------------------------------------------------- stock client
 
-async function stockClient(cipher: keyof typeof SUITES, group = 'x25519'): Promise<string> {
+async function stockClient(
+  cipher: keyof typeof SUITES,
+  group = 'x25519',
+  meanwhile: (host: Host) => Promise<void> = async () => {},
+): Promise<string> {
   const host = hostOf(topology, 'plain')
   const charon = charonOn(host, `${cipher}-${group}`)
   const alder = router!.neighbours.find(({ name }) => name === 'alder') as Neighbour
@@ -321,6 +350,7 @@ async function stockClient(cipher: keyof typeof SUITES, group = 'x25519'): Promi
       cipher === 'aes-256-gcm-16' ? /ESP:AES_GCM_16-256/ : /ESP:CHACHA20_POLY1305/,
     )
     assert.ok((await traffic.page(host, '/')).includes(PAGE_MARK))
+    await meanwhile(host)
     assert.equal((await traffic.page(host, '/whoami')).trim(), hostOf(topology, 'alder').address)
     const { octets, sha256, mbps } = await traffic.download(host, OCTETS)
     assert.deepEqual([octets, sha256], [OCTETS, contentDigest(OCTETS)])
@@ -336,6 +366,18 @@ async function stockClient(cipher: keyof typeof SUITES, group = 'x25519'): Promi
 }
 
 // ---------------------------------------------------------------------------------------------- pieces
+
+/** A host gets another address on its one device. */
+async function relocate({ namespace, gateway }: Host, from: string, to: string): Promise<void> {
+  const batch = [
+    `addr add ${to}/24 dev eth0`,
+    `addr del ${from}/24 dev eth0`,
+    // Of the same prefix the second address goes with the first.
+    `addr replace ${to}/24 dev eth0`,
+    `route replace default via ${gateway}`,
+  ]
+  await commands.run(inNamespace(namespace, 'ip', '-batch', '-'), { input: `${batch.join('\n')}\n` })
+}
 
 async function cell(part: string, name: string, work: () => Promise<string>): Promise<boolean> {
   const began = performance.now()

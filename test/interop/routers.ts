@@ -45,7 +45,6 @@ const BOTH: Suite = {
 
 const PSK = `secrets { ike-anonymous { secret = "${PUBLISHED_KEY}" } }\n`
 const COMMON = `version = 2
-    mobike = no
     send_cert = never
     send_certreq = no`
 
@@ -59,6 +58,7 @@ export function relayConfig(address: string, status: StockStatus, esp = BOTH.esp
   const overlay = status.neighbours.map(
     (peer, i) => `  ov-${peer.name} {
     ${COMMON}
+    mobike = no
     local_addrs = ${address}
     remote_addrs = ${peer.address}
     proposals = ${SUITES['aes-256-gcm-16'].ike}

@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { toHex } from '#base/bytes'
+import type { Ip } from '#base/ip'
 import type { PlaneOperation, SaCounters, SaKey } from '#telescope/plane'
 
 const run = promisify(execFile)
@@ -120,6 +121,7 @@ export class PlaneProcess {
   close = (): Promise<unknown> => this.#call({ method: 'close' })
   apply = (...operations: readonly PlaneOperation[]): Promise<unknown> =>
     this.#call({ method: 'apply', operations })
+  listen = (address: Ip): Promise<unknown> => this.#call({ method: 'listen', address })
   counters = async (): Promise<readonly SaCounters[]> =>
     (await this.#call({ method: 'counters' })) as SaCounters[]
   drops = async (): Promise<Record<string, number>> =>

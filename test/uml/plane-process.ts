@@ -5,15 +5,20 @@
 import { createInterface } from 'node:readline'
 import { fromHex } from '#base/bytes'
 import { errorLine, IpprivError } from '#base/errors'
+import type { Ip } from '#base/ip'
+import { NAT_T_PORT } from '#linux/esp-socket'
+import { UdpSockets } from '#linux/sockets'
 import { XfrmPlane } from '#linux/xfrm-plane'
 import type { PlaneOperation } from '#telescope/plane'
 
 const plane = new XfrmPlane({ device: 'ippriv0', keepGuard: process.argv.includes('--keep-guard') })
+const sockets = new UdpSockets()
 plane.onHeard((sa) => say({ heard: sa }))
 plane.onFailure((error) => say({ failure: error.message }))
 
 interface Call {
-  readonly method: 'open' | 'apply' | 'counters' | 'drops' | 'close'
+  readonly method: 'open' | 'apply' | 'counters' | 'drops' | 'close' | 'listen'
+  readonly address?: Ip
   readonly operations?: readonly PlaneOperation[]
 }
 
@@ -28,7 +33,14 @@ for await (const line of createInterface({ input: process.stdin })) {
 }
 
 function perform(call: Call): Promise<unknown> {
-  return call.method === 'apply' ? plane.apply(call.operations ?? []) : plane[call.method]()
+  if (call.method === 'apply') return plane.apply(call.operations ?? [])
+  return call.method === 'listen' ? listen(call.address!) : plane[call.method]()
+}
+
+/** As a daemon does: only where a socket says so the kernel takes ESP out of UDP. */
+async function listen(address: Ip): Promise<void> {
+  sockets.listen({ address, port: NAT_T_PORT })
+  sockets.takeEspInUdp()
 }
 
 function say(message: object): void {

@@ -221,6 +221,67 @@ test('UDP encapsulation stands in the SA as asked', async () => {
   assert.match(states('s'), /encap type espinudp sport 4500 dport 40500/)
 })
 
+test('ESP in UDP, and SAs that move out of it and back: not a sequence number is used twice', async () => {
+  const [s, x] = planes as [PlaneProcess, PlaneProcess]
+  const [elsewhere, ports] = [address('198.18.1.9'), { sourcePort: 4500, destinationPort: 4500 }]
+  await s.listen(S)
+  await x.listen(X)
+  const operations = layer(LENT, { encapsulation: ports })
+  await x.apply(...operations.x)
+  await s.apply(...operations.s)
+  lend(LENT)
+  const carried = async (): Promise<string> =>
+    await captured('s', 's0', async () => assert.equal(await ping('s', LENT, SERVER, 3), 3))
+  assert.equal((await carried()).match(/UDP-encap: ESP/g)?.length, 3)
+  const move = (from: Ip, to: Ip, encapsulation?: typeof ports): PlaneOperation[] => {
+    const ends = { ...(encapsulation && { encapsulation }) }
+    const key = (source: Ip, destination: Ip, spi: number) => ({ source, destination, spi: spi as Spi })
+    return [
+      { kind: 'sa.move', sa: key(X, from, 0x1002), to: { source: X, destination: to, ...ends } },
+      { kind: 'sa.move', sa: key(from, X, 0x1001), to: { source: to, destination: X, ...ends } },
+      // Harmless: there is none.
+      { kind: 'sa.move', sa: key(from, X, 0x7777), to: { source: to, destination: X, ...ends } },
+    ]
+  }
+  const relocate = async (from: Ip, to: Ip, encapsulation?: typeof ports): Promise<void> => {
+    const [out, into] = [[template(to, X, 1)], [template(X, to, 1)]]
+    await x.apply(...move(from, to, encapsulation), ...mirrored(LENT, out, into))
+    await s.apply(...move(from, to, encapsulation), policy('out', LENT, out), policy('in', LENT, into))
+  }
+  const sent = (): number =>
+    Number(
+      /oseq (0x[0-9a-f]+)/.exec(
+        states('s')
+          .split('src ')
+          .find((each) => each.includes('0x00001001')) ?? '',
+      )?.[1],
+    )
+  ip('-n', 's', 'addr', 'add', `${elsewhere}/24`, 'dev', 's0')
+  try {
+    const before = sent()
+    await relocate(S, elsewhere)
+    assert.doesNotMatch(states('s') + states('x'), /encap/)
+    const bare = await carried()
+    assert.equal(bare.match(new RegExp(`${elsewhere} > ${X}: ESP`, 'g'))?.length, 3, bare)
+    const between = sent()
+    assert.ok(between > before, `${before} ${between}`)
+    await s.listen(elsewhere)
+    await relocate(elsewhere, elsewhere, ports)
+    assert.equal((await carried()).match(/UDP-encap: ESP/g)?.length, 3)
+    assert.ok(sent() > between)
+    const rows = await x.counters()
+    assert.deepEqual(
+      rows.map(({ replayed, corrupted }) => [replayed, corrupted]),
+      [
+        [0, 0],
+        [0, 0],
+      ],
+    )
+  } finally {
+    ip('-n', 's', 'addr', 'del', `${elsewhere}/24`, 'dev', 's0')
+  }
+})
+
 test('when an SA is gone its packets are dropped, not sent in clear', async () => {
   const [s, x] = planes as [PlaneProcess, PlaneProcess]
   const operations = layer(LENT)
