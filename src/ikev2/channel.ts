@@ -31,10 +31,13 @@ import { HEADER_LENGTH, type Header, type ReceivedHeader } from '#ikev2/message/
 import { decodePayloads, type Payload } from '#ikev2/message/payload'
 import type { AuthContext } from '#ikev2/proof'
 import type { IkeSuite } from '#ikev2/proposal'
+import type { Grant } from '#ikev2/resumption/ticket'
 import { Writer } from '#wire/cursor'
 
 export class Channel {
   readonly suite: IkeSuite
+  /** The IKE SA, or the one it goes back to, was authenticated with both messages that began it (transcript.ts). */
+  readonly fullTranscript: boolean
   readonly #prf: Prf
   readonly #skD: Uint8Array
   readonly #sending: MessageKey
@@ -48,11 +51,12 @@ export class Channel {
     suite: IkeSuite,
     role: IkeRole,
     secrets: IkeSecrets,
-    mayFragment: boolean,
+    { mayFragment, fullTranscript }: Extensions,
   ) {
     const { skD, skEi, skEr } = secrets
     const [own, peers] = role === 'initiator' ? [skEi, skEr] : [skEr, skEi]
     this.suite = suite
+    this.fullTranscript = fullTranscript
     this.#prf = prfOf(crypto, suite.prf)
     this.#skD = skD
     this.#mayFragment = mayFragment
@@ -104,10 +108,7 @@ export class Channel {
     const additional = keying.additional === undefined ? [] : [keying.additional]
     const seed = skeyseedFrom(this.#prf, this.#skD, sharedSecret, ni, nr, additional)
     wipe(sharedSecret, ...additional)
-    const { channel, secrets } = derive(context, association, suite, seed, {
-      ...keying,
-      mayFragment: this.#mayFragment,
-    })
+    const { channel, secrets } = derive(context, association, suite, seed, { ...keying, ...this.#extensions })
     wipeSecrets(secrets)
     return channel
   }
@@ -132,8 +133,11 @@ export class Channel {
     const seed = skeyseedFrom(this.#prf, this.#skD, sharedSecret, ni, nr)
     wipe(sharedSecret)
     wipeSecrets(before)
-    const mayFragment = this.#mayFragment
-    const { channel, secrets } = derive(context, association, this.suite, seed, { ni, nr, mayFragment })
+    const { channel, secrets } = derive(context, association, this.suite, seed, {
+      ni,
+      nr,
+      ...this.#extensions,
+    })
     return { channel, auth: { ...auth, secrets, intAuth } }
   }
 
@@ -147,7 +151,14 @@ export class Channel {
     this.#sending.destroy()
     this.#receiving.destroy()
   }
+
+  get #extensions(): Extensions {
+    return { mayFragment: this.#mayFragment, fullTranscript: this.fullTranscript }
+  }
 }
+
+/** What an IKE SA has from the exchange that began it, and hands on to the one that takes its place. */
+type Extensions = Pick<InitResult, 'mayFragment' | 'fullTranscript'>
 
 /** The message ID of IKE_AUTH after one IKE_INTERMEDIATE. */
 const AUTH_AFTER_INTERMEDIATE = 2
@@ -195,18 +206,22 @@ export function resumeChannel(
   association: Association,
   resumeRequest: Uint8Array,
   resumeResponse: Uint8Array,
-  { skD, suite }: { readonly skD: Uint8Array; readonly suite: IkeSuite },
+  { skD, suite, fullTranscript }: Resumable,
   result: ResumeResult,
 ): { readonly channel: Channel; readonly auth: AuthContext } {
   const { ni, nr } = result
   const prf = prfOf(context.crypto, suite.prf)
-  const { channel, secrets } = derive(context, association, suite, skeyseedResumed(prf, skD, ni, nr), result)
+  const seed = skeyseedResumed(prf, skD, ni, nr)
+  const { channel, secrets } = derive(context, association, suite, seed, { ...result, fullTranscript })
   const initRequest = resumeRequest.slice()
   const initResponse = resumeResponse.slice()
   const nonces = { ni: ni.slice(), nr: nr.slice() }
-  const messages = { initRequest, initResponse, fullTranscript: false }
+  const messages = { initRequest, initResponse, fullTranscript }
   return { channel, auth: { prf, secrets, ...messages, ...nonces, peerHashes: new Set() } }
 }
+
+/** What a session leaves to the one that resumes it. */
+type Resumable = Pick<Grant, 'skD' | 'suite' | 'fullTranscript'>
 
 /** Keys from a SKEYSEED, which is wiped, and SK_e with it once the channel has them. */
 function derive(
@@ -214,14 +229,14 @@ function derive(
   { id: sa, role, path, spiInitiator, spiResponder }: Association,
   suite: IkeSuite,
   seed: Uint8Array,
-  { ni, nr, mayFragment }: Pick<InitResult, 'ni' | 'nr' | 'mayFragment'>,
+  { ni, nr, ...extensions }: Extensions & Pick<InitResult, 'ni' | 'nr'>,
 ): { readonly channel: Channel; readonly secrets: IkeSecrets } {
   const { cipher } = suite
   const lengths = { prf: suite.prfLength, encryption: keyingLength(cipher) }
   const prf = prfOf(crypto, suite.prf)
   const secrets = ikeSecrets(prf, seed, { ni, nr, spiInitiator, spiResponder }, lengths)
   wipe(seed)
-  const channel = new Channel(crypto, suite, role, secrets, mayFragment)
+  const channel = new Channel(crypto, suite, role, secrets, extensions)
   const { skEi, skEr } = secrets
   logKeys?.({ sa, path, spiInitiator, spiResponder, skEi: skEi.slice(), skEr: skEr.slice(), cipher })
   wipe(skEi, skEr)

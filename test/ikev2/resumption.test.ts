@@ -495,6 +495,32 @@ test('5723: IDi changed: AUTHENTICATION_FAILED, and the ticket is still its owne
   assert.equal(count(stage.node, 'established.resumed'), 1)
 })
 
+test('AUTH covers both messages of IKE_SESSION_RESUME: whoever alters either, or the ticket says otherwise, is not let in', () => {
+  const alter = (isResponse: boolean) => (stage: Pair) => {
+    stage.network.filter = (datagram) => {
+      const header = decodeHeader(datagram.bytes)
+      if (header.exchange !== X.IKE_SESSION_RESUME || header.response !== isResponse) return datagram
+      const body = datagram.bytes.subarray(HEADER_LENGTH)
+      const payloads = decodePayloads(header.firstPayload, body, 'resume')
+      return { ...datagram, bytes: encodeClear(header, [...payloads, notify(N.INITIAL_CONTACT)]) }
+    }
+  }
+  for (const [spoil, fullTranscript] of [
+    [alter(false), true],
+    [alter(true), true],
+    [() => {}, false],
+  ] as const) {
+    const stage = stageWith()
+    const ticket = lost(stage)
+    assert.equal(ticket.fullTranscript, true)
+    spoil(stage)
+    const id = resume(stage, { ...copy(ticket), fullTranscript })
+    assert.equal(ofKind(stage.client, 'child.established', id), false)
+    assert.equal(count(stage.node, 'auth-failed'), 1)
+    assert.equal(count(stage.node, 'established.resumed'), 0)
+  }
+})
+
 test('5723: a ticket without its SK_d, or with the octets of another suite: nobody is let in', () => {
   for (const spoil of [
     (ticket: ResumptionTicket) => ({ ...ticket, skD: new Uint8Array(32) }),

@@ -17,6 +17,7 @@ const CLOCKED: Strategy = { kind: 'clocked', limit: HOUR }
 const grant = (overrides: Partial<Grant> = {}): Grant => ({
   skD: nodeCrypto.random(32),
   suite: { cipher: 'aes-256-gcm-16', prf: 'sha256', prfLength: 32, group: 31, additional: 36 },
+  fullTranscript: true,
   peer: { kind: 'none' },
   id: { type: 13, data: new Uint8Array(0) },
   session: 7 as IkeSaId,
@@ -32,6 +33,7 @@ test('a grant survives its encoding', () => {
     grant({
       skD: nodeCrypto.random(64),
       suite: { cipher: 'chacha20-poly1305', prf: 'sha512', prfLength: 64, group: 19 },
+      fullTranscript: false,
     }),
     grant({ id, peer: { kind: 'key', id, publicKey: nodeCrypto.random(32) } }),
   ])

@@ -2,7 +2,7 @@
  * What a responder gives away sealed and gets back when a session is resumed (RFC 5723 section 5, "ticket by value"),
  * and what an initiator keeps beside the sealed octets. The format is the responder's own affair: nobody else opens it.
  *
- *     version (1) | cipher (1) | PRF (1) | group (2) | additional (2) | session (8)
+ *     version (1) | cipher (1) | PRF (1) | group (2) | additional (2) | full transcript (1) | session (8)
  *     since (8) | connected (8) | octets (8) | expires (8)
  *     IDi type (1) | length (2) | data | key length (2) | key | SK_d length (1) | SK_d
  */
@@ -23,6 +23,8 @@ export interface ResumptionTicket {
   /** SK_d of the IKE SA it was given on. */
   readonly skD: Uint8Array
   readonly suite: IkeSuite
+  /** AUTH covers both messages of the exchange that begins an IKE SA (transcript.ts). */
+  readonly fullTranscript: boolean
   /** Who gave it, and the only one that gets it. */
   readonly peer: ExpectedPeer
   /** Who we said that we are: the same again (RFC 5723 section 4.3.3). */
@@ -36,6 +38,8 @@ export const wipeTicket = (ticket: ResumptionTicket | undefined): void => wipe(t
 export interface Grant {
   readonly skD: Uint8Array
   readonly suite: IkeSuite
+  /** As in `ResumptionTicket`: neither side says it again. */
+  readonly fullTranscript: boolean
   readonly peer: PeerIdentity
   /** IDi of the peer, whether or not it proves anything. */
   readonly id: IkeId
@@ -45,13 +49,14 @@ export interface Grant {
   readonly expires: Instant
 }
 
-const VERSION = 1
+const VERSION = 2
 const CIPHERS: readonly EspCipher[] = ['aes-256-gcm-16', 'chacha20-poly1305', 'aes-128-gcm-16']
 const PRFS: readonly HashName[] = ['sha256', 'sha384', 'sha512']
 /** In place of an additional key exchange. */
 const NONE = 0
 
-export function encodeGrant({ skD, suite, peer, id, session, usage, expires }: Grant): Uint8Array {
+export function encodeGrant(grant: Grant): Uint8Array {
+  const { skD, suite, fullTranscript, peer, id, session, usage, expires } = grant
   const key = peer.kind === 'key' ? peer.publicKey : new Uint8Array(0)
   const writer = new Writer(64 + id.data.length + key.length + skD.length)
     .u8(VERSION)
@@ -59,6 +64,7 @@ export function encodeGrant({ skD, suite, peer, id, session, usage, expires }: G
     .u8(PRFS.indexOf(suite.prf))
     .u16(suite.group)
     .u16(suite.additional ?? NONE)
+    .u8(fullTranscript ? 1 : 0)
   for (const value of [session, usage.since, usage.connected, usage.octets, expires])
     writer.bytes(encodeNumber(value))
   return writer
@@ -81,6 +87,7 @@ export function decodeGrant(bytes: Uint8Array): Grant {
   const prf = PRFS[reader.u8()]
   const group = reader.u16()
   const additional = reader.u16()
+  const fullTranscript = reader.u8() === 1
   const [session, since, connected, octets, expires] = Array.from({ length: 5 }, () =>
     decodeNumber(reader.bytes(8)),
   ) as [number, number, number, number, number]
@@ -98,6 +105,7 @@ export function decodeGrant(bytes: Uint8Array): Grant {
       group,
       ...(additional === NONE ? {} : { additional }),
     },
+    fullTranscript,
     peer: publicKey.length === 0 ? { kind: 'none' } : { kind: 'key', id, publicKey },
     id,
     session: session as IkeSaId,

@@ -106,6 +106,7 @@ export class Tickets {
         opaque,
         skD: channel.copySkD(),
         suite: channel.suite,
+        fullTranscript: channel.fullTranscript,
         peer,
         id: idi,
         expires: after(now, lifetime),
@@ -123,8 +124,9 @@ export class Tickets {
       return [noTicket()]
     if (this.#isBorrowed) return [ticketLater()]
     const { peer, idi: id } = this.#parties
+    const { suite, fullTranscript } = sa.channel
     const skD = sa.channel.copySkD()
-    const grant = { skD, suite: sa.channel.suite, peer, id, session: this.#session.id }
+    const grant = { skD, suite, fullTranscript, peer, id, session: this.#session.id }
     const issued = resumption.mint.issue({ ...grant, usage: this.usage(now) }, now)
     wipe(skD)
     if (issued === undefined) return [noTicket()]
