@@ -13,6 +13,7 @@ import { asJson, keep, print } from './report.ts'
 const BENCHES: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>> = {
   'vs-tor': () => import('./vs-tor.ts'),
   planes: () => import('./planes.ts'),
+  ike: () => import('./ike.ts'),
 }
 
 interface CommonOptions {

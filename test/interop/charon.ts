@@ -28,18 +28,18 @@ export class Charon {
   }
 
   /** `options` are lines of the section `charon`; nothing else differs from Debian's defaults but logs and plugins. */
-  async prepare(options: string): Promise<void> {
+  async prepare(options: string, logged: 'everything' | 'nothing' = 'everything'): Promise<void> {
     for (const folder of FOLDERS)
       await mkdir(join(this.#home, 'swanctl', folder), { recursive: true, mode: 0o700 })
     const quiet =
       'journal { default = -1 }\n  syslog {\n    daemon { default = -1 }\n    auth { default = -1 }\n  }'
-    const log = `filelog { stderr {\n    default = 1\n    ike = 2\n    chd = 2\n    cfg = 2\n    knl = 1\n    flush_line = yes\n  } }`
+    const everything = `filelog { stderr {\n    default = 1\n    ike = 2\n    chd = 2\n    cfg = 2\n    knl = 1\n    flush_line = yes\n  } }`
     await writeFile(
       join(this.#home, 'strongswan.conf'),
       `charon-systemd {
   load = ${PLUGINS}
   ${options}
-  ${log}
+  ${logged === 'everything' ? everything : ''}
   ${quiet}
   plugins { vici { socket = ${this.#socket} } }
 }
@@ -76,6 +76,10 @@ swanctl { load = pem pkcs1 pkcs8 x509 pubkey openssl random sha1 sha2 hmac }
   async swanctl(command: string, ...args: readonly string[]): Promise<CommandResult> {
     const argv = this.#run('swanctl', command, ...args, '--uri', this.#socket)
     return await this.#commands.run(argv, { check: false, timeoutMs: 120_000 })
+  }
+
+  get pid(): number | undefined {
+    return this.#process?.pid
   }
 
   /** `swanctl --list-sas`, as it prints it. */

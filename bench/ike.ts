@@ -1,0 +1,129 @@
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import type { Bench, BenchContext, Report } from './bench.ts'
+import type { GuestOptions, GuestResult, Sample } from './ike/guest.ts'
+import { median } from './stats.ts'
+
+/** How fast a responder takes new peers, beside stock strongSwan, and what each of them costs in memory. */
+export const bench: Bench = {
+  name: 'ike',
+  summary: 'IKE handshakes per second as responder beside strongSwan, and memory per IKE SA (needs root)',
+  options: [
+    ['--handshakes <n>', 'per round and responder', '960'],
+    ['--associations <n>', 'IKE SAs for the measurement of memory', '10000'],
+  ],
+  rounds: 5,
+  run,
+}
+
+async function run(context: BenchContext): Promise<Report> {
+  const { rounds, options, signal, say } = context
+  const namespace = `ippb${process.pid}`
+  const folder = await mkdtemp(join(tmpdir(), 'ippriv-bench-'))
+  try {
+    await ip('netns', 'add', namespace)
+    await ip('-n', namespace, 'link', 'set', 'lo', 'up')
+    await ip('-n', namespace, 'route', 'add', 'local', '10.77.0.0/16', 'dev', 'lo')
+    const handshakes = Number(options.handshakes)
+    const associations = Number(options.associations)
+    const result = await inGuest({ namespace, folder, rounds, handshakes, associations }, signal, say)
+    return report(result)
+  } finally {
+    await ip('netns', 'del', namespace)
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+async function ip(...args: readonly string[]): Promise<void> {
+  await promisify(execFile)('ip', args)
+}
+
+async function inGuest(
+  options: GuestOptions,
+  signal: AbortSignal,
+  say: (line: string) => void,
+): Promise<GuestResult> {
+  const node = [process.execPath, '--disable-warning=ExperimentalWarning']
+  const guest = [...node, join(import.meta.dirname, 'ike/guest.ts'), JSON.stringify(options)]
+  const child = spawn('ip', ['netns', 'exec', options.namespace, ...guest], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    signal,
+  })
+  const output: Buffer[] = []
+  child.stdout.on('data', (chunk: Buffer) => output.push(chunk))
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    for (const line of text.trimEnd().split('\n')) say(line)
+  })
+  const [code] = await once(child, 'close')
+  if (code !== 0) throw new Error(`the measurement ended with ${code}`)
+  return JSON.parse(Buffer.concat(output).toString()) as GuestResult
+}
+
+const KIB = 1024
+
+function report({ samples, memory, charonResident }: GuestResult): Report {
+  const subjects = [...new Set(samples.map(({ subject }) => subject))]
+  const of = (subject: string, what: (sample: Sample) => number): number =>
+    median(samples.filter((sample) => sample.subject === subject).map(what))
+  const cpu = (subject: string) => of(subject, ({ cpuMicroseconds }) => cpuMicroseconds)
+  const wall = (subject: string) => of(subject, ({ wallMicroseconds }) => wallMicroseconds)
+  return {
+    title: 'IKEv2 responder',
+    tables: [
+      {
+        title: 'full handshakes up to an established IKE SA (medians)',
+        columns: ['responder', 'CPU us each', 'per s and core', 'us each', 'per s'],
+        rows: subjects.map((subject) => [
+          subject,
+          cpu(subject),
+          1e6 / cpu(subject),
+          wall(subject),
+          1e6 / wall(subject),
+        ]),
+      },
+      {
+        title: 'memory per established IKE SA',
+        columns: ['responder', 'KiB', 'what'],
+        rows: [
+          ['ours', memory.heap / KIB, `heap, ${memory.associations} IKE SAs`],
+          ['ours', memory.whole / KIB, 'heap and array buffers'],
+          ['strongSwan', charonResident / KIB, 'resident'],
+        ],
+      },
+    ],
+    targets: [
+      {
+        what: 'rate per core, of that of strongSwan (classic, by CPU time)',
+        measured: cpu('strongSwan, classic, one core') / cpu('ours, classic, one core'),
+        bound: 0.5,
+        sense: 'least',
+        unit: 'x',
+      },
+      ...['classic', 'ML-KEM'].map((kind) => ({
+        what: `rate on all cores, of that on one (${kind})`,
+        measured: wall(`ours, ${kind}, one core`) / wall(`ours, ${kind}, all cores`),
+        bound: 1.5,
+        sense: 'least' as const,
+        unit: 'x',
+      })),
+      {
+        what: `heap per IKE SA at ${memory.associations}`,
+        measured: memory.heap / KIB,
+        bound: 24,
+        sense: 'most',
+        unit: ' KiB',
+      },
+    ],
+    notes: [
+      'Initiators send in batches and wait: while the responder works, nobody else does.',
+      'CPU is of all threads of the responder; "per s and core" is what one core gives if nothing else runs on it.',
+      'Our responder is one thread so far: what it does on all cores differs from one core by noise alone.',
+      'strongSwan logs nothing. Where the kernel has no ESP it answers IKE_AUTH without a Child SA.',
+    ],
+    samples: { samples, memory, charonResident },
+  }
+}
