@@ -278,7 +278,8 @@ interface Leaks {
 
 /**
  * Allowed outside the telescope: ESP with a node under a key the client negotiated, IKE with a node, the
- * directory. Everything else, in either direction, is a leak; a packet of another family too.
+ * directory; and the kernel's answer to a node that still speaks after the client's end, quoting nothing but that
+ * node's own packet to it. Everything else, in either direction, is a leak; a packet of another family too.
  */
 function leaksOf(evidence: Evidence): Leaks {
   const nodes = new Set(evidence.nodes.values())
@@ -290,6 +291,10 @@ function leaksOf(evidence: Evidence): Leaks {
     const fine =
       (flow.kind === 'esp' && nodes.has(far) && flow.opened === flow.packets) ||
       (flow.kind === 'ike' && nodes.has(far)) ||
+      (flow.quoted.length === 2 &&
+        nodes.has(far) &&
+        flow.quoted[0] === far &&
+        flow.quoted[1] === evidence.client) ||
       isDirectoryFlow(evidence, flow)
     if (fine) allowed.push(flowText(flow))
     else {

@@ -217,6 +217,17 @@ test('leaks are counted, whatever they are', () => {
   }
 })
 
+test('the kernel may tell a late node that nobody is there any more, and tell nobody else anything', () => {
+  const late = sealed(espKey(ADDRESS.alder, CLIENT), new Uint8Array(20))
+  const answer = (to: string, packet: Uint8Array) => ipv4(CLIENT, to, PROTOCOL.icmp, unreachable(packet))
+  const packets = network()
+  packets.leaks.push(answer(ADDRESS.alder, late))
+  assert.equal(judge(evidenceOf(packets)).leaks, 0)
+  packets.leaks.push(answer(ADDRESS.birch, late))
+  packets.leaks.push(answer(ADDRESS.alder, ipv4(SERVER, CIRCUITS[0]![2]!, PROTOCOL.icmp, echoRequest())))
+  assert.equal(judge(evidenceOf(packets)).leaks, 2)
+})
+
 test('a watch that saw nothing at all proves nothing', () => {
   const packets = network()
   packets.leaks = []
