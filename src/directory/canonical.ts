@@ -17,7 +17,7 @@ import { concat, equalBytes, fromHex, toHex, utf8 } from '#base/bytes'
 import { failure, type Result, success } from '#base/result'
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
 
-export type DocumentKind = 'descriptor' | 'consensus'
+export type DocumentKind = 'descriptor' | 'consensus' | 'vote' | 'roll' | 'signature'
 
 export interface Signature {
   /** Ed25519 public key, 32 octets. */
@@ -44,6 +44,10 @@ export const DOCUMENT_LIMITS: Readonly<Record<DocumentKind, Limits>> = {
   descriptor: { octets: 8 * 1024, signatures: 1 },
   // Room for several authorities with a threshold.
   consensus: { octets: 16 * 1024 * 1024, signatures: 16 },
+  // What authorities say to each other, each for itself.
+  vote: { octets: 16 * 1024 * 1024, signatures: 1 },
+  roll: { octets: 8 * 1024, signatures: 1 },
+  signature: { octets: 1024, signatures: 1 },
 }
 
 /** Serialises and signs. The caller sees to it that strings in `body` are printable ASCII. */
@@ -54,12 +58,37 @@ export function sealDocument(
   crypto: CryptoProvider,
 ): Result<string> {
   const line = JSON.stringify(body)
-  const message = signedBytes(kind, line)
-  let text = `${line}\n`
-  for (const signer of signers)
-    text += `${formatSignature({ key: signer.publicKey, value: crypto.ed25519Sign(signer.privateKey, message) })}\n`
-  if (text.length > DOCUMENT_LIMITS[kind].octets) return oversized(kind, text.length)
-  return success(text)
+  return joinDocument(
+    kind,
+    line,
+    signers.map((signer) => signBody(kind, line, signer, crypto)),
+  )
+}
+
+/** One signature over a serialised body. */
+export const signBody = (
+  kind: DocumentKind,
+  body: string,
+  { publicKey, privateKey }: KeyPair,
+  crypto: CryptoProvider,
+): Signature => ({ key: publicKey, value: crypto.ed25519Sign(privateKey, signedBytes(kind, body)) })
+
+/** Is this a valid signature over the body, by the key it names? */
+export const verifyBody = (
+  kind: DocumentKind,
+  body: string,
+  { key, value }: Signature,
+  crypto: CryptoProvider,
+): boolean => crypto.ed25519Verify(key, signedBytes(kind, body), value)
+
+/** A document out of its parts. Errors: IPP_DIR_OVERSIZED. */
+export function joinDocument(
+  kind: DocumentKind,
+  body: string,
+  signatures: readonly Signature[],
+): Result<string> {
+  const text = [body, ...signatures.map(formatSignature), ''].join('\n')
+  return text.length > DOCUMENT_LIMITS[kind].octets ? oversized(kind, text.length) : success(text)
 }
 
 /**
@@ -109,6 +138,24 @@ export function countSignatures(
   for (const { key, value } of envelope.signatures)
     if (trusted.some((k) => equalBytes(k, key)) && crypto.ed25519Verify(key, message, value)) valid++
   return valid
+}
+
+/**
+ * Opens a document that one of `authors` signed alone, and gives the author's key and the parsed body.
+ * Errors: IPP_DIR_OVERSIZED, IPP_DIR_MALFORMED, IPP_DIR_BAD_SIGNATURE.
+ */
+export function openSigned(
+  kind: DocumentKind,
+  document: Uint8Array,
+  authors: readonly Uint8Array[],
+  crypto: CryptoProvider,
+): Result<{ readonly author: Uint8Array; readonly body: unknown }> {
+  const envelope = openDocument(kind, document)
+  if (!envelope.ok) return envelope
+  if (countSignatures(envelope.value, authors, crypto) !== 1)
+    return failure('IPP_DIR_BAD_SIGNATURE', `${kind}: there is no valid signature of a pinned key`)
+  const body = parseBody(envelope.value)
+  return body.ok ? success({ author: envelope.value.signatures[0]!.key, body: body.value }) : body
 }
 
 /** Parses the body, and demands its one canonical spelling. Errors: IPP_DIR_MALFORMED. */

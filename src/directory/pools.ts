@@ -16,12 +16,17 @@ export const fitsPlan = (plan: PoolPlan, pool: Prefix): boolean =>
   pool.length === plan.length && contains(plan.space, pool.address)
 
 /** The lowest slot nobody has, or undefined when all are taken. `taken` must fit the plan. */
-export function freePool(plan: PoolPlan, taken: Iterable<Prefix>): Prefix | undefined {
+export const freePool = (plan: PoolPlan, taken: Iterable<Prefix>): Prefix | undefined =>
+  freePools(plan, taken, 1)[0]
+
+/** The lowest slots nobody has, as many as there are up to `count`. `taken` must fit the plan. */
+export function freePools(plan: PoolPlan, taken: Iterable<Prefix>, count: number): Prefix[] {
   const first = ipToUint32(plan.space.address)
   const size = 2 ** (32 - plan.length)
   const used = new Set<number>()
   for (const pool of taken) used.add((ipToUint32(pool.address) - first) / size)
-  for (let slot = 0; slot < slotCount(plan); slot++)
-    if (!used.has(slot)) return { address: uint32ToIp(first + slot * size), length: plan.length }
-  return undefined
+  const free: Prefix[] = []
+  for (let slot = 0; slot < slotCount(plan) && free.length < count; slot++)
+    if (!used.has(slot)) free.push({ address: uint32ToIp(first + slot * size), length: plan.length })
+  return free
 }
