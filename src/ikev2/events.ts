@@ -206,7 +206,11 @@ export interface InitiateRequest {
   readonly patience?: Duration
   readonly lifetimes?: Lifetimes
   /** Ask for tickets (RFC 5723), and begin with this one if it is still good. The engine owns it from here on. */
-  readonly resume?: { readonly ticket?: ResumptionTicket }
+  readonly resume?: {
+    readonly ticket?: ResumptionTicket
+    /** Give the ticket back, as an event, if nobody answers it: for peers that are no secret to each other. */
+    readonly returnUnanswered?: boolean
+  }
   /** Offer an additional key exchange, ML-KEM-768. Everybody does: to be without is for tests and comparisons. Default: true. */
   readonly hybrid?: boolean
 }

@@ -307,7 +307,9 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
         liveness: PEER_LIVENESS,
         patience: PEER_PATIENCE,
         lifetimes: this.#lifetimes,
-        ...(peer.node.ike === undefined ? { resume: this.#resumptions.wallet.spend(nodeId) } : {}),
+        ...(peer.node.ike === undefined
+          ? { resume: { ...this.#resumptions.wallet.spend(nodeId), returnUnanswered: true } }
+          : {}),
       },
       this.#now,
     )

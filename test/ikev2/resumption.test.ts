@@ -243,6 +243,29 @@ test('the client vanishes after it resumed: the node replaces the keys itself, t
   assert.ok(isEmpty(node))
 })
 
+test('a ticket that nobody answers is wiped, or given back to who wants that, and is good still', () => {
+  for (const returnUnanswered of [false, true]) {
+    const stage = stageWith()
+    const { client, network } = stage
+    const ticket = lost(stage)
+    const sent = copy(ticket)
+    network.filter = () => undefined
+    connect(stage, { resume: { ticket: sent, returnUnanswered } })
+    network.filter = (datagram) => datagram
+    assert.equal(client.events.at(-1)!.kind, 'ike.closed')
+    const back = client.events.at(-2)!
+    assert.equal(back.kind === 'ticket' && back.ticket === sent, returnUnanswered)
+    assert.equal(
+      sent.skD.some((octet) => octet !== 0),
+      returnUnanswered,
+    )
+    if (!returnUnanswered) continue
+    const id = resume(stage, sent)
+    assert.ok(ofKind(client, 'child.established', id))
+    assert.equal(count(stage.node, 'established.resumed'), 1)
+  }
+})
+
 // ---------------------------------------------------------------------------------------------- strategies
 
 test('clocked: time goes by, connected or not', () => {

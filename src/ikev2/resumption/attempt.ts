@@ -3,7 +3,7 @@
  * want it, a full exchange follows under the same IKE SPI, as if there had been none.
  */
 import { equalBytes, wipe } from '#base/bytes'
-import type { Spi } from '#base/ids'
+import type { IkeSaId, Spi } from '#base/ids'
 import type { Instant } from '#base/time'
 import { Attempt, childOffer, type Initiation } from '#ikev2/attempt'
 import { resumeChannel } from '#ikev2/channel'
@@ -45,6 +45,7 @@ export class ResumptionAttempt implements Initiation {
   #offer: ResumeOffer
   #datagram: Uint8Array = new Uint8Array(0)
   #restarts = 0
+  #sa: IkeSaId | undefined
   #auth: AuthContext | undefined
   /** The full exchange, once the ticket was refused. */
   #full: Attempt | undefined
@@ -59,6 +60,7 @@ export class ResumptionAttempt implements Initiation {
 
   /** Sends IKE_SESSION_RESUME: AUTH covers the last one, with its cookie. */
   begin(sa: IkeSa, now: Instant): void {
+    this.#sa = sa.association.id
     const header = sa.association.header(IKE_SESSION_RESUME, 0, false)
     const { path } = sa.association
     const detection = this.#request.mobile ? natDetection(this.#context.crypto, header, path) : []
@@ -110,7 +112,10 @@ export class ResumptionAttempt implements Initiation {
   }
 
   wipe(): void {
-    wipeTicket(this.#offer.ticket)
+    const isUnanswered = this.#auth === undefined && this.#full === undefined
+    if (isUnanswered && this.#request.resume?.returnUnanswered && this.#sa !== undefined)
+      this.#context.emit({ kind: 'ticket', sa: this.#sa, ticket: this.#offer.ticket })
+    else wipeTicket(this.#offer.ticket)
     if (this.#auth !== undefined) wipeSecrets(this.#auth.secrets)
     this.#full?.wipe()
   }
