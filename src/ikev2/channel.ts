@@ -176,7 +176,7 @@ export function openChannel(
   initResponse: Uint8Array,
   result: InitResult,
 ): { readonly channel: Channel; readonly auth: AuthContext } {
-  const { suite, ni, nr, sharedSecret, peerHashes, peerMethods, fullTranscript } = result
+  const { suite, ni, nr, sharedSecret, peerHashes, peerMethods, wantsRawKey, fullTranscript } = result
   const prf = prfOf(context.crypto, suite.prf)
   const seed = skeyseed(prf, sharedSecret, ni, nr)
   wipe(sharedSecret)
@@ -192,6 +192,7 @@ export function openChannel(
       nr: nr.slice(),
       peerHashes,
       peerMethods,
+      wantsRawKey,
       fullTranscript,
     },
   }

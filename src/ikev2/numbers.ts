@@ -86,6 +86,9 @@ export const ID_TYPE = registry('ID type', {
 /** RFC 7296 section 3.8, RFC 7427, RFC 7619. */
 export const AUTH_METHOD = registry('authentication method', { SHARED_KEY: 2, SIGNATURE: 14, NULL: 13 })
 
+/** RFC 7296 section 3.6, RFC 7670 section 3. */
+export const CERT_ENCODING = registry('certificate encoding', { X509_SIGNATURE: 4, RAW_PUBLIC_KEY: 15 })
+
 /** RFC 7427 section 7, RFC 8420 section 3. */
 export const HASH_ALGORITHM = registry('hash algorithm', {
   SHA2_256: 2,

@@ -32,6 +32,8 @@ export interface AuthContext {
   readonly peerHashes: ReadonlySet<number>
   /** How the peer may be convinced, if it said so (RFC 9593). */
   readonly peerMethods?: Announcement | undefined
+  /** The responder asked for our raw key (RFC 7670). */
+  readonly wantsRawKey?: boolean | undefined
   /** Both sides said that AUTH covers both messages of IKE_SA_INIT, and not the prover's alone. */
   readonly fullTranscript: boolean
   /** What IKE_INTERMEDIATE adds (RFC 9242 section 3.3.2). */

@@ -2,13 +2,13 @@
  * IKE_AUTH (RFC 7296 section 1.2): both proofs, and the first Child SA with the address it is for.
  *
  *     initiator                                    responder
- *     IDi IDr AUTH [CP] SA TSi TSr N() --->
- *                                      <---        IDr AUTH [CP] SA TSi TSr
- *                                      <---        or IDr AUTH N(why there is no Child SA)
+ *     IDi [CERT] IDr AUTH [CP] SA TSi TSr N() --->
+ *                                      <---        IDr [CERT] AUTH [CP] SA TSi TSr
+ *                                      <---        or IDr [CERT] AUTH N(why there is no Child SA)
  *                                      <---        or N(AUTHENTICATION_FAILED)
  *
- * One payload order and nothing optional: no CERTREQ, no INITIAL_CONTACT, no MOBIKE. The initiator's N() says which
- * signature it can verify (methods.ts).
+ * One payload order and nothing optional: no CERTREQ, no INITIAL_CONTACT, no MOBIKE. A CERT is there only of a node, and
+ * when it was asked for (raw-key.ts). The initiator's N() says which signature it can verify (methods.ts).
  */
 import type { IkeSaId, Spi } from '#base/ids'
 import type { UdpPath } from '#base/ip'
@@ -35,6 +35,7 @@ import {
   verifySharedKey,
   verifySignature,
 } from '#ikev2/proof'
+import { asksForRawKey, checkRawKeys, rawKeys } from '#ikev2/raw-key'
 
 /** @throws PeerFault when the responder cannot verify our credential. */
 export function authRequest(
@@ -45,10 +46,12 @@ export function authRequest(
   child: ChildOffer,
 ): Payload[] {
   const id = identityOf(crypto, credential)
+  const auth = prove(crypto, context, 'initiator', credential, id)
   return [
     { kind: 'IDi', id },
+    ...rawKeys(context.wantsRawKey === true, credential, auth),
     { kind: 'IDr', id: peer.id },
-    prove(crypto, context, 'initiator', credential, id),
+    auth,
     ...childRequest(child),
     ...initiatorMethods(peer.publicKey),
   ]
@@ -77,6 +80,7 @@ export function readAuthAnswer(
     throw error === undefined ? authFailed('the answer has no AUTH') : faultOfNotify(error.type)
   if (!sameId(need(payloads, 'IDr').id, peer.id))
     throw authFailed('the peer has another identity than asked for')
+  checkRawKeys(payloads, peer.publicKey)
   verifySignature(crypto, context, 'responder', peer.id, peer.publicKey, auth)
   return {
     peer: { kind: 'key', id: peer.id, publicKey: peer.publicKey },
@@ -109,10 +113,10 @@ export function answerAuth(
     throw authFailed('the peer asks for another identity than ours')
   const peer = authenticate(crypto, context, policy, request.path, payloads)
   const signing = { ...context, peerMethods: readMethods(payloads) }
-  const proof: Payload[] = [
-    { kind: 'IDr', id: policy.credential.id },
-    prove(crypto, signing, 'responder', policy.credential, policy.credential.id),
-  ]
+  const { credential } = policy
+  const auth = prove(crypto, signing, 'responder', credential, credential.id)
+  const shown = rawKeys(asksForRawKey(payloads), credential, auth)
+  const proof: Payload[] = [{ kind: 'IDr', id: credential.id }, ...shown, auth]
   return answerProven(policy, request, peer, proof, payloads)
 }
 
@@ -158,6 +162,7 @@ function authenticate(
   }
   const publicKey = policy.publicKeyOf(id, path)
   if (publicKey === undefined) throw authFailed('a stranger')
+  checkRawKeys(payloads, publicKey)
   verifySignature(crypto, context, 'initiator', id, publicKey, auth)
   return { kind: 'key', id: { type: id.type, data: id.data.slice() }, publicKey }
 }

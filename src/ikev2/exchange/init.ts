@@ -23,6 +23,7 @@ import { type Announcement, readMethods } from '#ikev2/methods'
 import { NOTIFY } from '#ikev2/numbers'
 import { acceptIke, chooseIke, IKE_GROUPS, type IkeSuite, ikeProposals } from '#ikev2/proposal'
 import { type Puzzle, readPuzzle } from '#ikev2/puzzle'
+import { asksForRawKey } from '#ikev2/raw-key'
 import { VERIFIED_HASHES } from '#ikev2/signature'
 import { announcesFullTranscript, FULL_TRANSCRIPT } from '#ikev2/transcript'
 import { Reader, Writer } from '#wire/cursor'
@@ -49,6 +50,8 @@ export interface InitResult {
   readonly peerHashes: ReadonlySet<number>
   /** How the responder may be convinced, if it said so (RFC 9593). */
   readonly peerMethods?: Announcement | undefined
+  /** The responder asks an initiator with a key to show it (RFC 7670). */
+  readonly wantsRawKey?: boolean
   /** Both sides can put fragments together (RFC 7383 section 2.3). */
   readonly mayFragment: boolean
   /** AUTH covers both messages of IKE_SA_INIT. */
@@ -124,6 +127,7 @@ export function readInitAnswer(
       sharedSecret: agree(crypto, suite.group, offer.keyPair, ke.data),
       peerHashes: announcedHashes(payloads),
       peerMethods: readMethods(payloads),
+      wantsRawKey: asksForRawKey(payloads),
       mayFragment: announcesFragmentation(payloads),
       fullTranscript: announcesFullTranscript(payloads),
     },
