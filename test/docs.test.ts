@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { ERRORS } from '#base/errors'
 import { explainConfig, explainErrors, jsonSchema } from '#config/explain'
 import { parseConfig } from '#config/load'
+import { GAUGES, REFUSALS, TALLIES } from '#ikev2/counters'
 import { explainIke } from '#ikev2/explain'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
@@ -42,6 +43,17 @@ test('every code is used somewhere, and every code used exists', () => {
   assert.deepEqual(unknown, [])
   assert.deepEqual(
     known.filter((code) => !used.has(code)),
+    [],
+  )
+})
+
+test('every counter of the IKEv2 engine is counted somewhere', () => {
+  const files = globSync('src/ikev2/**/*.ts', { cwd: ROOT }).filter((file) => !file.endsWith('/counters.ts'))
+  const source = files.map(read).join('\n')
+  const named = (name: string): boolean => source.includes(`'${name}'`)
+  assert.ok(!named('a name that nobody has'))
+  assert.deepEqual(
+    Object.keys({ ...REFUSALS, ...TALLIES, ...GAUGES }).filter((name) => !named(name)),
     [],
   )
 })

@@ -4,6 +4,7 @@ import type { UdpPath } from '#base/ip'
 import type { Rng } from '#base/rng'
 import { type Duration, type Instant, MINUTE, type TimerTable } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
+import type { Counter, Refusal } from '#ikev2/counters'
 import type { IkeKeys, IkeOutput } from '#ikev2/events'
 import type { PeerFault } from '#ikev2/fault'
 import type { TicketMint } from '#ikev2/resumption/mint'
@@ -17,9 +18,9 @@ export interface IkeContext {
   readonly logKeys: ((keys: Omit<IkeKeys, 'kind'>) => void) | undefined
   emit(output: IkeOutput): void
   /** Counts a refusal and tells the owner. `detail` never quotes addresses or octets of the peer. */
-  refuse(counter: string, detail: string): void
+  refuse(counter: Refusal, detail: string): void
   /** Counts without a word. */
-  count(counter: string): void
+  count(counter: Counter): void
   /** Absent: nobody gets a ticket here, and none is good. */
   readonly resumption: Resumption | undefined
   /** A session resumed what another one was: that one is over, without a word (RFC 5723 section 4.3.4). */

@@ -21,6 +21,7 @@ import type { CryptoProvider } from '#crypto/provider'
 import { Allowance } from '#ikev2/allowance'
 import { Association } from '#ikev2/association'
 import type { IkeContext, Resumption } from '#ikev2/context'
+import type { Counter, Gauge, Refusal } from '#ikev2/counters'
 import type { IkeInput, IkeOutput, InitiateRequest, ResponderPolicy } from '#ikev2/events'
 import { answerInit } from '#ikev2/exchange/init'
 import { answerResume, noTicket, readTicket } from '#ikev2/exchange/resume'
@@ -99,7 +100,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   readonly #lingering = new Set<Entry>()
   readonly #timers = new TimerTable<Entry>()
   readonly #inboundSpis = new Set<Spi>()
-  readonly #counters = new Map<string, number>()
+  readonly #counters = new Map<Counter, number>()
   #outputs: IkeOutput[] = []
   #polled = 0
   #lastId = 0
@@ -216,15 +217,15 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     return this.#timers.next()
   }
 
-  /** Everything refused since the start, by name, and how many IKE SAs and ESP SPIs there are now. */
+  /** What was counted since the start, and what there is now, under the names of `counters.ts`. */
   counters(): Record<string, number> {
-    return {
-      ...Object.fromEntries([...this.#counters].sort()),
+    const gauges: Record<Gauge, number> = {
       'sas.all': this.#bySpi.size,
       'sas.half-open': this.#halfOpen.size,
       'sas.lingering': this.#lingering.size,
       'spis.inbound': this.#inboundSpis.size,
     }
+    return { ...Object.fromEntries([...this.#counters].sort()), ...gauges }
   }
 
   // -------------------------------------------------------------------------------------------- demultiplexing
@@ -458,12 +459,12 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     this.#outputs.push(output)
   }
 
-  #refuse(counter: string, detail: string): void {
+  #refuse(counter: Refusal, detail: string): void {
     this.#count(counter)
     this.#emit({ kind: 'refused', counter, detail })
   }
 
-  #count(counter: string): void {
+  #count(counter: Counter): void {
     this.#counters.set(counter, (this.#counters.get(counter) ?? 0) + 1)
   }
 }

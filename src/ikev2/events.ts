@@ -4,6 +4,7 @@ import type { Ip, UdpPath } from '#base/ip'
 import type { Duration } from '#base/time'
 import type { KeyPair } from '#crypto/provider'
 import type { EspCipher } from '#crypto/suites'
+import type { Refusal } from '#ikev2/counters'
 import type { Strategy } from '#ikev2/resumption/strategy'
 import type { ResumptionTicket } from '#ikev2/resumption/ticket'
 
@@ -62,8 +63,8 @@ export type IkeEvent =
   | IkeKeys
   /** The peer gave us a ticket, the last one of this IKE SA that counts. The receiver owns it, and wipes it in the end. */
   | { readonly kind: 'ticket'; readonly sa: IkeSaId; readonly ticket: ResumptionTicket }
-  /** Something was refused or ignored: counted, never fatal to others. `counter` is a short stable name. */
-  | { readonly kind: 'refused'; readonly counter: string; readonly detail: string }
+  /** Something was refused or ignored: counted, never fatal to others. */
+  | { readonly kind: 'refused'; readonly counter: Refusal; readonly detail: string }
 
 export interface IkeEstablished {
   readonly kind: 'ike.established'

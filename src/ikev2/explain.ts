@@ -1,4 +1,5 @@
 /** The tables of the engine as text for people: docs/ikev2.md is this, and a test keeps it so. */
+import { GAUGES, REFUSALS, TALLIES } from '#ikev2/counters'
 import { faultOfNotify } from '#ikev2/fault'
 import { ANYWHERE, CONTENTS, type Contents } from '#ikev2/message/registry'
 import { EXCHANGE, NOTIFY } from '#ikev2/numbers'
@@ -9,7 +10,7 @@ export function explainIke(): string {
   return `# The IKEv2 engine in tables
 
 Generated from the tables the engine runs on (\`src/ikev2/transitions.ts\`, \`src/ikev2/message/registry.ts\`,
-\`src/ikev2/fault.ts\`); change them there and run \`node src/config/write-docs.ts\`.
+\`src/ikev2/fault.ts\`, \`src/ikev2/counters.ts\`); change them there and run \`node src/config/write-docs.ts\`.
 
 ## States of an IKE SA
 
@@ -29,11 +30,28 @@ them, is malformed.
 
 ${table(['exchange', 'message', 'exactly one', 'at most one', 'any number'], contentRows())}
 
+CERTREQ and CERT matter in encoding 15 alone, a raw public key (\`src/ikev2/raw-key.ts\`): a node shows its key to a peer
+that asks, a client has none to show, and neither ever asks. A key that is shown must be the one that is pinned.
+
 ## What an error of the peer means
 
 An error in a message that is not protected is a hint: the wait for a better answer becomes short, nothing else.
 
 ${table(['notify', 'number', 'code'], errorRows())}
+
+## What is counted
+
+Something of a peer was refused or ignored. It cost that peer its message or its IKE SA, and nobody else anything:
+
+${table(['refusal', 'why'], counterRows(REFUSALS))}
+
+What went on:
+
+${table(['counter', 'of what'], counterRows(TALLIES))}
+
+What there is now:
+
+${table(['gauge', 'of what'], counterRows(GAUGES))}
 `
 }
 
@@ -75,3 +93,6 @@ const errorRows = (): string[][] =>
   Object.entries(NOTIFY.number)
     .filter(([, type]) => type < NOTIFY.number.INITIAL_CONTACT)
     .map(([name, type]) => [name, `${type}`, `\`${faultOfNotify(type).code}\``])
+
+const counterRows = (meanings: Readonly<Record<string, string>>): string[][] =>
+  Object.entries(meanings).map(([name, meaning]) => [`\`${name}\``, meaning])

@@ -1,4 +1,5 @@
 import type { ErrorCode } from '#base/errors'
+import type { Refusal } from '#ikev2/counters'
 import { NOTIFY } from '#ikev2/numbers'
 import { DecodeError } from '#wire/cursor'
 
@@ -8,12 +9,12 @@ import { DecodeError } from '#wire/cursor'
  */
 export class PeerFault extends Error {
   readonly code: ErrorCode
-  /** Short stable name under which it is counted. */
-  readonly counter: string
+  /** The name under which it is counted. */
+  readonly counter: Refusal
   /** What to tell the peer, where the exchange has a place for it. */
   readonly notify: ErrorNotify | undefined
 
-  constructor(code: ErrorCode, counter: string, detail: string, notify?: ErrorNotify) {
+  constructor(code: ErrorCode, counter: Refusal, detail: string, notify?: ErrorNotify) {
     super(detail)
     this.name = 'PeerFault'
     this.code = code
@@ -42,7 +43,7 @@ export const tsUnacceptable = (detail: string): PeerFault =>
   new PeerFault('IPP_IKE_TS_UNACCEPTABLE', 'ts-unacceptable', detail, { type: NOTIFY.number.TS_UNACCEPTABLE })
 
 /** Well-formed, and against the rules of the exchange. */
-export const protocolFault = (counter: string, detail: string): PeerFault =>
+export const protocolFault = (counter: Refusal, detail: string): PeerFault =>
   new PeerFault('IPP_IKE_PROTOCOL', counter, detail, { type: NOTIFY.number.INVALID_SYNTAX })
 
 /** Whatever a peer's octets made us throw, as a fault of the peer. @throws a defect of ours, as it is */

@@ -14,6 +14,7 @@ import { type Rng, uniform } from '#base/rng'
 import type { Instant } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
 import { CookieJar } from '#ikev2/cookies'
+import type { Refusal } from '#ikev2/counters'
 import { readInitRequest } from '#ikev2/exchange/init'
 import { type NotifyPayload, notify, type Payload } from '#ikev2/message/payload'
 import { find, need } from '#ikev2/message/registry'
@@ -28,7 +29,7 @@ export interface Thresholds {
 
 /** Why a request is not let in yet, and what to answer; nothing: silence. */
 export interface Demand {
-  readonly counter: string
+  readonly counter: Refusal
   readonly detail: string
   readonly answer: readonly NotifyPayload[]
 }
@@ -63,7 +64,7 @@ export class Gate {
     const proposals = find(payloads, 'SA')?.proposals
     const wanted = proposals === undefined ? 0 : this.#difficulty(halfOpen)
     const promised = cookie && this.#cookies.verify(cookie, nonce, spiInitiator, source, now)
-    const demand = (counter: string, detail: string): Demand => {
+    const demand = (counter: Refusal, detail: string): Demand => {
       const fresh = this.#cookies.bake(nonce, spiInitiator, source, now, wanted)
       const puzzle = wanted === 0 ? undefined : puzzleFor(proposals!, wanted)
       const answer = [notify(NOTIFY.number.COOKIE, fresh), ...(puzzle === undefined ? [] : [puzzle])]
@@ -80,7 +81,7 @@ export class Gate {
     payloads: readonly Payload[],
     cookie: Uint8Array,
     difficulty: number,
-    demand: (counter: string, detail: string) => Demand,
+    demand: (counter: Refusal, detail: string) => Demand,
   ): Demand | undefined {
     const hash = hashFor(need(payloads, 'SA').proposals)
     if (hash === undefined || !solvesPuzzle(this.#crypto, payloads, { hash, difficulty }, cookie)) {

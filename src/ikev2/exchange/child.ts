@@ -6,6 +6,7 @@ import type { IkeSaId, Spi } from '#base/ids'
 import { SPI_MIN } from '#base/ids'
 import { bytesToIp, type Ip, ipToBytes, ipToUint32, type UdpPath } from '#base/ip'
 import type { EspCipher } from '#crypto/suites'
+import type { Refusal } from '#ikev2/counters'
 import { ANY_SELECTOR, type PeerIdentity, type ResponderPolicy, type TrafficSelector } from '#ikev2/events'
 import { faultOfNotify, noProposal, PeerFault, tsUnacceptable } from '#ikev2/fault'
 import type { Payload, Proposal } from '#ikev2/message/payload'
@@ -204,5 +205,5 @@ export function readSpi(spi: Uint8Array): Spi {
 const addressRefused = (detail: string): PeerFault =>
   new PeerFault('IPP_IKE_ADDRESS_REFUSED', 'bad-lease', detail)
 
-const addressFault = (counter: string, detail: string, type: number): PeerFault =>
+const addressFault = (counter: Refusal, detail: string, type: number): PeerFault =>
   new PeerFault('IPP_IKE_ADDRESS_REFUSED', counter, detail, { type })

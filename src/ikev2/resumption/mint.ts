@@ -11,6 +11,7 @@ import { concat, utf8, wipe } from '#base/bytes'
 import type { IkeSaId } from '#base/ids'
 import { after, type Duration, HOUR, type Instant } from '#base/time'
 import type { Aead, CryptoProvider } from '#crypto/provider'
+import type { Refusal } from '#ikev2/counters'
 import type { IkeId } from '#ikev2/events'
 import { encodeId } from '#ikev2/message/payload'
 import { Ledger } from '#ikev2/resumption/ledger'
@@ -39,7 +40,7 @@ export interface Issued {
 }
 
 /** Why a ticket is of no use: the counter under which that is found. */
-export type Worthless = 'ticket-unreadable' | 'ticket-expired' | 'ticket-spent'
+export type Worthless = Extract<Refusal, 'ticket-unreadable' | 'ticket-expired' | 'ticket-spent'>
 
 export class TicketMint {
   readonly #crypto: CryptoProvider
