@@ -5,7 +5,7 @@
  * A client lowers its guard only when it was asked to stop. One that dies of a defect, or cannot start, leaves the
  * guard as it finds it, its own or a predecessor's: this host is then cut off, and never in the clear.
  */
-import { mkdir } from 'node:fs/promises'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Agent } from 'undici'
 import { errorLine, IpprivError } from '#base/errors'
@@ -277,6 +277,10 @@ export class Runtime {
     const { state, control } = this.#config
     try {
       await mkdir(state, { recursive: true, mode: 0o700 })
+      // A full or read-only disk is found here, before anything of this host is touched.
+      const probe = join(state, '.writable')
+      await writeFile(probe, '.')
+      await rm(probe)
     } catch (cause) {
       throw new IpprivError('IPP_STATE_UNUSABLE', (cause as Error).message, { cause })
     }
