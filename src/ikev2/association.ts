@@ -24,7 +24,7 @@ export class Association {
   ) {
     this.id = id
     this.role = role
-    this.way = way instanceof Way ? way : new Way(way)
+    this.way = way instanceof Way ? way : new Way(way, role)
     this.spiInitiator = spiInitiator
     this.#spiResponder = spiResponder ?? new Uint8Array(SPI_LENGTH)
   }
@@ -71,6 +71,6 @@ export class Association {
         ? equalBytes(header.spiInitiator, this.spiInitiator)
         : isZeroSpi(this.#spiResponder) || equalBytes(header.spiResponder, this.#spiResponder)
     if (!isFromPeer) return 'foreign-spi'
-    return this.way.admits(path, this.role) ? undefined : 'foreign-path'
+    return this.way.admits(path) ? undefined : 'foreign-path'
   }
 }

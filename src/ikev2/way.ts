@@ -9,11 +9,14 @@ import { NAT_T_PORT, type NatFound } from '#ikev2/nat'
 export class Way {
   /** Both sides speak MOBIKE (RFC 4555): the way changes when the initiator says so, and at no other time. */
   isMobile = false
+  /** In the session: a rekey that the peer begins swaps the roles of an IKE SA, not who may be somewhere else. */
+  readonly #role: IkeRole
   #path: UdpPath
   #nat: NatFound | undefined
 
-  constructor(path: UdpPath) {
+  constructor(path: UdpPath, role: IkeRole) {
     this.#path = path
+    this.#role = role
   }
 
   get path(): UdpPath {
@@ -56,9 +59,9 @@ export class Way {
   }
 
   /** May a datagram of the peer come this way? Of a way that can change the peer's own messages tell, not this. */
-  admits(path: UdpPath, role: IkeRole): boolean {
+  admits(path: UdpPath): boolean {
     if (!this.traverses) return samePath(path, this.#path)
-    return role === 'initiator'
+    return this.#role === 'initiator'
       ? path.remote.address === this.#path.remote.address
       : path.local.address === this.#path.local.address
   }

@@ -99,6 +99,32 @@ test('an initiator that does not ask says nothing of it, and a responder answers
   assert.equal(find(at.client, 'ike.closed')?.reason, 'IPP_IKE_CLOSED')
 })
 
+for (const rekeyed of ['client', 'node'] as const)
+  test(`the ${rekeyed} renewed the IKE SA: it is still the client, and nobody else, that can move`, () => {
+    const at = stage()
+    const { network, client, node } = at
+    const id = connect(at, MOBILE)
+    const theirs = find(node, 'ike.established')!.sa
+    at[rekeyed].engine.rekeyIke(rekeyed === 'client' ? id : theirs, network.now)
+    network.run(1000)
+    relocate(at, id, CLIENT, ELSEWHERE)
+    network.run(1000)
+    assert.equal(moves(client.events).at(-1)?.path.local.address, ELSEWHERE)
+    assert.equal(moves(node.events).at(-1)?.path.remote.address, ELSEWHERE)
+    assert.equal(node.engine.counters()['foreign-path'], undefined)
+    // What comes from where the node is not is not from the node.
+    const refused = (): number => client.engine.counters()['foreign-path'] ?? 0
+    const before = refused()
+    const elsewhere = ip('203.0.113.200')
+    network.filter = (datagram) =>
+      datagram.source.address === NODE
+        ? { ...datagram, source: { ...datagram.source, address: elsewhere } }
+        : datagram
+    node.engine.rekeyIke(theirs, network.now)
+    network.run(5000)
+    assert.ok(refused() > before)
+  })
+
 const WEATHER: Record<string, LinkProfile> = {
   fair: { loss: 0, duplication: 0, latency: [10, 10] },
   'loss, duplication and reordering': { loss: 0.15, duplication: 0.2, latency: [10, 200] },
