@@ -9,6 +9,7 @@ import { registerDemo } from '#cli/demo'
 import { registerDoctor } from '#cli/doctor'
 import { registerKeygen } from '#cli/keygen'
 import { EXIT, fail } from '#cli/output'
+import { registerOverlay } from '#cli/overlay'
 import { registerReplay } from '#cli/replay'
 import { registerStatus } from '#cli/status'
 import { registerTune } from '#cli/tune'
@@ -24,6 +25,7 @@ registerKeygen(program)
 registerDaemons(program)
 registerStatus(program)
 registerCircuits(program)
+registerOverlay(program)
 registerDoctor(program)
 registerTune(program)
 registerDemo(program)

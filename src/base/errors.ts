@@ -111,6 +111,10 @@ export const ERRORS = {
     'this node is not in the consensus',
     'check that its descriptor was accepted by the directory',
   ],
+  IPP_OVERLAY_DOWN: [
+    'there is no overlay tunnel to this peer',
+    '`ippriv status` names the peers; one that is connecting may be up soon',
+  ],
   IPP_OVERLAY_FOREIGN_SOURCE: [
     "a client came from a pool that is not its neighbour's",
     'nothing: it was refused',

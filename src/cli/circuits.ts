@@ -13,12 +13,18 @@ export interface CircuitReport {
   readonly buildMs: number | null
 }
 
+interface RekeyReport {
+  readonly circuit: number
+  readonly what: 'ike' | 'child'
+  readonly rekeyed: readonly { readonly hop: number; readonly node: string; readonly ms: number }[]
+}
+
 interface Options {
   readonly socket: string
   readonly json?: boolean
 }
 
-/** `ippriv circuits [list|build|close]`: the circuits of a running client. */
+/** `ippriv circuits [list|build|close|rekey]`: the circuits of a running client. */
 export function registerCircuits(program: Command): void {
   const circuits = program.command('circuits').description('the circuits of a running client')
   const common = (command: Command): Command =>
@@ -53,6 +59,21 @@ export function registerCircuits(program: Command): void {
     await controlRequest(socket, 'circuits.close', { id })
     if (json) printJson({ closed: id })
   })
+
+  common(
+    circuits
+      .command('rekey')
+      .description('new keys for one, now, and wait until they are in use')
+      .argument('<id>', 'number from the list', circuitId),
+  )
+    .option('--hop <n>', 'of this hop alone, 1 to 5; without it of every hop', hopCount)
+    .option('--ike', 'the keys of IKE, not those of the packets')
+    .action(async (id: number, { socket, json, hop, ike }: Options & { hop?: number; ike?: true }) => {
+      const params = { id, ...(hop ? { hop } : {}), ...(ike ? { ike } : {}) }
+      const report = (await controlRequest(socket, 'circuits.rekey', params)) as RekeyReport
+      if (json) printJson(report)
+      else print(...rekeyLines(report))
+    })
 }
 
 export function circuitLines(circuits: readonly CircuitReport[]): string[] {
@@ -67,6 +88,14 @@ export function circuitLines(circuits: readonly CircuitReport[]): string[] {
   ])
   return columns(rows, ['id', 'state', 'path', 'private addresses', 'cipher', 'built in'])
 }
+
+function rekeyLines({ what, rekeyed }: RekeyReport): string[] {
+  const rows = rekeyed.map(({ hop, node, ms }) => [String(hop), node, KEYS[what], `${ms} ms`])
+  return columns(rows, ['hop', 'node', 'new keys of', 'took'])
+}
+
+/** What was rekeyed, for people. */
+export const KEYS = { ike: 'IKE', child: 'packets' } as const
 
 function circuitId(text: string): number {
   if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError('expected a number of `ippriv circuits`')

@@ -1,12 +1,12 @@
 /** `ippriv client`: the guard and the circuits of this host. */
 
 import { ERRORS, type ErrorCode, errorLine, IpprivError } from '#base/errors'
-import type { CircuitId } from '#base/ids'
 import type { Ip } from '#base/ip'
 import { loadConfig } from '#config/load'
 import type { EspCipher } from '#crypto/suites'
 import type { Driver } from '#daemon/driver'
 import { GuardFile } from '#daemon/guard-file'
+import { Pending } from '#daemon/pending'
 import { Runtime } from '#daemon/runtime'
 import { requireLocalAddress } from '#linux/interfaces'
 import { sourceTowards } from '#linux/source'
@@ -17,11 +17,6 @@ import type { Telescope } from '#telescope/telescope'
 
 /** What every client offers, in this order, unless its user insists on one cipher. */
 const CIPHERS: readonly EspCipher[] = ['aes-256-gcm-16', 'chacha20-poly1305']
-
-interface Waiting {
-  resolve(circuit: Telescope): void
-  reject(error: Error): void
-}
 
 export async function runClient(options: { config: string; check?: boolean }): Promise<void> {
   const config = await loadConfig('client', options.config)
@@ -52,17 +47,20 @@ export async function runClient(options: { config: string; check?: boolean }): P
     let lastError: string | null = null
     let trouble: string | null = null
     let guardFailure: IpprivError | undefined
-    let nextTicket = 1
-    const waiting = new Map<number, Waiting>()
+    const building = new Pending<Telescope>()
+    const rekeying = new Pending<void>()
     const driver = runtime.drive<ClientInput, ClientEvent>(client, (event) => {
       if (event.kind === 'circuit.failed' || event.kind === 'guard.failed')
         lastError = lineOf(event.code, event.detail)
       if (event.kind === 'guards.changed') guardFile.keep(event.sampled)
       if (event.kind === 'guard.failed') guardFailure = new IpprivError(event.code, event.detail)
       report(runtime, event)
-      if (event.kind === 'circuit.open') take(waiting, event.ticket)?.resolve(event.circuit)
+      if (event.kind === 'circuit.open') building.done(event.ticket, event.circuit)
       if (event.kind === 'circuit.failed')
-        take(waiting, event.ticket)?.reject(new IpprivError(event.code, event.detail))
+        building.failed(event.ticket, new IpprivError(event.code, event.detail))
+      if (event.kind === 'rekeyed') rekeying.done(event.ticket)
+      if (event.kind === 'rekey.failed')
+        rekeying.failed(event.ticket, new IpprivError(event.code, event.detail))
     })
     driver.input({ kind: 'start' })
     await driver.idle()
@@ -96,19 +94,28 @@ export async function runClient(options: { config: string; check?: boolean }): P
       }),
       'circuits.list': async () => ({ circuits: client.circuits.map(describe) }),
       'circuits.build': async (params) => {
-        const ticket = nextTicket++
-        const opened = new Promise<Telescope>((resolve, reject) => waiting.set(ticket, { resolve, reject }))
-        const { path, hops } = buildParameters(params)
-        driver.input({ kind: 'build', ticket, ...(path ? { path } : {}), ...(hops ? { hops } : {}) })
-        return describe({ telescope: await opened, isDefault: false })
+        const wish = buildParameters(params)
+        const telescope = await building.ask((ticket) => driver.input({ kind: 'build', ticket, ...wish }))
+        return describe({ telescope, isDefault: false })
       },
       'circuits.close': async (params) => {
-        const id = params.id as CircuitId
-        if (!client.circuits.some(({ telescope }) => telescope.id === id))
-          throw new IpprivError('IPP_CIRCUIT_UNKNOWN', String(params.id))
+        const { id } = find(client, params)
         driver.input({ kind: 'close', circuit: id })
         await driver.idle()
         return {}
+      },
+      'circuits.rekey': async (params) => {
+        const { id: circuit, hops } = find(client, params)
+        const { hop, ike } = rekeyParameters(params, hops.length)
+        // From the inside: the keys of a layer are new before those of the layer that carries it.
+        const wanted = hop === undefined ? hops.map((_, index) => hops.length - index) : [hop]
+        const rekeyed: object[] = []
+        for (const hop of wanted) {
+          const began = performance.now()
+          await rekeying.ask((ticket) => driver.input({ kind: 'rekey', ticket, circuit, hop, ike }))
+          rekeyed.push({ hop, node: hops[hop - 1]!.name, ms: rounded(performance.now() - began) })
+        }
+        return { circuit, what: ike ? 'ike' : 'child', rekeyed }
       },
     })
     return driver
@@ -147,11 +154,20 @@ function buildParameters(params: Record<string, unknown>): { path?: string[]; ho
   return { ...(path ? { path } : {}), ...(hops ? { hops: hops as number } : {}) }
 }
 
-function take(waiting: Map<number, Waiting>, ticket: number | undefined): Waiting | undefined {
-  if (ticket === undefined) return undefined
-  const found = waiting.get(ticket)
-  waiting.delete(ticket)
-  return found
+function rekeyParameters(
+  { hop, ike = false }: Record<string, unknown>,
+  hops: number,
+): { hop?: number; ike: boolean } {
+  if (hop !== undefined && !(Number.isInteger(hop) && (hop as number) >= 1 && (hop as number) <= hops))
+    throw new IpprivError('IPP_CONFIG_INVALID', `hop: expected 1 to ${hops}, found ${JSON.stringify(hop)}`)
+  if (typeof ike !== 'boolean') throw new IpprivError('IPP_CONFIG_INVALID', 'ike: expected true or false')
+  return { ...(hop === undefined ? {} : { hop: hop as number }), ike }
+}
+
+function find(client: OverlayClient, { id }: Record<string, unknown>): Telescope {
+  const found = client.circuits.find(({ telescope }) => telescope.id === id)
+  if (found === undefined) throw new IpprivError('IPP_CIRCUIT_UNKNOWN', String(id))
+  return found.telescope
 }
 
 const lineOf = (code: ErrorCode, detail: string): string =>
@@ -202,6 +218,10 @@ function report(runtime: Runtime, event: ClientEvent): void {
       return log.debug({ sampled: event.sampled.length }, 'entry guards changed')
     case 'refused':
       return log.debug({ counter: event.counter }, 'refused')
+    case 'rekeyed':
+      return log.debug('rekeyed on request')
+    case 'rekey.failed':
+      return log.debug({ code: event.code, detail: event.detail }, 'not rekeyed')
     case 'keys':
       return runtime.logIkeKeys(event.keys)
     case 'stopped':

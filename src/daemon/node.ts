@@ -4,6 +4,7 @@ import { unwrap } from '#base/result'
 import { unixTime } from '#base/time'
 import { ecdsaSpki, type NodeKeys, readNodeKeys } from '#config/keys'
 import { loadConfig, type NodeConfig } from '#config/load'
+import { Pending } from '#daemon/pending'
 import { IKE_PORT, Runtime, SOFTWARE } from '#daemon/runtime'
 import { speakFor } from '#daemon/stock'
 import { encodeDescriptor } from '#directory/descriptor'
@@ -43,7 +44,13 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
       rng: runtime.rng,
       keyLog: config.keylog !== undefined,
     })
-    const driver = runtime.drive<RouterInput, RouterEvent>(router, (event) => report(runtime, event))
+    const rekeying = new Pending<void>()
+    const driver = runtime.drive<RouterInput, RouterEvent>(router, (event) => {
+      report(runtime, event)
+      if (event.kind === 'rekeyed') rekeying.done(event.ticket)
+      if (event.kind === 'rekey.failed')
+        rekeying.failed(event.ticket, new IpprivError(event.code, event.detail))
+    })
     if (config.resumption?.kind === 'data') {
       const look = async (): Promise<void> => {
         try {
@@ -82,9 +89,23 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
         counters: { ...router.counters(), ...(await plane.drops()) },
         sas: await plane.counters(),
       }),
+      'overlay.rekey': async (params) => {
+        const { peer, ike } = rekeyParameters(params)
+        const began = performance.now()
+        await rekeying.ask((ticket) => driver.input({ kind: 'rekey', ticket, peer, ike }))
+        const ms = Math.round(performance.now() - began)
+        return { peer, what: ike ? 'ike' : 'child', ms }
+      },
     })
     return driver
   })
+}
+
+function rekeyParameters({ peer, ike = false }: Record<string, unknown>): { peer: string; ike: boolean } {
+  if (typeof peer !== 'string')
+    throw new IpprivError('IPP_CONFIG_INVALID', 'peer: expected a name or node id')
+  if (typeof ike !== 'boolean') throw new IpprivError('IPP_CONFIG_INVALID', 'ike: expected true or false')
+  return { peer, ike }
 }
 
 function descriptorOf(runtime: Runtime, config: NodeConfig, keys: NodeKeys): string {
@@ -122,6 +143,10 @@ function report(runtime: Runtime, event: RouterEvent): void {
       return log.warn(new IpprivError('IPP_NAT_POOL_EXHAUSTED', 'a client was turned away').line)
     case 'refused':
       return log.debug({ counter: event.counter }, 'refused')
+    case 'rekeyed':
+      return log.debug('rekeyed on request')
+    case 'rekey.failed':
+      return log.debug({ code: event.code, detail: event.detail }, 'not rekeyed')
     case 'guard.failed':
       return log.error({ code: event.code, detail: event.detail }, ERRORS.IPP_GUARD_DOWN[0])
     case 'keys':

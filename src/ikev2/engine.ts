@@ -158,7 +158,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     this.#on(id, (session) => session.rekeyChild(inboundSpi, now))
   }
 
-  /** Renews the keys of an IKE SA. Id and Child SAs stay; the owner hears nothing but `exchange`. */
+  /** Renews the keys of an IKE SA: `ike.rekeyed` follows. Id and Child SAs stay. */
   rekeyIke(id: IkeSaId, now: Instant): void {
     this.#on(id, (session) => session.rekeyIke(now))
   }

@@ -49,6 +49,8 @@ export type IkeEvent =
       readonly reason: ErrorCode
       readonly detail: string
     }
+  /** The keys of an IKE SA are new, and so are its SPIs; by either side's rekey. The id stays. */
+  | { readonly kind: 'ike.rekeyed'; readonly sa: IkeSaId }
   /** The way of an IKE SA is another one, and with it that of its Child SAs (RFC 4555). */
   | IkeMoved
   /** One of our exchanges was answered. `duration` counts from the first transmission. */

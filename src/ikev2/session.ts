@@ -255,6 +255,7 @@ export class Session {
   /** Another IKE SA is the one we ask on from now on. */
   promote(sa: IkeSa, now: Instant): void {
     this.#current = sa
+    if (!this.#isOver) this.#context.emit({ kind: 'ike.rekeyed', sa: this.id })
     this.#succession.begin(now)
     if (this.#tickets.isBorrowed) this.#children.rekeyAll(this.#refreshAt(now))
     this.#tickets.renewed(now)

@@ -10,6 +10,7 @@ import type { IkeKeys, Lifetimes } from '#ikev2/events'
 import type { SampledGuard } from '#overlay/entry-guards'
 import type { GuardOptions } from '#overlay/guard'
 import type { Effect } from '#overlay/ports'
+import type { RekeyEvent, RekeyWish } from '#overlay/rekeys'
 import type { SaKey } from '#telescope/plane'
 import type { Telescope } from '#telescope/telescope'
 
@@ -45,6 +46,8 @@ export type ClientInput =
       readonly hops?: number
     }
   | { readonly kind: 'close'; readonly circuit: CircuitId }
+  /** New keys for hop 1, 2, ... of an open circuit, now and not when they are old. */
+  | ({ readonly kind: 'rekey'; readonly circuit: CircuitId; readonly hop: number } & RekeyWish)
   /** Packets arrive on an SA that was to announce them. */
   | { readonly kind: 'heard'; readonly sa: SaKey }
   /** Our own address, or the way out of this host, is another one. */
@@ -59,6 +62,7 @@ export type ClientInput =
     }
 
 export type ClientEvent =
+  | RekeyEvent
   | { readonly kind: 'circuit.open'; readonly circuit: Telescope; readonly ticket?: number }
   /** The circuit could not be built, or is lost. */
   | {

@@ -34,6 +34,7 @@ import { rolesAt } from '#overlay/path'
 import { PathFinder } from '#overlay/path-finder'
 import { sameLink } from '#overlay/peers'
 import type { Effect } from '#overlay/ports'
+import { notRekeyed, Rekeys } from '#overlay/rekeys'
 import { Wallet } from '#overlay/wallet'
 import type { SaKey } from '#telescope/plane'
 import { ReqIdAllocator } from '#telescope/reqids'
@@ -79,6 +80,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   readonly #circuits = new Map<CircuitId, Circuit>()
   readonly #circuitOf = new Map<IkeSaId, Circuit>()
   readonly #reqids = new ReqIdAllocator()
+  readonly #rekeys = new Rekeys()
   readonly #timers = new TimerTable<'guard' | 'proceed' | 'rebuild' | 'stop'>()
   /** Circuits that go on when the effects so far are performed. */
   readonly #next = new Set<Circuit>()
@@ -147,6 +149,9 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
         if (circuit !== undefined) this.#close(circuit)
         break
       }
+      case 'rekey':
+        this.#rekey(input)
+        break
       case 'heard':
         this.#heard(input.sa)
         break
@@ -348,6 +353,15 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     this.#effects.event({ kind: 'circuit.open', circuit: telescope, ...ticketOf(circuit) })
   }
 
+  #rekey(wish: ClientInput & { kind: 'rekey' }): void {
+    const telescope = this.#circuits.get(wish.circuit)?.telescope
+    const [sa, layer] = [telescope?.sas[wish.hop - 1], telescope?.layers[wish.hop - 1]]
+    if (telescope?.state === 'open' && sa !== undefined && layer !== undefined)
+      return this.#rekeys.begin(this.#ike, wish, sa, layer.child, this.#now)
+    const detail = `no hop ${wish.hop} of an open circuit ${wish.circuit}`
+    this.#effects.event(notRekeyed(wish, 'IPP_CIRCUIT_UNKNOWN', detail))
+  }
+
   /** Something broke: give the circuit up, and rebuild if it was the default one. */
   #fail(circuit: Circuit, code: ErrorCode, detail: string): void {
     const { telescope } = circuit
@@ -455,6 +469,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
       default: {
         const circuit = this.#circuitOf.get(event.sa)
         if (circuit !== undefined) this.#hopEvent(circuit, event)
+        this.#effects.event(...this.#rekeys.settle(event))
       }
     }
   }
@@ -474,6 +489,8 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
         if (operations === undefined) return this.#ike.close(event.sa, this.#now)
         return this.#effects.plane({ circuit }, operations)
       }
+      case 'ike.rekeyed':
+        return
       case 'ticket':
         return this.#keep(circuit, event.ticket)
       case 'ike.moved':

@@ -38,7 +38,7 @@ export class EffectQueue<Event, Owner> {
     this.#waiting.push(datagram)
   }
 
-  event(event: Event): void {
-    this.#waiting.push({ kind: 'event', event })
+  event(...events: readonly Event[]): void {
+    for (const event of events) this.#waiting.push({ kind: 'event', event })
   }
 }

@@ -6,7 +6,8 @@ import type { ConsensusNode } from '#directory/documents'
 import type { IkeId, TrafficSelector } from '#ikev2/events'
 import { nodeOfIdentity } from '#overlay/identity'
 import type { OverlayLink } from '#telescope/plan'
-import type { Pairs } from '#telescope/renewal'
+import type { SaKey } from '#telescope/plane'
+import { isOfHeir, type Pairs } from '#telescope/renewal'
 
 export interface Peer {
   readonly node: ConsensusNode
@@ -49,8 +50,20 @@ export class Peers {
     return nodeId === undefined ? undefined : this.#byNode.get(nodeId)
   }
 
+  /** By name or node id, as people write it. */
+  byText(text: string): Peer | undefined {
+    for (const peer of this) if (peer.node.name === text || peer.node.nodeId === text) return peer
+    return undefined
+  }
+
   bySa(sa: IkeSaId): Peer | undefined {
     for (const peer of this) if (peer.sa === sa) return peer
+    return undefined
+  }
+
+  /** Whose heir was heard on this SA. */
+  heirHeard(sa: SaKey): IkeSaId | undefined {
+    for (const peer of this) if (peer.tunnel !== undefined && isOfHeir(peer.tunnel, sa)) return peer.sa
     return undefined
   }
 

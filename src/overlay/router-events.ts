@@ -10,6 +10,7 @@ import type { IkeKeys, Lifetimes } from '#ikev2/events'
 import type { Strategy } from '#ikev2/resumption/strategy'
 import type { ExitPolicy, FilterContext } from '#nat/rules'
 import type { Effect } from '#overlay/ports'
+import type { RekeyEvent, RekeyWish } from '#overlay/rekeys'
 import type { SaCounters, SaKey } from '#telescope/plane'
 
 export interface RouterOptions {
@@ -39,6 +40,8 @@ export type RouterInput =
   | { readonly kind: 'consensus.expired' }
   /** Packets arrive on an SA that was to announce them. */
   | { readonly kind: 'heard'; readonly sa: SaKey }
+  /** New keys for the overlay tunnel to a peer (its name or node id), now and not when they are old. */
+  | ({ readonly kind: 'rekey'; readonly peer: string } & RekeyWish)
   /** What the data plane counted; only the strategy `data` asks for it. */
   | { readonly kind: 'traffic'; readonly counters: readonly SaCounters[] }
   | { readonly kind: 'stop' }
@@ -50,6 +53,7 @@ export type RouterInput =
     }
 
 export type RouterEvent =
+  | RekeyEvent
   /** The consensus lists us (with this pool), or no longer does. */
   | { readonly kind: 'listed'; readonly pool: Prefix | undefined }
   | { readonly kind: 'overlay.up' | 'overlay.down'; readonly peer: ConsensusNode; readonly detail?: string }

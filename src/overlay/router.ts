@@ -25,6 +25,7 @@ import { EffectQueue } from '#overlay/effects'
 import { nodeIdentity, nodeOfIdentity, PUBLISHED_KEY } from '#overlay/identity'
 import { acceptSelectors, type Peer, Peers, selectorsOf } from '#overlay/peers'
 import type { Effect, HostOperation, RouteSpec } from '#overlay/ports'
+import { notRekeyed, Rekeys } from '#overlay/rekeys'
 import { Resumptions } from '#overlay/resumptions'
 import type { RouterEvent, RouterInput, RouterOptions } from '#overlay/router-events'
 import {
@@ -81,6 +82,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   readonly #leases = new Map<IkeSaId, Ip>()
   readonly #resumptions = new Resumptions()
   readonly #reqids = new ReqIdAllocator()
+  readonly #rekeys = new Rekeys()
   readonly #timers = new TimerTable<NodeId | typeof STOP | typeof GUARD>()
   #consensus: Consensus | undefined
   #pool: AddressPool | undefined
@@ -115,6 +117,9 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
       case 'consensus':
         this.#expired = false
         if (!this.#stopping) this.#adopt(input.consensus)
+        break
+      case 'rekey':
+        this.#rekey(input)
         break
       case 'heard':
         this.#heard(input.sa)
@@ -345,6 +350,12 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     this.#connectLater(nodeId, !this.#initiatesTo(nodeId) ? TAKE_OVER : wasUp ? RETRY_FIRST : RETRY_LATER)
   }
 
+  #rekey(wish: RouterInput & { kind: 'rekey' }): void {
+    const { sa, tunnel } = this.#peers.byText(wish.peer) ?? {}
+    if (sa !== undefined && tunnel) return this.#rekeys.begin(this.#ike, wish, sa, tunnel.child, this.#now)
+    this.#effects.event(notRekeyed(wish, 'IPP_OVERLAY_DOWN', wish.peer))
+  }
+
   #connectLater(peer: NodeId, pause: Duration): void {
     this.#timers.set(peer, after(this.#now, jittered(this.#options.rng, pause, RETRY_SPREAD)))
   }
@@ -414,9 +425,8 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   #heard(sa: SaKey): void {
     for (const [id, binding] of this.#bindings)
       if (isOfHeir(binding, sa)) return this.#ike.heardOn(id, sa.spi, this.#now)
-    for (const { sa: id, tunnel } of this.#peers)
-      if (id !== undefined && tunnel !== undefined && isOfHeir(tunnel, sa))
-        return this.#ike.heardOn(id, sa.spi, this.#now)
+    const id = this.#peers.heirHeard(sa)
+    if (id !== undefined) this.#ike.heardOn(id, sa.spi, this.#now)
   }
 
   #lost(sa: IkeSaId): void {
@@ -497,7 +507,10 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   #drain(): void {
     for (let output = this.#ike.poll(); output !== undefined; output = this.#ike.poll()) {
       if (output.kind === 'transmit') this.#effects.transmit(output)
-      else this.#ikeEvent(output)
+      else {
+        this.#ikeEvent(output)
+        this.#effects.event(...this.#rekeys.settle(output))
+      }
     }
   }
 
@@ -509,6 +522,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
         return this.#effects.event(event)
       case 'exchange':
       case 'ike.established':
+      case 'ike.rekeyed':
         return
       case 'ticket':
         return this.#resumptions.keep(this.#peers.bySa(event.sa)?.node.nodeId, event.ticket)

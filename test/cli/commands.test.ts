@@ -53,6 +53,7 @@ test('usage: help, unknown commands, missing options', () => {
     'client',
     'status',
     'circuits',
+    'overlay',
     'doctor',
     'demo',
     'replay',

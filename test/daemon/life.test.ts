@@ -99,6 +99,27 @@ test('a client that was killed, and whose successor cannot start: the guard stay
   await downloads(MEBIBYTE)
 })
 
+test('rekeys on request: every layer and an overlay tunnel, packets and IKE, and the circuit goes on', async (t) => {
+  if (missing) return t.skip(missing)
+  const { circuits } = await lab.clientReady()
+  const { id } = circuits.find((circuit) => circuit.default)!
+  for (const ike of [[], ['--ike']]) {
+    const { code, stdout, stderr } = await lab.circuits('rekey', `${id}`, '--json', ...ike)
+    assert.equal(code, 0, stderr)
+    const { rekeyed } = JSON.parse(stdout) as { rekeyed: { hop: number; node: string }[] }
+    assert.deepEqual(
+      rekeyed.map(({ hop, node }) => `${hop} ${node}`),
+      ['3 cedar', '2 birch', '1 alder'],
+    )
+    const socket = lab.socketOf('alder')
+    const tunnel = await lab.ippriv('alder', 'overlay', 'rekey', 'birch', '--socket', socket, ...ike)
+    assert.equal(tunnel.code, 0, tunnel.stderr)
+    await downloads(MEBIBYTE)
+  }
+  const wrong = await lab.circuits('rekey', `${id}`, '--hop', '4')
+  assert.deepEqual([wrong.code, /hop: expected 1 to 3, found 4/.test(wrong.stderr)], [2, true])
+})
+
 test('a node killed with SIGKILL: the next one cleans up, gets its tunnels back and serves', async (t) => {
   if (missing) return t.skip(missing)
   await lab.kill('birch')
