@@ -59,6 +59,8 @@ interface Child {
   attempt?: Attempt
   /** The peer's rekey that is half done. */
   begun?: Rival
+  /** Its owner had it deleted: whatever takes its place goes the same way. */
+  isUnwanted?: true
   /** How often the peer put off our rekey. */
   postponed: number
   /** The key exchange method that the peer asked for, and not that of the IKE SA. */
@@ -141,7 +143,7 @@ export class Children {
   /** Deletes a Child SA, or the one that took its place meanwhile, as soon as the window is free. */
   remove(inboundSpi: Spi, now: Instant): void {
     const child = this.#find(inboundSpi)
-    if (child?.state === 'usable') this.#agenda.set(child.remove, now)
+    if (child?.state === 'usable') this.#forsake(child, now)
   }
 
   nextTimeout(): Instant | undefined {
@@ -217,7 +219,7 @@ export class Children {
     const child = this.#add(sa.channel.childSa(false, inboundSpi, terms, keying), now)
     this.#context.emit({ kind: 'child.rekeyed', sa: this.#session, old: old.sa, child: child.sa })
     if (old.attempt !== undefined) old.attempt.rival = { child, nonces: keying }
-    else this.#replace(old, child, after(now, PEER_PATIENCE))
+    else this.#replace(old, child, now, PEER_PATIENCE)
   }
 
   /** RFC 7296 section 1.4.1: the answer lists our halves, but not those that a DELETE of ours is out for. */
@@ -332,7 +334,7 @@ export class Children {
     this.#context.emit({ kind: 'child.rekeyed', sa: this.#session, old: old.sa, child: made })
     this.#replace(old, child, now)
     this.#switch(child)
-    if (rival?.child !== undefined) this.#replace(rival.child, child, after(now, PEER_PATIENCE))
+    if (rival?.child !== undefined) this.#replace(rival.child, child, now, PEER_PATIENCE)
   }
 
   /** @throws PeerFault when there is no use in trying again: the IKE SA is to be built anew. */
@@ -355,7 +357,7 @@ export class Children {
 
   /** Leaves it to the peer's rekey. If that is half done and remains so, ours is tried again. */
   #await(old: Child, rival: Rival, now: Instant): void {
-    if (rival.child !== undefined) this.#replace(old, rival.child, after(now, PEER_PATIENCE))
+    if (rival.child !== undefined) this.#replace(old, rival.child, now, PEER_PATIENCE)
     else this.#agenda.set(old.rekey, after(now, PEER_PATIENCE))
   }
 
@@ -401,12 +403,18 @@ export class Children {
     return child
   }
 
-  /** `removeAt`: when we delete the old one. If the peer is to do that, long after it should have. */
-  #replace(old: Child, heir: Child, removeAt: Instant): void {
+  /** `patience`: for the peer to delete the old one, if it is the peer that is to do that. */
+  #replace(old: Child, heir: Child, now: Instant, patience: Duration = 0): void {
     old.state = 'replaced'
     old.heir = heir
     this.#agenda.clear(old.rekey)
-    this.#agenda.set(old.remove, removeAt)
+    this.#agenda.set(old.remove, after(now, patience))
+    if (old.isUnwanted) this.#forsake(heir, now)
+  }
+
+  #forsake(child: Child, now: Instant): void {
+    child.isUnwanted = true
+    this.#agenda.set(child.remove, now)
   }
 
   /** From what we send on to an heir of it, or an heir's heir. Never back: the news may be late. */
@@ -423,7 +431,10 @@ export class Children {
   #deleted(child: Child, now: Instant): void {
     // The peer deletes what a rekey of its own replaced, and so says that it won if ours is still out.
     const rival = child.attempt?.rival?.child
-    if (child.heir === undefined && rival !== undefined) child.heir = rival
+    if (child.heir === undefined && rival !== undefined) {
+      child.heir = rival
+      if (child.isUnwanted) this.#forsake(rival, now)
+    }
     if (child.heir !== undefined && this.#isLive(child.heir)) this.#switch(child.heir)
     if (child === this.#sending || !child.announced) return this.#close(child)
     this.#drop(child)

@@ -461,3 +461,20 @@ test('the heir is heard while classic rekeys cross: nobody switches to what may 
     )
   }
 })
+
+for (const rekeying of ['client', 'node'] as const)
+  for (const hybrid of [true, false])
+    test(`a Child SA deleted while the ${rekeying} rekeys it, hybrid ${hybrid}: its heir goes the same way`, () => {
+      const stage = pair()
+      const { network, client, node } = stage
+      const sa = connect(stage, { hybrid })
+      const there = find(node, 'ike.established')!.sa
+      const { inboundSpi, outboundSpi } = client.sending.get(sa)!
+      if (rekeying === 'client') client.engine.rekeyChild(sa, inboundSpi, network.now)
+      else node.engine.rekeyChild(there, outboundSpi, network.now)
+      network.run(5)
+      client.engine.closeChild(sa, inboundSpi, network.now)
+      network.run(60_000)
+      assert.deepEqual([client.children.size, node.children.size], [0, 0])
+      assert.equal(find(client, 'ike.closed'), undefined)
+    })
