@@ -4,16 +4,19 @@
  */
 import assert from 'node:assert/strict'
 import type { IkeSaId } from '#base/ids'
+import { type Ip, ip } from '#base/ip'
 import { HOUR, SECOND } from '#base/time'
 import type { ChildSa, IkeEvent } from '#ikev2/events'
 import type { ResumptionTicket } from '#ikev2/resumption/ticket'
 import type { Datagram } from '../sim/network.ts'
-import { type Host, isEmpty, type Pair, pair } from './pair.ts'
+import { CLIENT, type Host, isEmpty, type Pair, pair } from './pair.ts'
 
 export type Side = 'client' | 'node'
 
 /** By construction of the engine: four IKE SAs of a session and eight Child SAs, each side. */
 const MAX = { ikeSas: 4, children: 8 }
+
+const ELSEWHERE = ip('203.0.113.77')
 
 /** One side as its owner knows it, checked event by event. */
 export class Watched {
@@ -80,14 +83,19 @@ export class World {
   /** Sent, and not delivered yet. */
   readonly flight: Datagram[] = []
   readonly history: Datagram[] = []
+  /** Both sides take the client's moves. */
+  readonly isMobile: boolean
   #isHeld = true
+  #home = CLIENT
 
-  constructor(options: { readonly seed: number; readonly cookies: boolean }) {
+  constructor(options: { readonly seed: number; readonly cookies: boolean; readonly isMobile?: boolean }) {
+    this.isMobile = options.isMobile ?? false
     this.stage = pair({
       seed: options.seed,
       link: { loss: 0, duplication: 0, latency: [0, 0] },
       policy: {
         liveness: 10 * SECOND,
+        ...(this.isMobile ? { mayMove: () => true } : {}),
         resumption: { strategy: { kind: 'clocked', limit: HOUR }, mayResume: () => true, octetsOf: () => 0 },
       },
       ...(options.cookies ? { limits: { cookieAt: 0 } } : {}),
@@ -146,6 +154,21 @@ export class World {
       assert.deepEqual(theirs.outboundKey, ours.inboundKey)
       assert.deepEqual(theirs.localSelectors, ours.remoteSelectors)
     }
+  }
+
+  /** Where the client is. */
+  get home(): Ip {
+    return this.#home
+  }
+
+  /** The client is somewhere else from now on, with all that it began, and nobody is where it was. */
+  relocate(begun: Iterable<IkeSaId>): void {
+    const { network, client } = this.stage
+    network.bind(this.#home, undefined)
+    this.#home = this.#home === CLIENT ? ELSEWHERE : CLIENT
+    network.bind(this.#home, `${CLIENT}`)
+    for (const sa of begun) client.engine.move(sa, this.#home, network.now)
+    this.pass(0)
   }
 
   side(name: Side): Watched {
