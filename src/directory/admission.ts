@@ -11,12 +11,16 @@ import type { SignedDescriptor } from '#directory/descriptor'
 import type { NodeDescriptor } from '#directory/documents'
 import { freePool, type PoolPlan } from '#directory/pools'
 
-/** What the directory keeps about a node, listed or not. */
-export interface NodeRecord extends SignedDescriptor {
-  /** Sticky: it stays with the node as long as the record lives. */
-  readonly pool: Prefix
+/** What is known of every node, listed or not. */
+export interface KnownNode extends SignedDescriptor {
   /** When the node was first stored: the elder of two keeps a contested name. */
   readonly since: UnixTime
+}
+
+/** What a directory that decides alone keeps about a node. */
+export interface NodeRecord extends KnownNode {
+  /** Sticky: it stays with the node as long as the record lives. */
+  readonly pool: Prefix
 }
 
 export type NodeRecords = ReadonlyMap<NodeId, NodeRecord>
@@ -38,22 +42,41 @@ export const STALE_PERIODS = 3
 export const RECORD_RETENTION = 30 * 24 * 3600
 
 /**
- * `known`: these very bytes are stored already; nothing is to be done.
- * Errors: IPP_DIR_EXPIRED (too old, or from the future), IPP_DIR_REPLAYED, IPP_DIR_CONFLICT, IPP_DIR_POOL.
+ * Takes a descriptor in, with a pool for a newcomer. `known`: these very bytes are stored already; nothing is to be
+ * done. Errors: those of `judgeDescriptor`, and IPP_DIR_POOL when there is none left.
  */
 export function admitDescriptor(
   candidate: SignedDescriptor,
   records: NodeRecords,
   terms: AdmissionTerms,
 ): Result<{ readonly known: boolean; readonly record: NodeRecord }> {
+  const judged = judgeDescriptor(candidate, records, terms)
+  if (!judged.ok) return judged
   const { descriptor, text } = candidate
-  const { now, period, plan } = terms
+  const previous = records.get(descriptor.nodeId)
+  if (previous !== undefined && judged.value.known) return success({ known: true, record: previous })
+  const { now, plan } = terms
+  const pool = previous?.pool ?? freePool(plan, poolsOf(records))
+  if (pool === undefined)
+    return failure('IPP_DIR_POOL', `descriptor: ${formatPrefix(plan.space)} has no free pool left`)
+  return success({ known: false, record: { descriptor, text, pool, since: previous?.since ?? now } })
+}
+
+/**
+ * May it be stored? Errors: IPP_DIR_EXPIRED (too old, or from the future), IPP_DIR_REPLAYED, IPP_DIR_CONFLICT,
+ * IPP_DIR_POOL (its address is inside the pool space).
+ */
+export function judgeDescriptor(
+  { descriptor, text }: SignedDescriptor,
+  records: ReadonlyMap<NodeId, KnownNode>,
+  { now, period, plan }: AdmissionTerms,
+): Result<{ readonly known: boolean }> {
   if (descriptor.published > now + CLOCK_TOLERANCE)
     return failure('IPP_DIR_EXPIRED', `descriptor: published in the future, ${published(descriptor)}`)
   if (now >= staleAt(descriptor, period))
     return failure('IPP_DIR_EXPIRED', `descriptor: published too long ago, ${published(descriptor)}`)
   const previous = records.get(descriptor.nodeId)
-  if (previous?.text === text) return success({ known: true, record: previous })
+  if (previous?.text === text) return success({ known: true })
   if (previous !== undefined && descriptor.published <= previous.descriptor.published)
     return failure(
       'IPP_DIR_REPLAYED',
@@ -68,14 +91,15 @@ export function admitDescriptor(
     if (other.descriptor.address === descriptor.address)
       return failure('IPP_DIR_CONFLICT', `descriptor: the address ${descriptor.address} is taken`)
   }
-  const pool = previous?.pool ?? freePool(plan, poolsOf(records))
-  if (pool === undefined)
-    return failure('IPP_DIR_POOL', `descriptor: ${formatPrefix(plan.space)} has no free pool left`)
-  return success({ known: false, record: { descriptor, text, pool, since: previous?.since ?? now } })
+  return success({ known: false })
 }
 
 /** The nodes of the next document: alive, and where two contest a name or address, the elder. */
-export function listedNodes(records: NodeRecords, now: UnixTime, period: number): NodeRecord[] {
+export function listedNodes<Node extends KnownNode>(
+  records: ReadonlyMap<NodeId, Node>,
+  now: UnixTime,
+  period: number,
+): Node[] {
   const elderFirst = [...records.values()]
     .filter(({ descriptor }) => now < staleAt(descriptor, period))
     .sort((a, b) => a.since - b.since || (a.descriptor.nodeId < b.descriptor.nodeId ? -1 : 1))
@@ -88,7 +112,11 @@ export function listedNodes(records: NodeRecords, now: UnixTime, period: number)
 }
 
 /** Records that nobody needs any more. */
-export const outlivedNodes = (records: NodeRecords, now: UnixTime, period: number): NodeId[] =>
+export const outlivedNodes = (
+  records: ReadonlyMap<NodeId, KnownNode>,
+  now: UnixTime,
+  period: number,
+): NodeId[] =>
   [...records.values()]
     .filter(({ descriptor }) => now >= staleAt(descriptor, period) + retention(period))
     .map(({ descriptor }) => descriptor.nodeId)

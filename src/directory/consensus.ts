@@ -88,7 +88,7 @@ export function signConsensus(
 }
 
 export interface ConsensusTrust {
-  /** Pinned Ed25519 keys. */
+  /** Pinned Ed25519 keys. Where there are several, the serial must be the number of the period in the calendar. */
   readonly authorities: readonly Uint8Array[]
   /** How many of them must have signed; 1 unless said otherwise. */
   readonly threshold?: number
@@ -138,15 +138,27 @@ export function verifyConsensus(
   return sound.ok ? success(consensus) : sound
 }
 
+/** The signed texts of the nodes of a document that was verified, in its order. */
+export function listedTexts(document: string): string[] {
+  const { nodes } = JSON.parse(bodyOf(document)) as Body
+  return nodes.map(({ descriptor }) => descriptor)
+}
+
+/** The body of a document that was verified: documents that differ in their signatures alone say the same. */
+export const bodyOf = (document: string): string => document.slice(0, document.indexOf('\n'))
+
 /** Moments in texts for people. */
 export const formatMoment = (t: number): string => new Date(t * 1000).toISOString().replace('.000Z', 'Z')
 
-function checkDates(body: Body, { now, lastSerial }: ConsensusTrust): Result<undefined> {
+function checkDates(body: Body, { now, lastSerial, authorities }: ConsensusTrust): Result<undefined> {
   const { validAfter, freshUntil, validUntil, serial } = body
   if (!(validAfter < freshUntil && freshUntil <= validUntil))
     return malformed('validAfter, freshUntil and validUntil are not in order')
   if (validUntil - validAfter > MAX_VALIDITY)
     return malformed(`valid for ${validUntil - validAfter} seconds, ${MAX_VALIDITY} are the most`)
+  // Or whoever has enough keys once could make every later document look like a replay.
+  if (authorities.length > 1 && serial * (freshUntil - validAfter) !== validAfter)
+    return malformed('the serial is not the number of the period')
   if (now + CLOCK_TOLERANCE < validAfter)
     return failure('IPP_DIR_EXPIRED', `consensus: valid only after ${formatMoment(validAfter)}`)
   if (now >= validUntil)

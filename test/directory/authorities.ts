@@ -29,7 +29,7 @@ export const vote = (
     encodeVote(
       {
         period: changes.period ?? NEXT,
-        published: unixTime(changes.published ?? START + PERIOD - 1500),
+        published: unixTime(changes.published ?? START + PERIOD - 1200),
         nodes,
         reserved: changes.reserved ?? [],
       },

@@ -24,6 +24,7 @@ import {
   PLAN,
   refused,
   SPACE,
+  START,
   value,
 } from './network.ts'
 
@@ -89,19 +90,23 @@ test('an older serial is a replay, the same one is not', () => {
 test('signatures count by pinned key, towards a threshold', () => {
   const [a, b, c] = [keyPair('a'), keyPair('b'), keyPair('c')]
   const pinned = [a.publicKey, b.publicKey, c.publicKey]
-  const two = value(signConsensus(draft(nodes), [a, c], crypto)).text
+  const serial = START / PERIOD
+  const two = value(signConsensus(draft(nodes, { serial }), [a, c], crypto)).text
   value(verify(two, { authorities: pinned, threshold: 2 }))
   refused(verify(two, { authorities: pinned, threshold: 3 }), 'IPP_DIR_BAD_SIGNATURE', /2 valid.*3 needed/)
   refused(verify(two, { authorities: [b.publicKey] }), 'IPP_DIR_BAD_SIGNATURE')
   refused(verify(two, { authorities: [] }), 'IPP_DIR_BAD_SIGNATURE')
   // A stranger's signature beside them changes nothing; one key twice does not count twice.
-  value(verify(value(signConsensus(draft(nodes), [keyPair('x'), a], crypto)).text, { authorities: pinned }))
+  const mixed = value(signConsensus(draft(nodes, { serial }), [keyPair('x'), a], crypto)).text
+  value(verify(mixed, { authorities: pinned }))
   const [line, first] = two.split('\n')
   refused(
     verify(`${line}\n${first}\n${first}\n`, { authorities: pinned, threshold: 2 }),
     'IPP_DIR_MALFORMED',
     /twice/,
   )
+  const ahead = value(signConsensus(draft(nodes, { serial: serial + 1 }), [a, b, c], crypto)).text
+  refused(verify(ahead, { authorities: pinned, threshold: 2 }), 'IPP_DIR_MALFORMED', /serial/)
   const many = Array.from({ length: 17 }, (_, i) => keyPair(`k${i}`))
   refused(verify(value(signConsensus(draft(nodes), many, crypto)).text), 'IPP_DIR_MALFORMED', /17 signatures/)
 })

@@ -1,0 +1,411 @@
+/**
+ * One of n authorities, as a machine: bytes and the time go in, effects come out. It takes descriptors, votes, exchanges
+ * votes and signatures by the schedule, and holds the document that t of them signed.
+ *
+ * What it says to others is kept first (`keep` comes before `tell`): after a crash it must not vote or sign a second time,
+ * or an honest authority would be taken for one that lies. For the same reason it sits out a period in the middle of which
+ * it was started, and takes the document from others.
+ */
+import { equalBytes, toHex, utf8 } from '#base/bytes'
+import type { ErrorCode } from '#base/errors'
+import type { NodeId } from '#base/ids'
+import type { Prefix } from '#base/ip'
+import { failure, type Result, success } from '#base/result'
+import type { UnixTime } from '#base/time'
+import type { CryptoProvider, KeyPair } from '#crypto/provider'
+import { judgeDescriptor, listedNodes, outlivedNodes } from '#directory/admission'
+import type {
+  AlarmName,
+  AuthorityEffect,
+  AuthorityRecord,
+  HeldDocument,
+  KeptState,
+  MessageKind,
+  Question,
+} from '#directory/authority-events'
+import { joinDocument, signBody, verifyBody } from '#directory/canonical'
+import { bodyOf, buildConsensus, CLOCK_TOLERANCE, listedTexts, verifyConsensus } from '#directory/consensus'
+import { Counters } from '#directory/counters'
+import { decodeDescriptor } from '#directory/descriptor'
+import { inquiries } from '#directory/inquiry'
+import { decodeEndorsement, decodeRoll, encodeEndorsement, encodeRoll } from '#directory/roll'
+import { type Filed, Round } from '#directory/round'
+import { roundAt, scheduleOf, stepOf } from '#directory/schedule'
+import { sortVotes, tallyVotes } from '#directory/tally'
+import { decodeVote, digestOf, encodeVote, type KnownDescriptors, type VoteTerms } from '#directory/vote'
+
+export interface AuthorityOptions {
+  readonly key: KeyPair
+  /** All of them, this one included. */
+  readonly authorities: readonly Uint8Array[]
+  /** How many must sign. More than half of them, or two documents could be valid at a time. */
+  readonly threshold: number
+  readonly terms: VoteTerms
+  readonly crypto: CryptoProvider
+  /** What a predecessor kept. */
+  readonly kept?: KeptState
+}
+
+export class Authority {
+  readonly counters = new Counters()
+  readonly #options: AuthorityOptions
+  readonly #others: readonly Uint8Array[]
+  readonly #step: number
+  readonly #records: Map<NodeId, AuthorityRecord>
+  /** The one being prepared, and the next, when others are early. */
+  readonly #rounds = new Map<number, Round>()
+  #known: KnownDescriptors = new Map()
+  #document: HeldDocument | undefined
+  #voted: number
+  #signed: number
+  #askedAt = 0
+  /** The round in the middle of which it was started: what is missing of that one is not news. */
+  #first: number | undefined
+
+  constructor(options: AuthorityOptions) {
+    const { key, authorities, terms, kept, crypto, threshold } = options
+    this.#options = options
+    this.#others = authorities.filter((other) => !equalBytes(other, key.publicKey))
+    this.#step = stepOf(terms.length)
+    this.#records = new Map(kept?.records)
+    this.#voted = kept?.voted ?? 0
+    this.#signed = kept?.signed ?? 0
+    if (kept?.document === undefined) return
+    // Whether it is still valid is looked at when it is served.
+    const now = (Number(/"validAfter":(\d+)/.exec(kept.document)?.[1] ?? 0) + 1) as UnixTime
+    const verified = verifyConsensus(utf8(kept.document), { authorities, threshold, now }, crypto)
+    if (verified.ok) this.#document = { text: kept.document, consensus: verified.value }
+  }
+
+  /** The last document that enough authorities signed; it may have expired. */
+  get document(): HeldDocument | undefined {
+    return this.#document
+  }
+
+  get records(): ReadonlyMap<NodeId, AuthorityRecord> {
+    return this.#records
+  }
+
+  /** Takes a descriptor. Errors: those of `decodeDescriptor` and `judgeDescriptor`. */
+  upload(
+    document: Uint8Array,
+    now: UnixTime,
+  ): Result<{ readonly known: boolean; readonly nodeId: NodeId; readonly effects: AuthorityEffect[] }> {
+    const { crypto, terms } = this.#options
+    const decoded = decodeDescriptor(document, crypto)
+    if (!decoded.ok) return this.#refused(decoded)
+    const descriptor = decoded.value
+    const text = new TextDecoder().decode(document)
+    const judged = judgeDescriptor({ descriptor, text }, this.#records, {
+      now,
+      period: terms.length,
+      plan: terms.plan,
+    })
+    if (!judged.ok) return this.#refused(judged)
+    const { nodeId } = descriptor
+    this.counters.add(`descriptor.${judged.value.known ? 'known' : 'accepted'}`)
+    if (judged.value.known) return success({ known: true, nodeId, effects: [] })
+    const previous = this.#records.get(nodeId)
+    const record: AuthorityRecord = { descriptor, text, pool: previous?.pool, since: previous?.since ?? now }
+    this.#records.set(nodeId, record)
+    return success({ known: false, nodeId, effects: [{ kind: 'keep', what: 'nodes', records: [record] }] })
+  }
+
+  /**
+   * Takes what another authority said, by itself or when asked. It is signed, so the way it came does not matter.
+   * Errors: those of the decoders, IPP_DIR_EXPIRED (of a period that is over, or not begun).
+   */
+  hear(kind: MessageKind, document: Uint8Array, now: UnixTime): Result<AuthorityEffect[]> {
+    const outcome =
+      kind === 'consensus'
+        ? this.#hearConsensus(document, now)
+        : kind === 'vote'
+          ? this.#hearVote(document, now)
+          : kind === 'roll'
+            ? this.#hearRoll(document, now)
+            : this.#hearSignature(document, now)
+    return outcome.ok ? outcome : this.#refused(outcome)
+  }
+
+  /** What it says when asked. Undefined: nothing of that kind, yet or any more. */
+  answer({ kind, period, digest }: Question): string | undefined {
+    if (kind === 'consensus')
+      return this.#document !== undefined && this.#document.consensus.serial >= period
+        ? this.#document.text
+        : undefined
+    const round = this.#rounds.get(period)
+    if (kind === 'roll') return round?.ownRoll?.text
+    if (kind === 'signature') return round?.ownEndorsement?.text
+    return digest === undefined ? round?.ownVote?.text : round?.votes.get(digest)?.text
+  }
+
+  /** Does what is due. To be called every second or so; a call too many does nothing. */
+  tick(now: UnixTime): AuthorityEffect[] {
+    const { length } = this.#options.terms
+    const round = this.#round(roundAt(now, length))
+    const at = scheduleOf(round.period, length)
+    this.#first ??= round.period
+    const effects: AuthorityEffect[] = []
+    if (round.ownVote === undefined && now < at.roll) effects.push(...this.#vote(round, now))
+    if (round.ownRoll === undefined && round.ownVote !== undefined && now >= at.roll && now < at.sign)
+      effects.push(...this.#callRoll(round))
+    if (!round.judged && now >= at.sign) effects.push(...this.#judge(round, now < at.start))
+    if (now >= at.start) effects.push(...this.#publish(round, now))
+    effects.push(...this.#ask(round, now))
+    return effects
+  }
+
+  #vote(round: Round, now: UnixTime): AuthorityEffect[] {
+    const { terms, key, crypto } = this.#options
+    if (this.#voted >= round.period) return []
+    this.#voted = round.period
+    const forgotten = outlivedNodes(this.#records, now, terms.length)
+    for (const id of forgotten) this.#records.delete(id)
+    const { start } = scheduleOf(round.period, terms.length)
+    const nodes = listedNodes(this.#records, start, terms.length)
+    const alive = new Set(nodes.map(({ descriptor }) => descriptor.nodeId))
+    const reserved: Prefix[] = []
+    for (const { descriptor, pool } of this.#records.values())
+      if (pool !== undefined && !alive.has(descriptor.nodeId)) reserved.push(pool)
+    const vote = encodeVote({ period: round.period, published: now, nodes, reserved }, terms, key, crypto)
+    const effects: AuthorityEffect[] = []
+    if (forgotten.length > 0) effects.push({ kind: 'forget', nodes: forgotten })
+    if (!vote.ok) {
+      this.counters.add(`refused.${vote.code}`)
+      return effects
+    }
+    round.ownVote = vote.value
+    round.addVote(vote.value, true)
+    this.counters.add('vote.cast')
+    effects.push({ kind: 'keep', what: 'voted', period: round.period })
+    effects.push({ kind: 'tell', message: 'vote', text: vote.value.text })
+    return effects
+  }
+
+  #callRoll(round: Round): AuthorityEffect[] {
+    const { key, crypto } = this.#options
+    const roll = encodeRoll({ period: round.period, votes: round.timelyVotes }, key, crypto)
+    if (!roll.ok) return []
+    round.ownRoll = roll.value
+    round.addRoll(roll.value)
+    return [{ kind: 'tell', message: 'roll', text: roll.value.text }]
+  }
+
+  /** Counts, and signs what comes out: once in a period, and only by who took part from the beginning. */
+  #judge(round: Round, inTime: boolean): AuthorityEffect[] {
+    const { authorities, terms, key, crypto, threshold } = this.#options
+    round.judged = true
+    if (!inTime || round.ownRoll === undefined || this.#signed >= round.period) return []
+    const { counted, alarms } = sortVotes(round.admissibleVotes(), round.period)
+    const effects: AuthorityEffect[] = []
+    for (const other of this.#others) {
+      const author = toHex(other)
+      if (alarms.get(author) === 'equivocation') effects.push(...this.#alarm(round, 'equivocation', other))
+      else if (!round.hasVoteOf(author)) effects.push(...this.#alarm(round, 'vote-missing', other))
+      else if (!counted.some((vote) => equalBytes(vote.author, other)))
+        effects.push(...this.#alarm(round, 'vote-late', other))
+    }
+    // With fewer nothing could be listed, and what others know would be forgotten.
+    if (counted.length < threshold) return [...effects, ...this.#alarm(round, 'votes-too-few')]
+    const built = buildConsensus(tallyVotes(counted, authorities.length, round.period, terms))
+    if (!built.ok) {
+      this.counters.add(`refused.${built.code}`)
+      return effects
+    }
+    const body = JSON.stringify(built.value.body)
+    const digest = digestOf(body, crypto)
+    round.ownDocument = { body, digest, consensus: built.value.consensus }
+    const signature = signBody('consensus', body, key, crypto)
+    const endorsement = encodeEndorsement({ period: round.period, digest, signature }, key, crypto)
+    if (!endorsement.ok) return effects
+    round.ownEndorsement = endorsement.value
+    round.addEndorsement(endorsement.value)
+    this.#signed = round.period
+    effects.push({ kind: 'keep', what: 'signed', period: round.period })
+    effects.push({ kind: 'tell', message: 'signature', text: endorsement.value.text })
+    return effects
+  }
+
+  #publish(round: Round, now: UnixTime): AuthorityEffect[] {
+    const { authorities, threshold, terms } = this.#options
+    const effects: AuthorityEffect[] = []
+    if (this.#document?.consensus.serial !== round.period) {
+      const own = round.ownDocument
+      const signatures = [...round.endorsements.values()]
+        .filter(
+          ({ digest, signature }) =>
+            own?.digest === digest && this.#signs(round, own.body, signature, effects),
+        )
+        .map(({ signature }) => signature)
+        .sort((a, b) => (toHex(a.key) < toHex(b.key) ? -1 : 1))
+      if (own !== undefined && signatures.length >= threshold) {
+        const text = joinDocument('consensus', own.body, signatures)
+        if (text.ok) effects.push(...this.#adopt({ text: text.value, consensus: own.consensus }))
+      }
+    }
+    if (now < scheduleOf(round.period, terms.length).start + this.#step) return effects
+    // Everybody had time enough.
+    if (this.#document?.consensus.serial !== round.period && round.period !== this.#first)
+      effects.push(...this.#alarm(round, 'document-missing'))
+    if (round.ownDocument === undefined) return effects
+    for (const other of authorities) {
+      const said = round.endorsements.get(toHex(other))
+      if (said === undefined) effects.push(...this.#alarm(round, 'signature-missing', other))
+      else if (said.digest !== round.ownDocument.digest)
+        effects.push(...this.#alarm(round, 'document-differs', other))
+    }
+    return effects
+  }
+
+  #signs(
+    round: Round,
+    body: string,
+    signature: { readonly key: Uint8Array; readonly value: Uint8Array },
+    effects: AuthorityEffect[],
+  ): boolean {
+    const valid = verifyBody('consensus', body, signature, this.#options.crypto)
+    if (!valid) effects.push(...this.#alarm(round, 'signature-invalid', signature.key))
+    return valid
+  }
+
+  #ask(round: Round, now: UnixTime): AuthorityEffect[] {
+    const every = Math.max(1, Math.floor(this.#step / 5))
+    // A clock that was set back must not silence it.
+    if (now >= this.#askedAt && now < this.#askedAt + every) return []
+    this.#askedAt = now
+    const { length } = this.#options.terms
+    return inquiries(round, this.#others, this.#document?.consensus.serial ?? 0, now, length)
+  }
+
+  #hearVote(document: Uint8Array, now: UnixTime): Result<AuthorityEffect[]> {
+    const { authorities, terms, crypto } = this.#options
+    const vote = decodeVote(document, authorities, terms, crypto, this.#known)
+    if (!vote.ok) return vote
+    const { author, period, published } = vote.value
+    const round = this.#roundFor(period, now)
+    if (round === undefined) return this.#otherPeriod(author, now)
+    const effects: AuthorityEffect[] = []
+    if (
+      published > now + CLOCK_TOLERANCE ||
+      published < scheduleOf(period, terms.length).vote - CLOCK_TOLERANCE
+    )
+      effects.push(...this.#alarm(round, 'clock', author))
+    const timely = now < scheduleOf(period, terms.length).roll
+    const filed = round.addVote(vote.value, timely)
+    return success([...effects, ...this.#filed(round, filed, author)])
+  }
+
+  #hearRoll(document: Uint8Array, now: UnixTime): Result<AuthorityEffect[]> {
+    const { authorities, crypto, terms } = this.#options
+    const roll = decodeRoll(document, authorities, crypto)
+    if (!roll.ok) return roll
+    const { period, author } = roll.value
+    const round = this.#roundFor(period, now)
+    if (round === undefined || now >= scheduleOf(period, terms.length).sign)
+      return this.#otherPeriod(author, now)
+    return success(this.#filed(round, round.addRoll(roll.value), author))
+  }
+
+  #hearSignature(document: Uint8Array, now: UnixTime): Result<AuthorityEffect[]> {
+    const { authorities, crypto } = this.#options
+    const endorsement = decodeEndorsement(document, authorities, crypto)
+    if (!endorsement.ok) return endorsement
+    const { period, signature } = endorsement.value
+    const round = this.#roundFor(period, now)
+    if (round === undefined) return this.#otherPeriod(signature.key, now)
+    return success(this.#filed(round, round.addEndorsement(endorsement.value), signature.key))
+  }
+
+  #hearConsensus(document: Uint8Array, now: UnixTime): Result<AuthorityEffect[]> {
+    const { authorities, threshold, crypto, terms } = this.#options
+    const held = this.#document
+    const verified = verifyConsensus(document, { authorities, threshold, now }, crypto)
+    if (!verified.ok) return verified
+    const text = new TextDecoder().decode(document)
+    const consensus = verified.value
+    if (
+      held !== undefined &&
+      consensus.serial === held.consensus.serial &&
+      bodyOf(text) !== bodyOf(held.text)
+    ) {
+      // Both have enough signatures: so many authorities misbehave that a person must look.
+      return success(this.#alarm(this.#round(roundAt(now, terms.length)), 'fork'))
+    }
+    if (held !== undefined && consensus.serial <= held.consensus.serial) return success([])
+    this.counters.add('document.adopted')
+    return success(this.#adopt({ text, consensus }))
+  }
+
+  /** Pools are what the last document says, and nodes that never came to us are known from it. */
+  #adopt(document: HeldDocument): AuthorityEffect[] {
+    this.#document = document
+    const { consensus, text } = document
+    const texts = listedTexts(text)
+    const changed: AuthorityRecord[] = []
+    const lent = new Map(consensus.nodes.map(({ nodeId, pool }) => [pool.address, nodeId] as const))
+    for (const record of this.#records.values()) {
+      const { descriptor, pool } = record
+      const owner = pool && lent.get(pool.address)
+      if (owner === undefined || owner === descriptor.nodeId) continue
+      // It was lent anew: to vote for both would be to vote for nothing.
+      const without = { ...record, pool: undefined }
+      this.#records.set(descriptor.nodeId, without)
+      changed.push(without)
+    }
+    for (const [i, { pool, ...descriptor }] of consensus.nodes.entries()) {
+      const known = this.#records.get(descriptor.nodeId)
+      const newer = known !== undefined && known.descriptor.published >= descriptor.published
+      if (newer && known.pool?.address === pool.address) continue
+      const words = newer ? known : { descriptor, text: texts[i]! }
+      const since = known?.since ?? consensus.validAfter
+      const record = { descriptor: words.descriptor, text: words.text, pool, since }
+      this.#records.set(descriptor.nodeId, record)
+      changed.push(record)
+    }
+    this.counters.add('document.published')
+    const effects: AuthorityEffect[] = [{ kind: 'publish', text, consensus }]
+    if (changed.length > 0) effects.push({ kind: 'keep', what: 'nodes', records: changed })
+    return effects
+  }
+
+  #filed(round: Round, filed: Filed, author: Uint8Array): AuthorityEffect[] {
+    return filed === 'equivocation' ? this.#alarm(round, 'equivocation', author) : []
+  }
+
+  #otherPeriod(author: Uint8Array, now: UnixTime): Result<AuthorityEffect[]> {
+    const round = this.#round(roundAt(now, this.#options.terms.length))
+    const raised = this.#alarm(round, 'other-period', author)
+    return raised.length > 0
+      ? success(raised)
+      : failure('IPP_DIR_EXPIRED', 'message: of a period that is over, or has not begun')
+  }
+
+  #alarm(round: Round, name: AlarmName, author?: Uint8Array): AuthorityEffect[] {
+    if (!round.raise(`${name} ${author === undefined ? '' : toHex(author)}`)) return []
+    this.counters.add(`alarm.${name}`)
+    return [{ kind: 'alarm', name, ...(author === undefined ? {} : { author }) }]
+  }
+
+  /** The round of a period that is being prepared, or will be within a step: clocks differ. */
+  #roundFor(period: number, now: UnixTime): Round | undefined {
+    const { length } = this.#options.terms
+    const soon = roundAt((now + this.#step) as UnixTime, length)
+    return period === roundAt(now, length) || period === soon ? this.#round(period) : undefined
+  }
+
+  #round(period: number): Round {
+    const held = this.#rounds.get(period)
+    if (held !== undefined) return held
+    const round = new Round(period)
+    this.#rounds.set(period, round)
+    // Two are enough: what was, and what is to be. In a new round descriptors are verified anew, so that this stays small.
+    for (const old of [...this.#rounds.keys()].sort((a, b) => a - b).slice(0, -2)) this.#rounds.delete(old)
+    this.#known = new Map([...this.#records.values()].map(({ text, descriptor }) => [text, descriptor]))
+    return round
+  }
+
+  #refused<T extends { readonly ok: false; readonly code: ErrorCode }>(refusal: T): T {
+    this.counters.add(`refused.${refusal.code}`)
+    return refusal
+  }
+}
