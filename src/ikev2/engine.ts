@@ -11,7 +11,7 @@
  * from `puzzleAt` on solve a puzzle (`gate.ts`). At `halfOpen` a newcomer takes the place of the oldest of whichever
  * neighbourhood has most (`shares.ts`), or is dropped if that is its own.
  */
-import { toHex } from '#base/bytes'
+import { equalBytes, toHex } from '#base/bytes'
 import { type IkeSaId, SPI_MIN, type Spi } from '#base/ids'
 import { type Ip, ipToBytes, type UdpPath } from '#base/ip'
 import type { Machine } from '#base/machine'
@@ -26,7 +26,7 @@ import type { IkeInput, IkeOutput, InitiateRequest, ResponderPolicy } from '#ike
 import { answerInit } from '#ikev2/exchange/init'
 import { answerResume, noTicket, readTicket } from '#ikev2/exchange/resume'
 import { asFault, PeerFault, protocolFault } from '#ikev2/fault'
-import { Gate } from '#ikev2/gate'
+import { type Demand, Gate } from '#ikev2/gate'
 import { encodeClear } from '#ikev2/message/encrypted'
 import {
   decodeHeader,
@@ -89,7 +89,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   /** By our own SPI, as hex. */
   readonly #bySpi = new Map<string, IkeSa>()
   readonly #entries = new Map<IkeSaId, Entry>()
-  /** By source and digest of the IKE_SA_INIT request: a repeated one is not a new peer. */
+  /** By source and SPI of the IKE_SA_INIT request, the last one of its kind: a repeated one is not a new peer. */
   readonly #byInit = new Map<string, Entry>()
   readonly #halfOpen = new Shares<Entry>()
   /** Those that strangers began, half-open or not. */
@@ -267,9 +267,12 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
       return this.#refuse('not-a-responder', `${EXCHANGE.nameOf(header.exchange)} request`)
     if (!header.fromInitiator || !isZeroSpi(header.spiResponder) || header.messageId !== 0)
       throw protocolFault('bad-init', `${EXCHANGE.nameOf(header.exchange)} that begins nothing`)
-    const initKey = `${path.remote.address} ${path.remote.port} ${toHex(this.#crypto.hash('sha256', datagram))}`
+    const initKey = `${path.remote.address} ${path.remote.port} ${toHex(header.spiInitiator)}`
     const known = this.#byInit.get(initKey)
-    if (known !== undefined) return known.first.repeatInit()
+    if (known?.initDigest !== undefined && equalBytes(known.initDigest, this.#digest(datagram)))
+      return known.first.repeatInit()
+    const away = this.#gate.turnAway(header, datagram, path.remote.address, this.#halfOpen.size, now)
+    if (away !== undefined) return this.#demand(away, header, path)
 
     const payloads = decodePayloads(
       header.firstPayload,
@@ -301,7 +304,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
       }
       const session = new Session(this.#context, association.id, 'responder', way, this.#responder)
       const first = IkeSa.respond(this.#context, session, association, this.#responder, datagram, begun, now)
-      this.#add({ session, first, initKey, group })
+      this.#add({ session, first, initKey, initDigest: this.#digest(datagram), group })
     } catch (error) {
       const fault = asFault(error)
       // Only these have a place before there are keys; anything else would be noise for whoever asks.
@@ -356,8 +359,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     const knock = { payloads, spiInitiator, source: path.remote.address }
     const demand = this.#gate.demand(knock, this.#halfOpen.size, now)
     if (demand !== undefined) {
-      this.#refuse(demand.counter, demand.detail)
-      if (demand.answer.length > 0) this.#answerInClear(header, path, demand.answer)
+      this.#demand(demand, header, path)
       return false
     }
     const { halfOpen, sas } = this.#limits
@@ -367,6 +369,11 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
       throw new PeerFault('IPP_IKE_LIMIT', 'limit', 'IKE_SA_INIT while the limit of IKE SAs is reached')
     if (this.#halfOpen.size >= halfOpen) this.#displace(group)
     return true
+  }
+
+  #demand({ counter, detail, answer }: Demand, header: ReceivedHeader, path: UdpPath): void {
+    this.#refuse(counter, detail)
+    if (answer.length > 0) this.#answerInClear(header, path, answer)
   }
 
   /** Makes room for one more half-open IKE SA. @throws PeerFault when there is none for this neighbourhood */
@@ -418,7 +425,8 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
 
   #remove(entry: Entry): void {
     this.#entries.delete(entry.session.id)
-    if (entry.initKey !== undefined) this.#byInit.delete(entry.initKey)
+    const { initKey = '' } = entry
+    if (this.#byInit.get(initKey) === entry) this.#byInit.delete(initKey)
     const { group = '' } = entry
     this.#halfOpen.delete(group, entry)
     this.#guests.delete(group, entry)
@@ -436,6 +444,10 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
 
   #nextId(): IkeSaId {
     return ++this.#lastId as IkeSaId
+  }
+
+  #digest(request: Uint8Array): Uint8Array {
+    return this.#crypto.hash('sha256', request)
   }
 
   #freshIkeSpi(): Uint8Array {
@@ -486,7 +498,9 @@ interface Entry {
   readonly session: Session
   /** The one that IKE_SA_INIT made. */
   readonly first: IkeSa
+  /** Where its IKE_SA_INIT came from, with the SPI in it. */
   readonly initKey?: string
+  readonly initDigest?: Uint8Array
   /** Whose half-open IKE SA it is, of a responder. */
   readonly group?: string
 }

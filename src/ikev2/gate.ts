@@ -5,6 +5,8 @@
  *     from `cookieAt` on   return a cookie: it hears what is sent to its address
  *     from `puzzleAt` on   solve a puzzle besides: up to 64 times as hard when we are full as when we begin to ask
  *
+ * A flood is answered before it is decoded: a stranger without a good cookie costs an HMAC and an answer.
+ *
  * Who returns the cookie of a puzzle without a solution may be a stock client that knows none: one in so many is let in
  * (section 7.1.1). A solution counts once. The difficulty is in the cookie, so nothing is kept about whom it was asked.
  */
@@ -16,9 +18,12 @@ import type { CryptoProvider } from '#crypto/provider'
 import { CookieJar } from '#ikev2/cookies'
 import type { Refusal } from '#ikev2/counters'
 import { readInitRequest } from '#ikev2/exchange/init'
+import { isNonce } from '#ikev2/exchange/key-exchange'
+import { glanceAt } from '#ikev2/message/glance'
+import type { ReceivedHeader } from '#ikev2/message/header'
 import { type NotifyPayload, notify, type Payload } from '#ikev2/message/payload'
 import { find, need } from '#ikev2/message/registry'
-import { NOTIFY } from '#ikev2/numbers'
+import { EXCHANGE, NOTIFY } from '#ikev2/numbers'
 import { hashFor, puzzleFor, solvesPuzzle } from '#ikev2/puzzle'
 
 export interface Thresholds {
@@ -55,6 +60,32 @@ export class Gate {
     this.#cookies = new CookieJar(crypto)
   }
 
+  /**
+   * Decides about a flood before it is decoded: the cookie for a stranger that shows no good one while no puzzle is
+   * asked for. Undefined: `demand` is to judge.
+   */
+  turnAway(
+    header: ReceivedHeader,
+    message: Uint8Array,
+    source: Ip,
+    halfOpen: number,
+    now: Instant,
+  ): Demand | undefined {
+    const { cookieAt, puzzleAt } = this.#thresholds
+    const { exchange, firstPayload, spiInitiator } = header
+    if (halfOpen < cookieAt) return undefined
+    if (halfOpen >= puzzleAt && exchange === EXCHANGE.number.IKE_SA_INIT) return undefined
+    const seen = glanceAt(exchange, firstPayload, message)
+    if (seen === undefined || !isNonce(seen.nonce)) return undefined
+    const { nonce, cookie } = seen
+    const isGood =
+      cookie !== undefined && this.#cookies.verify(cookie, nonce, spiInitiator, source, now) !== undefined
+    if (isGood) return undefined
+    const fresh = this.#cookies.bake(nonce, spiInitiator, source, now, 0)
+    const answer = [notify(NOTIFY.number.COOKIE, fresh)]
+    return { counter: 'cookie-demanded', detail: WITHOUT_COOKIE, answer }
+  }
+
   /** Undefined: it may come in, with so many half-open. @throws PeerFault when it is malformed */
   demand(knock: Knock, halfOpen: number, now: Instant): Demand | undefined {
     const { payloads, spiInitiator, source } = knock
@@ -70,8 +101,7 @@ export class Gate {
       const answer = [notify(NOTIFY.number.COOKIE, fresh), ...(puzzle === undefined ? [] : [puzzle])]
       return { counter, detail, answer }
     }
-    if (cookie === undefined || promised === undefined)
-      return demand('cookie-demanded', 'IKE_SA_INIT under load without a good cookie')
+    if (cookie === undefined || promised === undefined) return demand('cookie-demanded', WITHOUT_COOKIE)
     if (wanted === 0) return undefined
     if (promised === 0) return demand('puzzle-demanded', 'IKE_SA_INIT under attack without a puzzle')
     return this.#judge(payloads, cookie, promised, demand)
@@ -108,6 +138,7 @@ export class Gate {
   }
 }
 
+const WITHOUT_COOKIE = 'a request under load without a good cookie'
 /** 1,000 HMACs on average, a few milliseconds; and 65,000. */
 const EASIEST = 8
 const HARDEST = 14

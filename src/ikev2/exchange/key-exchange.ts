@@ -25,10 +25,11 @@ export const NONCE_LENGTH = 32
 const NONCE_MIN = 16
 const NONCE_MAX = 256
 
+export const isNonce = (nonce: Uint8Array): boolean => nonce.length >= NONCE_MIN && nonce.length <= NONCE_MAX
+
 /** @throws PeerFault */
 export function checkNonce(nonce: Uint8Array): Uint8Array {
-  if (nonce.length < NONCE_MIN || nonce.length > NONCE_MAX)
-    throw malformed(`a nonce of ${nonce.length} octets`)
+  if (!isNonce(nonce)) throw malformed(`a nonce of ${nonce.length} octets`)
   return nonce
 }
 

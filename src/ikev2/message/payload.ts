@@ -75,7 +75,7 @@ export const GENERIC_HEADER_LENGTH = 4
 const CRITICAL = 0x80
 
 // Implementation constants: no message of ours or of a sane peer comes near them.
-const MAX_PAYLOADS = 64
+export const MAX_PAYLOADS = 64
 const MAX_PROPOSALS = 32
 const MAX_TRANSFORMS = 128
 
