@@ -4,8 +4,11 @@ import { DAEMON_MARK } from '#nat/rules'
 import { OUTER } from '#telescope/engine'
 
 const PROTOCOL = { esp: 50, udp: 17 } as const
-/** Enough for a burst of some thousand packets while a batch is worked on. */
-const SOCKET_BUFFER = 8 * 1024 * 1024
+/**
+ * Some two hundred packets wait while a batch is worked on. More would never be lost, and so TCP would fill it: a
+ * longer queue here adds nothing but delay for everybody else on the circuit.
+ */
+const SOCKET_BUFFER = 512 * 1024
 /** How long a full send buffer is waited for before the packet is given up, in milliseconds. */
 const SEND_PATIENCE = 20
 
