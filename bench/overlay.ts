@@ -13,6 +13,12 @@ export interface OverlayOptions {
   readonly traffic?: object
 }
 
+/** Of a node, in hex. */
+export interface PublicKeys {
+  readonly nodeId: string
+  readonly ikeKey: string
+}
+
 type Name = 'directory' | 'client' | (typeof CHAIN_NODES)[number]
 
 export class OverlayNetwork {
@@ -21,6 +27,7 @@ export class OverlayNetwork {
   readonly #home: string
   readonly #options: OverlayOptions
   readonly #daemons = new Map<Name, Background>()
+  readonly #keys = new Map<Name, PublicKeys>()
 
   constructor(commands: Commands, chain: Chain, home: string, options: OverlayOptions = {}) {
     this.#commands = commands
@@ -37,7 +44,9 @@ export class OverlayNetwork {
     const keygen = (role: string, name: Name) =>
       this.#commands.run([PROGRAM, 'keygen', role, '--dir', keys(name), '--json'])
     const authority = JSON.parse((await keygen('directory', 'directory')).stdout) as { publicKey: string }
-    for (const node of CHAIN_NODES) await keygen('node', node)
+    for (const node of CHAIN_NODES) {
+      this.#keys.set(node, JSON.parse((await keygen('node', node)).stdout) as PublicKeys)
+    }
     const directory = { url: `http://${ADDRESS.directory}:${DIRECTORY_PORT}`, key: authority.publicKey }
     await this.#launch('directory', 'server', 'directory', {
       listen: { address: ADDRESS.directory, port: DIRECTORY_PORT },
@@ -83,6 +92,16 @@ export class OverlayNetwork {
 
   pidOf(name: Name): number {
     return this.#daemons.get(name)!.pid!
+  }
+
+  keysOf(node: (typeof CHAIN_NODES)[number]): PublicKeys {
+    return this.#keys.get(node)!
+  }
+
+  /** Of a node: what it refused, by name, and how many SAs there are. */
+  async countersOf(name: Name): Promise<Readonly<Record<string, number>>> {
+    const status = await controlRequest(this.#socket(name), 'status', {}, 30_000)
+    return (status as { counters: Record<string, number> }).counters
   }
 
   #socket(name: Name): string {

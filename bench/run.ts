@@ -14,6 +14,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>
   'vs-tor': () => import('./vs-tor.ts'),
   planes: () => import('./planes.ts'),
   ike: () => import('./ike.ts'),
+  flood: () => import('./flood.ts'),
 }
 
 interface CommonOptions {
