@@ -135,6 +135,11 @@ export const ERRORS = {
     'another node already holds this name or address',
     'choose another name, or correct the address',
   ],
+  IPP_DIR_SOURCE: [
+    'a descriptor was not uploaded from the address it names',
+    'upload from the node itself, or ask the directory operator to set `uploads: anywhere`',
+  ],
+  IPP_DIR_CROWDED: ['a network has enough nodes already', 'use an address of another /24'],
   IPP_DIR_RATE_LIMITED: ['too many requests from one address', 'wait a while, then try again'],
   IPP_DIR_NO_RESOURCE: [
     'the directory has no such resource',

@@ -63,6 +63,8 @@ export interface DirectoryConfig extends DaemonConfig {
   readonly keys: string
   readonly poolSpace: Prefix
   readonly poolLength: number
+  /** From where nodes may upload. */
+  readonly uploads: 'own-address' | 'anywhere'
   /** Seconds. */
   readonly period: number
 }
@@ -234,6 +236,7 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
     keys: keysOf(value, file),
     poolSpace: prefix(value.poolSpace ?? DEFAULT_POOL_SPACE),
     poolLength: value.poolLength ?? DEFAULT_POOL_LENGTH,
+    uploads: value.uploads ?? 'own-address',
     period: value.period ?? DEFAULT_PERIOD,
   }),
 }

@@ -287,6 +287,13 @@ export const DirectorySchema = section(
         default: 20,
       }),
     ),
+    uploads: Type.Optional(
+      choice(['own-address', 'anywhere'], {
+        description:
+          'Whether a node must upload its descriptor from the address it names. With `anywhere` anybody can fill the directory with nodes that do not exist.',
+        default: 'own-address',
+      }),
+    ),
     period: Type.Optional(
       integer(1, 604_800, {
         description: 'Seconds for which a consensus is fresh. It is valid for three periods.',

@@ -16,6 +16,7 @@ export async function runDirectory(options: { config: string; check?: boolean })
       stateDir: config.state,
       plan: { space: config.poolSpace, length: config.poolLength },
       period: config.period,
+      uploads: config.uploads,
       crypto: runtime.crypto,
       log: runtime.log,
     })

@@ -3,7 +3,7 @@
  * candidate and the time are arguments.
  */
 import type { NodeId } from '#base/ids'
-import { contains, formatPrefix, type Prefix } from '#base/ip'
+import { contains, formatPrefix, type Ip, type Prefix } from '#base/ip'
 import { failure, type Result, success } from '#base/result'
 import type { UnixTime } from '#base/time'
 import { CLOCK_TOLERANCE, formatMoment, VALID_PERIODS } from '#directory/consensus'
@@ -30,16 +30,24 @@ export interface AdmissionTerms {
   /** Seconds. */
   readonly period: number
   readonly plan: PoolPlan
+  /** Where the upload came from. Undefined: it does not matter. */
+  readonly source?: Ip
 }
 
 /** A node not heard from for this many periods is not listed any more. */
 export const STALE_PERIODS = 3
 
 /**
- * A record outlives its last descriptor by this many seconds. Only then is its pool lent to another node: no
+ * A record outlives its last descriptor by this many seconds at most. Only then is its pool lent to another node: no
  * document that names the old owner is valid by then, nor any circuit that was built with it alive.
  */
 export const RECORD_RETENTION = 30 * 24 * 3600
+
+/** Nodes of one /24 that may be alive at a time: whoever rents a network does not get the directory with it. */
+export const MAX_PER_NETWORK = 8
+
+/** The same with those that fell silent and whose pools are not free yet, so that new identities do not help either. */
+export const MAX_KEPT_PER_NETWORK = 4 * MAX_PER_NETWORK
 
 /**
  * Takes a descriptor in, with a pool for a newcomer. `known`: these very bytes are stored already; nothing is to be
@@ -63,14 +71,17 @@ export function admitDescriptor(
 }
 
 /**
- * May it be stored? Errors: IPP_DIR_EXPIRED (too old, or from the future), IPP_DIR_REPLAYED, IPP_DIR_CONFLICT,
- * IPP_DIR_POOL (its address is inside the pool space).
+ * May it be stored? Errors: IPP_DIR_SOURCE (it came from elsewhere), IPP_DIR_EXPIRED (too old, or from the future),
+ * IPP_DIR_REPLAYED, IPP_DIR_CONFLICT, IPP_DIR_CROWDED, IPP_DIR_POOL (its address is inside the pool space).
  */
 export function judgeDescriptor(
   { descriptor, text }: SignedDescriptor,
   records: ReadonlyMap<NodeId, KnownNode>,
-  { now, period, plan }: AdmissionTerms,
+  { now, period, plan, source }: AdmissionTerms,
 ): Result<{ readonly known: boolean }> {
+  // TCP has shown that the sender can be reached there: addresses cannot be made up.
+  if (source !== undefined && source !== descriptor.address)
+    return failure('IPP_DIR_SOURCE', 'descriptor: it must be uploaded from the address it names')
   if (descriptor.published > now + CLOCK_TOLERANCE)
     return failure('IPP_DIR_EXPIRED', `descriptor: published in the future, ${published(descriptor)}`)
   if (now >= staleAt(descriptor, period))
@@ -84,13 +95,25 @@ export function judgeDescriptor(
     )
   if (contains(plan.space, descriptor.address))
     return failure('IPP_DIR_POOL', `descriptor: its address is inside ${formatPrefix(plan.space)}`)
+  // Who is here may stay, as long as it stays where it is.
+  const arrives = previous === undefined || !sameNetwork(previous.descriptor, descriptor)
+  let kept = 0
+  let alive = 0
   for (const other of records.values()) {
-    if (other.descriptor.nodeId === descriptor.nodeId || now >= staleAt(other.descriptor, period)) continue
+    if (other.descriptor.nodeId === descriptor.nodeId) continue
+    const stale = now >= staleAt(other.descriptor, period)
+    if (arrives && sameNetwork(other.descriptor, descriptor)) {
+      kept++
+      if (!stale) alive++
+    }
+    if (stale) continue
     if (other.descriptor.name === descriptor.name)
       return failure('IPP_DIR_CONFLICT', `descriptor: the name ${descriptor.name} is taken`)
     if (other.descriptor.address === descriptor.address)
       return failure('IPP_DIR_CONFLICT', `descriptor: the address ${descriptor.address} is taken`)
   }
+  if (alive >= MAX_PER_NETWORK || kept >= MAX_KEPT_PER_NETWORK)
+    return failure('IPP_DIR_CROWDED', 'descriptor: there are enough nodes in its /24')
   return success({ known: false })
 }
 
@@ -118,15 +141,24 @@ export const outlivedNodes = (
   period: number,
 ): NodeId[] =>
   [...records.values()]
-    .filter(({ descriptor }) => now >= staleAt(descriptor, period) + retention(period))
+    .filter((record) => now >= staleAt(record.descriptor, period) + retention(record, period))
     .map(({ descriptor }) => descriptor.nodeId)
 
 /** From this second on the node is not listed, unless it publishes again. */
 export const staleAt = (descriptor: NodeDescriptor, period: number): UnixTime =>
   (descriptor.published + STALE_PERIODS * period) as UnixTime
 
-/** Never shorter than the last document that lists the node is valid. */
-const retention = (period: number): number => Math.max(RECORD_RETENTION, VALID_PERIODS * period)
+/**
+ * As long as the node was known, so that passers-by do not hold pools; never shorter than the last document that lists
+ * it is valid.
+ */
+const retention = ({ descriptor, since }: KnownNode, period: number): number =>
+  Math.max(Math.min(RECORD_RETENTION, descriptor.published - since), (VALID_PERIODS + 1) * period)
+
+const sameNetwork = (a: NodeDescriptor, b: NodeDescriptor): boolean => networkOf(a) === networkOf(b)
+
+/** The /24. */
+const networkOf = ({ address }: NodeDescriptor): string => address.slice(0, address.lastIndexOf('.'))
 
 const published = (descriptor: NodeDescriptor): string => formatMoment(descriptor.published)
 

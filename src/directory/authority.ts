@@ -9,7 +9,7 @@
 import { equalBytes, toHex, utf8 } from '#base/bytes'
 import type { ErrorCode } from '#base/errors'
 import type { NodeId } from '#base/ids'
-import type { Prefix } from '#base/ip'
+import type { Ip, Prefix } from '#base/ip'
 import { failure, type Result, success } from '#base/result'
 import type { UnixTime } from '#base/time'
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
@@ -86,10 +86,11 @@ export class Authority {
     return this.#records
   }
 
-  /** Takes a descriptor. Errors: those of `decodeDescriptor` and `judgeDescriptor`. */
+  /** Takes a descriptor that was sent from `source`; undefined: wherever. Errors: those of `decodeDescriptor` and `judgeDescriptor`. */
   upload(
     document: Uint8Array,
     now: UnixTime,
+    source?: Ip,
   ): Result<{ readonly known: boolean; readonly nodeId: NodeId; readonly effects: AuthorityEffect[] }> {
     const { crypto, terms } = this.#options
     const decoded = decodeDescriptor(document, crypto)
@@ -100,6 +101,7 @@ export class Authority {
       now,
       period: terms.length,
       plan: terms.plan,
+      ...(source === undefined ? {} : { source }),
     })
     if (!judged.ok) return this.#refused(judged)
     const { nodeId } = descriptor

@@ -7,6 +7,7 @@ import { type Duration, instant, unixTime } from '#base/time'
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
 import type { PoolPlan } from '#directory/pools'
 import { type DirectoryClock, type DirectoryLog, DirectoryRegistry } from '#directory/registry'
+import type { UploadSource } from '#directory/routes/descriptor'
 import { createDirectoryServer, type RequestLimits } from '#directory/server'
 import { openDirectoryStore } from '#directory/store'
 
@@ -24,6 +25,7 @@ export interface DirectoryOptions {
   readonly log: DirectoryLog
   readonly clock?: DirectoryClock
   readonly limits?: Partial<RequestLimits>
+  readonly uploads?: UploadSource
 }
 
 export interface DirectoryStatus {
@@ -74,6 +76,7 @@ export async function startDirectory(options: DirectoryOptions): Promise<Running
       clock,
       log,
       ...(options.limits === undefined ? {} : { limits: options.limits }),
+      ...(options.uploads === undefined ? {} : { uploads: options.uploads }),
     })
     const port = await listen(app, options.listen)
     const timer = drive(registry)

@@ -8,6 +8,7 @@
 import { utf8 } from '#base/bytes'
 import { errorLine, IpprivError } from '#base/errors'
 import type { NodeId } from '#base/ids'
+import type { Ip } from '#base/ip'
 import { type Failure, failure, type Result, success, toError } from '#base/result'
 import { type Duration, type Instant, instant, SECOND, type UnixTime } from '#base/time'
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
@@ -131,14 +132,14 @@ export class DirectoryRegistry {
   }
 
   /**
-   * Takes a descriptor as it came from a stranger. When this says ok, it is on disk.
+   * Takes a descriptor as it came from a stranger at `source`; undefined: wherever. When this says ok, it is on disk.
    * Errors: those of `decodeDescriptor` and `admitDescriptor`, and IPP_STATE_UNUSABLE; nothing was stored then.
    */
-  async accept(document: Uint8Array): Promise<Result<Acceptance>> {
+  async accept(document: Uint8Array, source?: Ip): Promise<Result<Acceptance>> {
     const decoded = decodeDescriptor(document, this.#options.crypto)
     const outcome = decoded.ok
       ? await this.#serialised(() =>
-          this.#admit({ descriptor: decoded.value, text: Buffer.from(document).toString('latin1') }),
+          this.#admit({ descriptor: decoded.value, text: Buffer.from(document).toString('latin1') }, source),
         )
       : decoded
     this.counters.add(
@@ -164,9 +165,9 @@ export class DirectoryRegistry {
     await this.#tail
   }
 
-  async #admit(candidate: ListedCandidate): Promise<Result<Acceptance>> {
+  async #admit(candidate: ListedCandidate, source?: Ip): Promise<Result<Acceptance>> {
     const { store, clock, plan, period, log } = this.#options
-    const terms = { now: clock.unixTime(), period, plan }
+    const terms = { now: clock.unixTime(), period, plan, ...(source === undefined ? {} : { source }) }
     const admitted = admitDescriptor(candidate, this.#records, terms)
     if (!admitted.ok) return admitted
     const { known, record } = admitted.value

@@ -9,7 +9,7 @@ import { type RateLimit, RateLimiter } from '#directory/rate-limit'
 import { refuse, translate } from '#directory/refusal'
 import type { DirectoryClock, DirectoryLog, DirectoryRegistry } from '#directory/registry'
 import { consensusRoute } from '#directory/routes/consensus'
-import { descriptorRoute } from '#directory/routes/descriptor'
+import { descriptorRoute, type UploadSource } from '#directory/routes/descriptor'
 import { healthRoute } from '#directory/routes/health'
 
 export interface DirectoryServerOptions {
@@ -17,6 +17,8 @@ export interface DirectoryServerOptions {
   readonly clock: DirectoryClock
   readonly log: DirectoryLog
   readonly limits?: Partial<RequestLimits>
+  /** `own-address` unless said otherwise. */
+  readonly uploads?: UploadSource
 }
 
 /** Per source address. */
@@ -76,7 +78,7 @@ export function createDirectoryServer(options: DirectoryServerOptions): FastifyI
   })
   app.setErrorHandler((error: FastifyError, _request, reply) => answerError(error, reply))
 
-  descriptorRoute(app, registry)
+  descriptorRoute(app, registry, options.uploads ?? 'own-address')
   consensusRoute(app, registry)
   healthRoute(app, registry, clock)
   return app

@@ -52,6 +52,7 @@ const directoryIn = (folder: string, clock = new ManualClock(), port = 0): Promi
     log: SILENT,
     clock: { unixTime: () => clock.unixTime(), monotonic: () => performance.now() as never },
     limits: { uploads: GENEROUS, reads: GENEROUS },
+    uploads: 'anywhere',
   })
 
 function clientOf(port: number, changes: Partial<DirectoryClientOptions> = {}): DirectoryClient {

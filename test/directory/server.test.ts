@@ -47,6 +47,7 @@ const GENEROUS: RequestLimits = {
 interface Setup {
   plan?: PoolPlan
   limits?: Partial<RequestLimits>
+  uploads?: 'own-address'
 }
 
 async function bench(body: (bench: Bench) => Promise<void>, setup: Setup = {}): Promise<void> {
@@ -69,7 +70,12 @@ async function bench(body: (bench: Bench) => Promise<void>, setup: Setup = {}): 
     const plan = setup.plan ?? PLAN
     const base = { crypto, clock, log: SILENT }
     const registry = await DirectoryRegistry.open({ ...base, store, key: AUTHORITY, plan, period: PERIOD })
-    const app = createDirectoryServer({ ...base, registry, limits: setup.limits ?? GENEROUS })
+    const app = createDirectoryServer({
+      ...base,
+      registry,
+      limits: setup.limits ?? GENEROUS,
+      uploads: setup.uploads ?? 'anywhere',
+    })
     const made: Bench = {
       app,
       registry,
@@ -382,6 +388,26 @@ test('a full disk: uploads are refused, the last document stays, health says so,
       validUntil: b.clock.seconds + 3 * PERIOD,
     })
   }))
+
+test('a descriptor must come from the address it names, unless the operator says otherwise', () =>
+  bench(
+    async ({ app, registry }) => {
+      const alder = describe('alder')
+      const upload = (remoteAddress: string) =>
+        app.inject({
+          method: 'POST',
+          url: '/v1/descriptor',
+          headers: { 'content-type': 'text/plain', 'x-forwarded-for': alder.descriptor.address },
+          payload: alder.text,
+          remoteAddress,
+        })
+      const elsewhere = await upload('192.0.2.1')
+      assert.deepEqual([elsewhere.statusCode, elsewhere.json().error.code], [403, 'IPP_DIR_SOURCE'])
+      assert.equal(registry.size, 0)
+      assert.equal((await upload(alder.descriptor.address)).statusCode, 201)
+    },
+    { uploads: 'own-address' },
+  ))
 
 test('one source cannot ask without end; others are not concerned', () =>
   bench(

@@ -1,14 +1,22 @@
 /** POST /v1/descriptor: a node publishes its signed descriptor (text/plain, at most 8 KiB). */
 import type { FastifyInstance } from 'fastify'
+import { parseIp } from '#base/ip'
 import { failure } from '#base/result'
 import { refuse } from '#directory/refusal'
 import type { DirectoryRegistry } from '#directory/registry'
+
+/** Must a node upload its descriptor itself, from the address it names? */
+export type UploadSource = 'own-address' | 'anywhere'
 
 /**
  * 201 `{nodeId, result: "accepted"}` when it is on disk, 200 `{nodeId, result: "known"}` for the very same bytes
  * again; else the named error, and nothing was stored.
  */
-export function descriptorRoute(app: FastifyInstance, registry: DirectoryRegistry): void {
+export function descriptorRoute(
+  app: FastifyInstance,
+  registry: DirectoryRegistry,
+  uploads: UploadSource,
+): void {
   app.post('/v1/descriptor', async (request, reply) => {
     const { body } = request
     const document = Buffer.isBuffer(body) ? body : Buffer.alloc(0)
@@ -16,7 +24,12 @@ export function descriptorRoute(app: FastifyInstance, registry: DirectoryRegistr
       registry.counters.add('refused.IPP_DIR_MALFORMED')
       return refuse(reply, failure('IPP_DIR_MALFORMED', 'descriptor: the body is empty'))
     }
-    const outcome = await registry.accept(document)
+    const source = parseIp(request.ip)
+    if (uploads === 'own-address' && source === undefined) {
+      registry.counters.add('refused.IPP_DIR_SOURCE')
+      return refuse(reply, failure('IPP_DIR_SOURCE', 'descriptor: it did not come over IPv4'))
+    }
+    const outcome = await registry.accept(document, uploads === 'own-address' ? source : undefined)
     if (!outcome.ok) return refuse(reply, outcome)
     const { nodeId, known } = outcome.value
     return reply.code(known ? 200 : 201).send({ nodeId, result: known ? 'known' : 'accepted' })
