@@ -204,7 +204,7 @@ export class Runtime {
   ): Promise<void> {
     const dispatcher = new Agent({ connect: markedConnector() as never })
     const client = new DirectoryClient({
-      url: directory.url,
+      urls: [directory.url],
       authorities: [directory.key],
       crypto: this.crypto,
       unixTime: () => unixTime(Date.now() / 1000),

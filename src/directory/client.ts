@@ -14,13 +14,13 @@ import { type Failure, failure, type Result, success, within } from '#base/resul
 import { type Duration, SECOND, type UnixTime } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
 import { DOCUMENT_LIMITS } from '#directory/canonical'
-import { formatMoment, verifyConsensus } from '#directory/consensus'
+import { bodyOf, formatMoment, verifyConsensus } from '#directory/consensus'
 import type { Consensus } from '#directory/documents'
 import { documentTag } from '#directory/publication'
 
 export interface DirectoryClientOptions {
-  /** `http://192.0.2.1:9030`; paths are appended. */
-  readonly url: string
+  /** `http://192.0.2.1:9030`; paths are appended. Of several, all serve the same: the next is asked when one fails. */
+  readonly urls: readonly [string, ...string[]]
   /** Pinned Ed25519 keys of the directory. */
   readonly authorities: readonly Uint8Array[]
   readonly threshold?: number
@@ -49,17 +49,21 @@ export interface Published {
 interface Held {
   readonly consensus: Consensus
   readonly tag: string
+  /** Two documents that differ in who signed them say the same. */
+  readonly body: string
 }
 
 export class DirectoryClient {
   readonly #options: DirectoryClientOptions
-  readonly #base: string
+  readonly #bases: readonly string[]
+  /** The one that answered well the last time. */
+  #preferred = 0
   #held: Held | undefined
   #fetching: Promise<Result<Fetched>> | undefined
 
   constructor(options: DirectoryClientOptions) {
     this.#options = options
-    this.#base = options.url.replace(/\/+$/, '')
+    this.#bases = options.urls.map((url) => url.replace(/\/+$/, ''))
   }
 
   /** The last good document while it is valid, else undefined: what must not be used is not handed out. */
@@ -84,12 +88,12 @@ export class DirectoryClient {
     }
     const verified = this.#verify(document)
     if (!verified.ok) return within(cacheFile, verified)
-    this.#held = { consensus: verified.value, tag: documentTag(document) }
+    this.#held = hold(document, verified.value)
     return verified
   }
 
   /**
-   * Asks for the document. After a failure `current` is what it was before, and the failure says how long that
+   * Asks for the document, one server after the other until one has a good one. After a failure `current` is what it was before, and the failure says how long that
    * may still be used. Calls at the same time share one request.
    * Errors: IPP_DIR_UNREACHABLE, IPP_DIR_RATE_LIMITED, those of `verifyConsensus`.
    */
@@ -101,34 +105,64 @@ export class DirectoryClient {
     return outcome.ok ? outcome : this.#explained(outcome)
   }
 
-  /** Hands a signed descriptor in. Errors: IPP_DIR_UNREACHABLE, and the directory's own refusals by their code. */
+  /**
+   * Hands a signed descriptor in, to every server; so many as must sign a document must take it.
+   * Errors: IPP_DIR_UNREACHABLE, and the directory's own refusals by their code.
+   */
   async publish(descriptorText: string): Promise<Result<Published>> {
-    const reply = await this.#request('POST', '/v1/descriptor', utf8(descriptorText))
+    const outcomes = await Promise.all(this.#bases.map((base) => this.#publishTo(base, descriptorText)))
+    const taken = outcomes.filter((outcome) => outcome.ok)
+    const refusal = outcomes.find((outcome) => !outcome.ok)
+    const needed = Math.min(this.#options.threshold ?? 1, outcomes.length)
+    if (refusal !== undefined && taken.length < needed) return refusal
+    return success({ known: taken.every(({ value }) => value.known) })
+  }
+
+  async #publishTo(base: string, descriptorText: string): Promise<Result<Published>> {
+    const reply = await this.#request(base, 'POST', '/v1/descriptor', utf8(descriptorText))
     if (!reply.ok) return reply
     const { status } = reply.value
     if (status === 200 || status === 201) return success({ known: status === 200 })
-    return this.#refusal(reply.value)
+    return this.#refusal(base, reply.value)
   }
 
   async #fetch(): Promise<Result<Fetched>> {
-    const reply = await this.#request('GET', '/v1/consensus')
+    const count = this.#bases.length
+    const first = this.#preferred
+    let failed: Failure | undefined
+    for (let i = 0; i < count; i++) {
+      const which = (first + i) % count
+      const outcome = await this.#fetchFrom(this.#bases[which]!)
+      if (outcome.ok) {
+        this.#preferred = which
+        return outcome
+      }
+      failed ??= outcome
+    }
+    return failed!
+  }
+
+  async #fetchFrom(base: string): Promise<Result<Fetched>> {
+    const reply = await this.#request(base, 'GET', '/v1/consensus')
     if (!reply.ok) return reply
     const { status, body } = reply.value
     if (status === 304) {
       const { current } = this
       // Not a document that expired meanwhile, and not an answer to a question that was not asked.
       if (current === undefined)
-        return failure('IPP_DIR_EXPIRED', `${this.#base} has nothing newer than a document that has expired`)
+        return failure('IPP_DIR_EXPIRED', `${base} has nothing newer than a document that has expired`)
       return success({ kind: 'unchanged', consensus: current })
     }
-    if (status !== 200) return this.#refusal(reply.value)
+    if (status !== 200) return this.#refusal(base, reply.value)
     const tag = documentTag(body)
     const { current } = this
     if (current !== undefined && tag === this.#held?.tag)
       return success({ kind: 'unchanged', consensus: current })
     const verified = this.#verify(body)
-    if (!verified.ok) return within(this.#base, verified)
-    this.#held = { consensus: verified.value, tag }
+    if (!verified.ok) return within(base, verified)
+    if (current !== undefined && this.#held?.body === bodyOf(body.toString('latin1')))
+      return success({ kind: 'unchanged', consensus: current })
+    this.#held = hold(body, verified.value)
     const kept = await this.#keep(body)
     return success({ kind: 'new', consensus: verified.value, ...(kept.ok ? {} : { unkept: kept }) })
   }
@@ -150,7 +184,11 @@ export class DirectoryClient {
       },
       crypto,
     )
-    if (verified.ok && verified.value.serial === current?.serial && documentTag(document) !== this.#held?.tag)
+    if (
+      verified.ok &&
+      verified.value.serial === current?.serial &&
+      bodyOf(Buffer.from(document).toString('latin1')) !== this.#held?.body
+    )
       return failure('IPP_DIR_REPLAYED', `consensus: there are two documents with serial ${current.serial}`)
     return verified
   }
@@ -171,11 +209,16 @@ export class DirectoryClient {
     }
   }
 
-  async #request(method: 'GET' | 'POST', path: string, upload?: Uint8Array): Promise<Result<Reply>> {
+  async #request(
+    base: string,
+    method: 'GET' | 'POST',
+    path: string,
+    upload?: Uint8Array,
+  ): Promise<Result<Reply>> {
     const { dispatcher, timeout = 20 * SECOND } = this.#options
     const current = this.current === undefined ? undefined : this.#held
     try {
-      const reply = await request(`${this.#base}${path}`, {
+      const reply = await request(`${base}${path}`, {
         method,
         headers:
           upload === undefined
@@ -189,22 +232,22 @@ export class DirectoryClient {
         signal: AbortSignal.timeout(timeout),
       })
       const packed = await readBounded(reply.body, MAX_REPLY)
-      if (packed === undefined) return oversized(this.#base)
+      if (packed === undefined) return oversized(base)
       const coding = reply.headers['content-encoding']
       return success({ status: reply.statusCode, body: await unpack(packed, coding) })
     } catch (error) {
-      if (errnoOf(error) === 'ERR_BUFFER_TOO_LARGE') return oversized(this.#base)
+      if (errnoOf(error) === 'ERR_BUFFER_TOO_LARGE') return oversized(base)
       const timedOut = error instanceof Error && error.name === 'TimeoutError'
       const reason = timedOut ? `no answer within ${timeout / SECOND} s` : messageOf(error)
-      return failure('IPP_DIR_UNREACHABLE', `${this.#base}: ${reason}`)
+      return failure('IPP_DIR_UNREACHABLE', `${base}: ${reason}`)
     }
   }
 
   /** What the directory said instead of yes. Its words are a stranger's: only the known parts are passed on. */
-  #refusal({ status, body }: Reply): Failure {
+  #refusal(base: string, { status, body }: Reply): Failure {
     const said = parseRefusal(body)
-    if (said !== undefined) return failure(said.code, `${this.#base} answered: ${said.message}`)
-    return failure('IPP_DIR_UNREACHABLE', `${this.#base} answered with HTTP status ${status}`)
+    if (said !== undefined) return failure(said.code, `${base} answered: ${said.message}`)
+    return failure('IPP_DIR_UNREACHABLE', `${base} answered with HTTP status ${status}`)
   }
 
   #explained(failed: Failure): Failure {
@@ -216,6 +259,12 @@ export class DirectoryClient {
     return failure(failed.code, `${failed.where}; ${rest}`)
   }
 }
+
+const hold = (document: Buffer, consensus: Consensus): Held => ({
+  consensus,
+  tag: documentTag(document),
+  body: bodyOf(document.toString('latin1')),
+})
 
 interface Reply {
   readonly status: number

@@ -57,7 +57,7 @@ const directoryIn = (folder: string, clock = new ManualClock(), port = 0): Promi
 
 function clientOf(port: number, changes: Partial<DirectoryClientOptions> = {}): DirectoryClient {
   return new DirectoryClient({
-    url: `http://${LOOPBACK}:${port}`,
+    urls: [`http://${LOOPBACK}:${port}`],
     authorities: [AUTHORITY.publicKey],
     crypto,
     unixTime: () => at(10),
@@ -351,3 +351,31 @@ test('daemon: a 10 MB body over the wire is refused while it comes', () =>
       await directory.close()
     }
   }))
+
+test('several servers: the next is asked when one is dead, lies, or lags; other signatures are no other document', async () => {
+  const keys = ['p', 'q', 'r'].map((seed) => keyPair(seed))
+  const [p, q, r] = keys as [(typeof keys)[0], (typeof keys)[0], (typeof keys)[0]]
+  const serial = at(0) / PERIOD
+  const sign = (...who: typeof keys) =>
+    value(signConsensus(draft(listed(['alder']), { serial }), who, crypto)).text
+  const [pq, qr, one] = [sign(p, q), sign(q, r), sign(p)]
+  let served = pq
+  const good: RequestListener = (_request, reply) => void reply.end(served)
+  const bad: RequestListener = (_request, reply) => void reply.end(one)
+  await withServer(good, (goodPort) =>
+    withServer(bad, async (badPort) => {
+      const url = (port: number) => `http://${LOOPBACK}:${port}`
+      const trust = { authorities: keys.map((k) => k.publicKey), threshold: 2 }
+      const client = clientOf(goodPort, { ...trust, urls: [url(1), url(badPort), url(goodPort)] })
+      assert.equal(value(await client.fetchConsensus()).kind, 'new')
+      served = qr
+      assert.equal(value(await client.fetchConsensus()).kind, 'unchanged')
+      served = one
+      refused(await client.fetchConsensus(), 'IPP_DIR_BAD_SIGNATURE', /1 valid signatures.*usable until/)
+      const hopeless = clientOf(goodPort, { ...trust, urls: [url(badPort), url(1)] })
+      refused(await hopeless.fetchConsensus(), 'IPP_DIR_BAD_SIGNATURE', /no valid document/)
+      // A descriptor has to be taken by as many as have to sign.
+      refused(await hopeless.publish(describe('alder').text), 'IPP_DIR_UNREACHABLE')
+    }),
+  )
+})

@@ -153,7 +153,7 @@ async function uploadUntilKilled(
   try {
     const [line] = (await once(child.stdout, 'data')) as [Buffer]
     const client = new DirectoryClient({
-      url: `http://127.0.0.1:${Number(line.toString())}`,
+      urls: [`http://127.0.0.1:${Number(line.toString())}`],
       authorities: [AUTHORITY.publicKey],
       crypto,
       unixTime: () => at(0),
