@@ -17,6 +17,7 @@ import { PUBLISHED_KEY } from '#overlay/identity'
 import { Charon } from '../../test/interop/charon.ts'
 import { cpuOf, residentOf } from './cpu.ts'
 import { Load, type Target } from './load.ts'
+import { measureRefusals } from './refusal.ts'
 import type { ResponderMemory, ResponderSettings } from './responder.ts'
 
 export interface GuestOptions {
@@ -41,6 +42,8 @@ export interface GuestResult {
   /** Octets per IKE SA. */
   readonly memory: { readonly associations: number; readonly heap: number; readonly whole: number }
   readonly charonResident: number
+  /** Microseconds of processor time per IKE_SA_INIT that is answered with a cookie. */
+  readonly refusal: number
 }
 
 const ADDRESS = ip('10.77.0.1')
@@ -49,12 +52,20 @@ const SOURCE_PORT = 5500
 /** As many as there are in a batch: whoever limits what one address may do does not limit these. */
 const SOURCES: readonly Ip[] = Array.from({ length: 24 }, (_, i) => ip(`10.77.1.${i + 1}`))
 const WARM_UP = 96
+const REFUSALS = 50_000
 
 interface Running {
   readonly pid: number
   readonly target: Target
   stop(): Promise<unknown>
 }
+
+/** What it is called, and what is measured. */
+type Measured = readonly [
+  subject: string,
+  start: () => Promise<Running>,
+  act: 'handshakes' | 'resumptions' | 'renewals',
+]
 
 const options = JSON.parse(process.argv[2]!) as GuestOptions
 const commands = new Commands(new AbortController().signal)
@@ -69,6 +80,15 @@ const SUBJECTS: Readonly<Record<string, () => Promise<Running>>> = {
   'ours, ML-KEM, all cores': () => startOurs(true, availableParallelism()),
   'strongSwan, classic, one core': () => startCharon(),
 }
+/** With tickets of ours: up to the IKE_AUTH, and with the fresh keys that our own initiators ask for at once. */
+const RESUMED: readonly Measured[] = [
+  ['ours, resumed, one core', () => startOurs(true, 1), 'resumptions'],
+  ['ours, resumed with fresh keys, one core', () => startOurs(true, 1), 'renewals'],
+]
+const MEASURED: readonly Measured[] = [
+  ...Object.entries(SUBJECTS).map(([subject, start]) => [subject, start, 'handshakes'] as const),
+  ...RESUMED,
+]
 
 const CHARON = `connections { bench {
     version = 2
@@ -100,8 +120,8 @@ secrets { ike-anonymous { secret = "${PUBLISHED_KEY}" } }
 const samples: Sample[] = []
 try {
   for (let round = 1; round <= options.rounds; round++)
-    for (const [subject, start] of Object.entries(SUBJECTS)) {
-      const sample = await measure(subject, start)
+    for (const [subject, start, act] of MEASURED) {
+      const sample = await measure(subject, start, act)
       samples.push(sample)
       const { cpuMicroseconds: cpu, wallMicroseconds: wall } = sample
       say(`round ${round}: ${subject}: ${cpu.toFixed(0)} us CPU, ${wall.toFixed(0)} us per handshake`)
@@ -109,20 +129,23 @@ try {
   const memory = await measureMemory()
   say(`${(memory.heap / 1024).toFixed(1)} KiB of heap per IKE SA`)
   const charonResident = await measureCharonMemory()
-  const result: GuestResult = { samples, memory, charonResident }
+  const refusal = measureRefusals(REFUSALS)
+  say(`${refusal.toFixed(1)} us per refused IKE_SA_INIT`)
+  const result: GuestResult = { samples, memory, charonResident, refusal }
   process.stdout.write(JSON.stringify(result))
 } finally {
   await commands.killAll(5000)
 }
 
-async function measure(subject: string, start: () => Promise<Running>): Promise<Sample> {
+async function measure(...[subject, start, act]: Measured): Promise<Sample> {
   const { handshakes } = options
   const { pid, target, stop } = await start()
   const load = new Load(target, SOURCES, SOURCE_PORT)
   try {
-    await load.handshakes(WARM_UP)
+    if (act !== 'handshakes') await load.collectTickets(WARM_UP + handshakes)
+    await load[act](WARM_UP)
     const before = cpuOf(pid)
-    const wall = await load.handshakes(handshakes)
+    const wall = await load[act](handshakes)
     const cpu = cpuOf(pid) - before
     return {
       subject,

@@ -8,7 +8,7 @@
  */
 import { fromHex, wipe } from '#base/bytes'
 import { type Ip, ip, ipToUint32, uint32ToIp } from '#base/ip'
-import { instant } from '#base/time'
+import { HOUR, instant } from '#base/time'
 import { nodeCrypto } from '#crypto/node'
 import { IkeEngine } from '#ikev2/engine'
 import type { ResponderPolicy } from '#ikev2/events'
@@ -44,6 +44,7 @@ function serve({ seed, address, port }: ResponderSettings): void {
     lease: () => uint32ToIp(base + ++lent),
     selectorsFor: () => undefined,
     liveness: 600_000,
+    resumption: { strategy: { kind: 'clocked', limit: HOUR }, mayResume: () => true, octetsOf: () => 0 },
   }
   const engine = new IkeEngine({ crypto: nodeCrypto, responder })
   const sockets = new UdpSockets()
