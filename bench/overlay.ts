@@ -3,7 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { stringify } from 'yaml'
 import { type Background, type Commands, GaveUp, lastLine, until } from '#demo/command'
-import { DIRECTORY_PORT, PROGRAM } from '#demo/daemons'
+import { type ClientStatus, DIRECTORY_PORT, defaultCircuit, PROGRAM } from '#demo/daemons'
 import { controlRequest } from '#linux/control'
 import { ADDRESS, CHAIN_NODES, type Chain, type ChainHost, onHost } from './chain.ts'
 
@@ -88,6 +88,17 @@ export class OverlayNetwork {
     }
     await controlRequest(socket, 'circuits.close', { id: built.id }, 30_000)
     return built.buildMs
+  }
+
+  /** New keys for every layer of the circuit in use. Returns the milliseconds of the layer that took longest. */
+  async rekeyCircuit(): Promise<number> {
+    const socket = this.#socket('client')
+    const circuit = defaultCircuit((await controlRequest(socket, 'status', {}, 30_000)) as ClientStatus)
+    if (circuit === undefined) throw new Error('the circuit is not open')
+    const { rekeyed } = (await controlRequest(socket, 'circuits.rekey', { id: circuit.id }, 30_000)) as {
+      rekeyed: { ms: number }[]
+    }
+    return Math.max(...rekeyed.map(({ ms }) => ms))
   }
 
   pidOf(name: Name): number {

@@ -24,6 +24,8 @@ export interface Phase {
   readonly halfOpen: number
   /** How long a new circuit took, if one was built. */
   readonly buildMs?: number
+  /** Of the circuit in use: how long the slowest layer took to get new keys. */
+  readonly rekeyMs: number
   readonly sent?: number
 }
 
@@ -73,7 +75,7 @@ export class FloodScene {
     if (this.#home !== '') await rm(this.#home, { recursive: true, force: true })
   }
 
-  /** Downloads for so long; under a flood another circuit is built meanwhile. */
+  /** Downloads for so long. Meanwhile the circuit gets new keys, and under a flood another one is built. */
   async phase(milliseconds: number, flood?: Flood): Promise<Phase> {
     const began = Date.now()
     const before = await this.counters()
@@ -85,14 +87,15 @@ export class FloodScene {
     const sent = flood && this.#flood(flood, milliseconds + 2 * MARGIN)
     try {
       if (flood !== undefined) await this.#isUnderLoad(before)
-      const [{ downMbps: mbps }, buildMs] = await Promise.all([
+      const [{ downMbps: mbps }, [rekeyMs, buildMs]] = await Promise.all([
         this.#download(milliseconds),
-        flood && this.#overlay!.buildCircuit(),
+        this.#renewAndBuild(flood !== undefined),
       ])
       const after = await this.counters()
       const renewals = (await this.#renewals()).filter(({ at }) => at >= began)
       return {
         mbps,
+        rekeyMs,
         renewals,
         resident,
         cookies: (after['cookie-demanded'] ?? 0) - (before['cookie-demanded'] ?? 0),
@@ -115,6 +118,11 @@ export class FloodScene {
   /** Resident octets of the entry, now. */
   resident(): number {
     return residentOf(this.#overlay!.pidOf('alder'))
+  }
+
+  async #renewAndBuild(isToBuild: boolean): Promise<[rekeyMs: number, buildMs: number | undefined]> {
+    const rekeyMs = await this.#overlay!.rekeyCircuit()
+    return [rekeyMs, isToBuild ? await this.#overlay!.buildCircuit() : undefined]
   }
 
   async #isUnderLoad(before: Readonly<Record<string, number>>): Promise<void> {

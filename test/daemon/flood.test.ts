@@ -15,12 +15,15 @@ test('a flooded entry goes on: a download, renewals, and a newcomer', {
   const scene = new FloodScene(new Commands(new AbortController().signal), `ippf${process.pid}`)
   try {
     await scene.raise()
-    const { mbps, renewals, cookies, halfOpen, buildMs, sent } = await scene.phase(2000, { rate: RATE })
+    const { mbps, rekeyMs, renewals, cookies, halfOpen, buildMs, sent } = await scene.phase(2000, {
+      rate: RATE,
+    })
     assert.ok(mbps > 0, 'the download goes on')
     assert.ok(
       renewals.some(({ name }) => name === 'CREATE_CHILD_SA'),
       'keys are renewed',
     )
+    assert.ok(rekeyMs > 0, 'so are those of the circuit in use')
     assert.ok(buildMs! > 0, 'a newcomer gets its circuit')
     assert.ok(sent! > RATE, `${sent} spoofed requests`)
     assert.ok(cookies > RATE, `${cookies} cookies`)
