@@ -24,7 +24,11 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
   await runtime.run(async () => {
     await requireLocalAddress(config.address)
     runtime.listenIke(config.address)
-    const { plane, context } = await runtime.openPlane(config.plane, config.userspace, config.address)
+    const { plane, context, inventory } = await runtime.openPlane(
+      config.plane,
+      config.userspace,
+      config.address,
+    )
     await runtime.setSysctls(nodeSysctls(plane.device))
     const router = new OverlayRouter({
       nodeId: keys.nodeId,
@@ -43,6 +47,7 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
       crypto: runtime.crypto,
       rng: runtime.rng,
       keyLog: config.keylog !== undefined,
+      ...(inventory === undefined ? {} : { inventory }),
     })
     const rekeying = new Pending<void>()
     const driver = runtime.drive<RouterInput, RouterEvent>(router, (event) => {
@@ -51,8 +56,9 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
       if (event.kind === 'rekey.failed')
         rekeying.failed(event.ticket, new IpprivError(event.code, event.detail))
     })
-    if (config.resumption?.kind === 'data') {
+    if (config.resumption?.kind === 'data' || inventory !== undefined) {
       const look = async (): Promise<void> => {
+        if (config.resumption?.kind !== 'data' && router.adoptedCount === 0) return
         try {
           driver.input({ kind: 'traffic', counters: await plane.counters() })
         } catch (error) {
@@ -86,6 +92,7 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
         leases: router.leases(),
         overlay: router.overlay(),
         circuits: router.circuitCount,
+        adopted: router.adoptedCount,
         counters: { ...router.counters(), ...(await plane.drops()) },
         sas: await plane.counters(),
       }),

@@ -44,7 +44,7 @@ import type { FilterContext } from '#nat/rules'
 import { KeyLog } from '#observe/keylog'
 import { createLog, type Log } from '#observe/log'
 import type { Effect } from '#overlay/ports'
-import type { DataPlane } from '#telescope/plane'
+import type { DataPlane, Inventory } from '#telescope/plane'
 import packageJson from '../../package.json' with { type: 'json' }
 
 type Config = NodeConfig | ClientConfig | DirectoryConfig
@@ -60,6 +60,8 @@ export const DEVICE = 'ippriv0'
 export const IKE_PORT = 500
 /** As descriptors name it. */
 export const SOFTWARE = `ippriv ${packageJson.version}`
+/** EX_TEMPFAIL: to a supervisor a reason to start the program again. */
+const SUCCEEDED = 75
 /** A stop that takes longer than this goes on without the peers' answers. */
 const STOP_PATIENCE = 5000
 
@@ -74,6 +76,8 @@ export class Runtime {
   #plane: DataPlane | undefined
   #host: LinuxHost | undefined
   #keyLog: KeyLog | undefined
+  /** A predecessor's circuits go on. */
+  #adopts = false
   readonly #handlers = Promise.withResolvers<ControlHandlers>()
   #stopped = Promise.withResolvers<void>()
   /** SIGTERM or SIGINT came: what follows is meant. */
@@ -130,12 +134,12 @@ export class Runtime {
     choice: PlaneChoice,
     userspace: UserspaceConfig,
     address: Ip,
-  ): Promise<{ plane: DataPlane; context: FilterContext }> {
+  ): Promise<{ plane: DataPlane; context: FilterContext; inventory?: Inventory }> {
     const isClient = this.#role === 'client'
     const kind = choice === 'auto' ? await this.#askKernel() : choice
     const plane =
       kind === 'xfrm'
-        ? new XfrmPlane({ device: DEVICE, keepGuard: isClient })
+        ? new XfrmPlane({ device: DEVICE, keepGuard: isClient, adopt: this.#role === 'node' })
         : new UserPlane({ device: DEVICE, ...userspace })
     const context: FilterContext = { plane: plane.kind, device: plane.device, address }
     const backend = await chooseFirewall(context)
@@ -144,15 +148,19 @@ export class Runtime {
     if (kind === 'xfrm') this.sockets.takeEspInUdp()
     this.onClose(() => plane.close())
     plane.onFailure((error) => this.#die(error))
+    const inventory = plane instanceof XfrmPlane ? plane.inventory : undefined
+    this.#adopts = inventory !== undefined && inventory.policies.length > 0
     const owner = isClient ? 'ippriv_client' : 'ippriv_node'
-    const host = new LinuxHost({ firewall: { backend, owner, keepUntilSet: isClient } })
+    const keepUntilSet = isClient || this.#adopts
+    const host = new LinuxHost({ firewall: { backend, owner, keepUntilSet }, adopt: this.#adopts })
     await host.open(plane.device)
     this.onClose(() => host.close())
     this.#plane = plane
     this.#host = host
     this.#openKeyLog()
-    this.log.info({ plane: plane.kind, firewall: backend.name }, 'data plane is up')
-    return { plane, context }
+    if (plane.kind === 'xfrm' && this.#role === 'node') process.on('SIGHUP', () => this.#makeWay())
+    this.log.info({ plane: plane.kind, firewall: backend.name, adopted: this.#adopts }, 'data plane is up')
+    return { plane, context, ...(this.#adopts && inventory ? { inventory } : {}) }
   }
 
   /**
@@ -166,7 +174,7 @@ export class Runtime {
 
   async setSysctls(sysctls: Sysctls): Promise<void> {
     const keeper = new SysctlKeeper(this.#config.state)
-    await keeper.open()
+    await keeper.open({ adopt: this.#adopts })
     this.onClose(() => keeper.close())
     await keeper.set(sysctls)
   }
@@ -317,6 +325,12 @@ export class Runtime {
   /** From here on, lowering the guard would be the user's decision, and it is not made. */
   get #keepsGuard(): boolean {
     return this.#role === 'client' && this.#plane !== undefined && !this.#isAsked
+  }
+
+  /** To be replaced without a stop: what stands in the kernel stays in force, and a successor adopts it. */
+  #makeWay(): never {
+    this.log.info('making way for a successor, which is to start at once')
+    process.exit(SUCCEEDED)
   }
 
   #die(error: unknown): never {

@@ -51,11 +51,14 @@ export interface LinuxHostOptions {
      */
     readonly keepUntilSet?: boolean
   }
+  /** Routes of a killed predecessor stay, as if this one had added them. Default: false. */
+  readonly adopt?: boolean
 }
 
 /** @throws IpprivError IPP_HOST_NETLINK, IPP_HOST_PRIVILEGE, IPP_HOST_ROUTE, and what the firewall throws */
 export class LinuxHost implements HostNetwork {
   readonly #firewall: LinuxHostOptions['firewall']
+  readonly #adopt: boolean
   #netlink: Netlink | undefined
   #device = ''
   /** Index of the device that has the anchor. */
@@ -65,6 +68,7 @@ export class LinuxHost implements HostNetwork {
 
   constructor(options: LinuxHostOptions) {
     this.#firewall = options.firewall
+    this.#adopt = options.adopt ?? false
   }
 
   async open(device: string): Promise<void> {
@@ -72,7 +76,8 @@ export class LinuxHost implements HostNetwork {
     this.#netlink = new Netlink('route')
     try {
       await this.#checkPrivilege()
-      await this.#sweep()
+      if (this.#adopt) await this.#takeOver()
+      else await this.#sweep()
       if (!this.#firewall.keepUntilSet) await this.#firewall.backend.clear(this.#firewall.owner)
     } catch (error) {
       this.#release()
@@ -232,6 +237,11 @@ export class LinuxHost implements HostNetwork {
       .filter(({ type }) => type === RTM.newRoute)
       .map(({ payload }) => decodeRoute(payload))
       .filter((route) => route !== undefined)
+  }
+
+  async #takeOver(): Promise<void> {
+    for (const route of await this.#listRoutes())
+      if (route.protocol === RTPROT_IPPRIV) this.#routes.set(formatPrefix(route.destination), route)
   }
 
   /** Removes every route of ours and every private address, whoever put them there. */

@@ -60,10 +60,13 @@ export class SysctlKeeper {
     this.#note = join(stateDir, NOTE)
   }
 
-  /** Puts back what a killed predecessor changed. Call once, before `set`. */
-  async open(): Promise<void> {
+  /**
+   * Puts back what a killed predecessor changed, or, to `adopt` it, keeps that in force until `close`. Call once,
+   * before `set`.
+   */
+  async open({ adopt = false } = {}): Promise<void> {
     this.#before = await this.#readNote()
-    await this.close()
+    if (!adopt) await this.close()
   }
 
   /** Sets the values that differ. Devices that are not there are passed over. */

@@ -9,8 +9,8 @@
 
 import { readFile } from 'node:fs/promises'
 import { errorLine, IpprivError } from '#base/errors'
-import { SPI_MIN } from '#base/ids'
-import { createDummy, deleteDummy } from '#linux/interfaces'
+import { type ReqId, SPI_MIN } from '#base/ids'
+import { createDummy, deleteDummy, findLink } from '#linux/interfaces'
 import type { NetlinkError, NetlinkRequest } from '#linux/netlink'
 import { isErrno, Netlink } from '#linux/netlink'
 import {
@@ -26,8 +26,16 @@ import {
   saRemoveRequest,
 } from '#linux/xfrm-messages'
 import { probeKernelEsp } from '#linux/xfrm-probe'
-import type { DataPlane, PlaneOperation, PolicySpec, SaCounters, SaEnds, SaKey } from '#telescope/plane'
-import { INNER_MTU, isOurPriority, isOurReqId } from '#telescope/plane'
+import type {
+  DataPlane,
+  Inventory,
+  PlaneOperation,
+  PolicySpec,
+  SaCounters,
+  SaEnds,
+  SaKey,
+} from '#telescope/plane'
+import { INNER_MTU, isOurPriority, isOurReqId, PRIORITY } from '#telescope/plane'
 import type { NetlinkMessage } from '#wire/netlink/message'
 import type { HashThreshold } from '#wire/netlink/xfrm'
 import { decodeSpdInfo, encodeHashThreshold, encodeInfoRequest, XFRM_MSG } from '#wire/netlink/xfrm'
@@ -43,6 +51,11 @@ export interface XfrmPlaneOptions {
    * those it did not install again: a restarted client is at no moment without its guard. Default: false.
    */
   readonly keepGuard?: boolean
+  /**
+   * Keep all that a killed predecessor left, as if this plane had installed it (`inventory`), so that what it carried
+   * goes on. Not what a client left: a guard is nothing to begin with. Default: false.
+   */
+  readonly adopt?: boolean
 }
 
 /** The kernel hashes only policies between single hosts by default; ours are single host <-> anywhere. */
@@ -69,6 +82,7 @@ export class XfrmPlane implements DataPlane {
   readonly kind = 'xfrm'
   readonly device: string
   readonly #keepGuard: boolean
+  readonly #adopt: boolean
   #xfrm: Netlink | undefined
   /** What the kernel says unasked: a socket of its own, since that one answers nobody. */
   #news: Netlink | undefined
@@ -80,6 +94,7 @@ export class XfrmPlane implements DataPlane {
   readonly #sas = new Set<string>()
   /** Names of block policies that a predecessor left and nobody has claimed yet. */
   readonly #inherited = new Set<string>()
+  #found: Inventory = { policies: [], sas: [] }
   #failed = false
   #listener: ((error: Error) => void) | undefined
   #heard: ((sa: SaKey) => void) | undefined
@@ -87,6 +102,7 @@ export class XfrmPlane implements DataPlane {
   constructor(options: XfrmPlaneOptions) {
     this.device = options.device
     this.#keepGuard = options.keepGuard ?? false
+    this.#adopt = options.adopt ?? false
   }
 
   /**
@@ -117,13 +133,20 @@ export class XfrmPlane implements DataPlane {
     this.#news.onGroup(GROUP_EXPIRE, (message) => this.#takeNews(message))
     this.#route = new Netlink('route')
     try {
-      await this.#sweep(this.#keepGuard)
+      const adopted = this.#adopt && (await this.#takeOver())
+      if (!adopted) await this.#sweep(this.#keepGuard)
       await this.#setHashThreshold()
-      await createDummy(this.#route, this.device, INNER_MTU)
+      if (!adopted || !(await findLink(this.#route, this.device)))
+        await createDummy(this.#route, this.device, INNER_MTU)
     } catch (error) {
       this.#release()
       throw error
     }
+  }
+
+  /** What `open` found and kept; nothing unless it was to adopt. */
+  get inventory(): Inventory {
+    return this.#found
   }
 
   apply(operations: readonly PlaneOperation[]): Promise<void> {
@@ -337,6 +360,17 @@ export class XfrmPlane implements DataPlane {
       this.#policies.set(name, policy)
       this.#inherited.add(name)
     }
+  }
+
+  /** @returns whether there was anything of a node's */
+  async #takeOver(): Promise<boolean> {
+    const policies = await this.#listPolicies()
+    if (policies.length === 0 || policies.some(({ priority }) => priority === PRIORITY.guard)) return false
+    const sas = (await this.#listSas()).map((sa) => ({ ...saKeyOf(sa), reqid: sa.reqid as ReqId }))
+    for (const policy of policies) this.#policies.set(policyName(policy.direction, policy.selector), policy)
+    for (const sa of sas) this.#sas.add(saName(sa))
+    this.#found = { policies, sas }
+    return true
   }
 
   async #dropInherited(): Promise<void> {

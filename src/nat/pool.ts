@@ -5,7 +5,7 @@
  * again, and when none is left the answer is "none" while every existing lease stays as it is.
  */
 import type { IkeSaId } from '#base/ids'
-import { type Ip, ipToUint32, type Prefix, rangeOf, uint32ToIp } from '#base/ip'
+import { contains, type Ip, ipToUint32, type Prefix, rangeOf, uint32ToIp } from '#base/ip'
 import { type Rng, uniform } from '#base/rng'
 import { after, type Duration, type Instant, MINUTE } from '#base/time'
 
@@ -31,6 +31,8 @@ export class AddressPool {
   readonly #ownerOf = new Map<Ip, IkeSaId>()
   /** In order of release, which is the order of `until` because the quarantine is one constant. */
   readonly #resting = new Map<Ip, Instant>()
+  /** Nobody's here, and yet not to be lent before a moment. */
+  readonly #withheld = new Map<Ip, Instant>()
 
   constructor(prefix: Prefix, rng: Rng, quarantine: Duration = QUARANTINE) {
     this.prefix = prefix
@@ -47,8 +49,8 @@ export class AddressPool {
     const held = this.#addressOf.get(owner)
     if (held !== undefined) return held
     this.#endQuarantines(now)
-    if (this.#free.size === 0) return undefined
-    const address = this.#addressAt(this.#free.take(uniform(this.#rng, this.#free.size)))
+    const address = this.#draw()
+    if (address === undefined) return undefined
     this.#addressOf.set(owner, address)
     this.#ownerOf.set(address, owner)
     return address
@@ -64,6 +66,14 @@ export class AddressPool {
     return address
   }
 
+  /**
+   * Whoever was lent this address by a node before us, may use it still, until it says otherwise: it is not lent until
+   * that is over, and it has rested. Called again, another moment holds.
+   */
+  withhold(address: Ip, until: Instant): void {
+    if (contains(this.prefix, address)) this.#withheld.set(address, after(until, this.#quarantine))
+  }
+
   addressOf(owner: IkeSaId): Ip | undefined {
     return this.#addressOf.get(owner)
   }
@@ -74,10 +84,26 @@ export class AddressPool {
 
   counts(now: Instant): LeaseCounts {
     this.#endQuarantines(now)
-    return { inUse: this.#addressOf.size, free: this.#free.size, quarantined: this.#resting.size }
+    const withheld = this.#withheld.size
+    const [free, quarantined] = [this.#free.size - withheld, this.#resting.size + withheld]
+    return { inUse: this.#addressOf.size, free, quarantined }
+  }
+
+  /** Addresses withheld go back into the bag: they are few, and then no more. */
+  #draw(): Ip | undefined {
+    const passed: Ip[] = []
+    let drawn: Ip | undefined
+    while (drawn === undefined && this.#free.size > 0) {
+      const address = this.#addressAt(this.#free.take(uniform(this.#rng, this.#free.size)))
+      if (this.#withheld.has(address)) passed.push(address)
+      else drawn = address
+    }
+    for (const address of passed) this.#free.put(this.#indexOf(address))
+    return drawn
   }
 
   #endQuarantines(now: Instant): void {
+    for (const [address, until] of this.#withheld) if (until <= now) this.#withheld.delete(address)
     for (const [address, until] of this.#resting) {
       if (until > now) return
       this.#resting.delete(address)

@@ -11,7 +11,7 @@ import type { Strategy } from '#ikev2/resumption/strategy'
 import type { ExitPolicy, FilterContext } from '#nat/rules'
 import type { Effect } from '#overlay/ports'
 import type { RekeyEvent, RekeyWish } from '#overlay/rekeys'
-import type { SaCounters, SaKey } from '#telescope/plane'
+import type { Inventory, SaCounters, SaKey } from '#telescope/plane'
 
 export interface RouterOptions {
   readonly nodeId: NodeId
@@ -28,6 +28,8 @@ export interface RouterOptions {
   readonly keyLog?: boolean
   /** How long an authentication is good for; absent: everybody runs full exchanges. */
   readonly resumption?: Strategy
+  /** What a killed predecessor left in force: its circuits go on. */
+  readonly inventory?: Inventory
   /** When overlay tunnels get new keys, if not at the usual times. */
   readonly lifetimes?: Lifetimes
 }
@@ -42,7 +44,7 @@ export type RouterInput =
   | { readonly kind: 'heard'; readonly sa: SaKey }
   /** New keys for the overlay tunnel to a peer (its name or node id), now and not when they are old. */
   | ({ readonly kind: 'rekey'; readonly peer: string } & RekeyWish)
-  /** What the data plane counted; only the strategy `data` asks for it. */
+  /** What the data plane counted; asked for by the strategy `data`, and while there are circuits of a predecessor. */
   | { readonly kind: 'traffic'; readonly counters: readonly SaCounters[] }
   | { readonly kind: 'stop' }
   | {

@@ -15,19 +15,21 @@ import type { IkeSaId, NodeId } from '#base/ids'
 import { contains, type Ip, type Prefix, samePrefix } from '#base/ip'
 import type { Machine } from '#base/machine'
 import { jittered } from '#base/rng'
-import { after, type Duration, earliest, HOUR, type Instant, MINUTE, SECOND, TimerTable } from '#base/time'
+import { after, type Duration, earliest, type Instant, TimerTable } from '#base/time'
 import type { Consensus, ConsensusNode } from '#directory/documents'
 import { IkeEngine } from '#ikev2/engine'
 import type { ChildEstablished, IkeEvent, IkeMoved, Lifetimes, ResponderPolicy } from '#ikev2/events'
 import { AddressPool } from '#nat/pool'
 import { nodeRules } from '#nat/rulesets'
 import { EffectQueue } from '#overlay/effects'
+import { Estate } from '#overlay/estate'
 import { nodeIdentity, nodeOfIdentity, PUBLISHED_KEY } from '#overlay/identity'
 import { acceptSelectors, type Peer, Peers, selectorsOf } from '#overlay/peers'
 import type { Effect, HostOperation, RouteSpec } from '#overlay/ports'
 import { notRekeyed, Rekeys } from '#overlay/rekeys'
 import { Resumptions } from '#overlay/resumptions'
 import type { RouterEvent, RouterInput, RouterOptions } from '#overlay/router-events'
+import * as times from '#overlay/router-times'
 import {
   type Binding,
   bind,
@@ -42,31 +44,12 @@ import {
   rebind,
   unbind,
 } from '#telescope/plan'
-import type { SaKey } from '#telescope/plane'
+import type { PlaneOperation, SaKey } from '#telescope/plane'
 import { isOfHeir, portsOf, type Renewal, renew } from '#telescope/renewal'
 import { ReqIdAllocator } from '#telescope/reqids'
 
 export type { RouterEvent, RouterInput, RouterOptions } from '#overlay/router-events'
 
-/** Anonymous clients vanish silently; longer than a client's own check, so that the client speaks first. */
-const CLIENT_LIVENESS: Duration = 2 * MINUTE
-const PEER_LIVENESS: Duration = 30 * SECOND
-/** Of an overlay tunnel, for the node that began it. */
-const LIFETIMES: Lifetimes = { child: HOUR, ike: 4 * HOUR }
-/** What others began, they renew: we would only after so many times that. */
-const RESPONDER_FACTOR = 2
-const RETRY_FIRST: Duration = 500
-const RETRY_SPREAD: Duration = 300
-const RETRY_LATER: Duration = 2 * SECOND
-/** How long the peer with the higher node id waits for the other to begin. */
-const TAKE_OVER: Duration = 4 * SECOND
-/** A peer that leaves a request unanswered for this long is gone. */
-const PEER_PATIENCE: Duration = 30 * SECOND
-const STOP_PATIENCE: Duration = 1 * SECOND
-/** A link that could not be installed is taken away, and tried anew after this. */
-const LINK_RETRY: Duration = 10 * SECOND
-const GUARD_FIRST: Duration = 1 * SECOND
-const GUARD_MAX: Duration = 60 * SECOND
 const STOP = 'stop'
 const GUARD = 'guard'
 
@@ -84,12 +67,14 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   readonly #reqids = new ReqIdAllocator()
   readonly #rekeys = new Rekeys()
   readonly #timers = new TimerTable<NodeId | typeof STOP | typeof GUARD>()
+  /** What a predecessor left. */
+  readonly #estate: Estate
   #consensus: Consensus | undefined
   #pool: AddressPool | undefined
   #poolPrefix: Prefix | undefined
   /** Filter, route and hardening stand. Effects are done, or have failed, before the next input. */
   #guarded = false
-  #guardBackoff = GUARD_FIRST
+  #guardBackoff: Duration = times.GUARD_FIRST
   #guardFailure = Number.NEGATIVE_INFINITY as Instant
   #expired = false
   #stopping = false
@@ -98,6 +83,8 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
 
   constructor(options: RouterOptions) {
     this.#options = options
+    const perform = (operations: readonly PlaneOperation[]) => this.#effects.plane(GUARD, operations)
+    this.#estate = new Estate(options.inventory, { reqids: this.#reqids, perform })
     this.#ike = new IkeEngine({
       crypto: options.crypto,
       responder: this.#responder(),
@@ -109,7 +96,8 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     this.#now = now
     switch (input.kind) {
       case 'start':
-        this.#fortify()
+        // The filter of a predecessor stands, and lets its circuits pass; nobody new is admitted before it is ours.
+        if (!this.#estate.begin(now)) this.#fortify()
         break
       case 'datagram':
         this.#ike.handle({ kind: 'datagram', path: input.path, bytes: input.bytes }, now)
@@ -126,6 +114,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
         break
       case 'traffic':
         this.#resumptions.read(input.counters, this.#bindings, this.#peers)
+        this.#estate.observe(input.counters, now)
         break
       case 'consensus.expired':
         this.#expired = true
@@ -143,6 +132,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   tick(now: Instant): void {
     this.#now = now
     this.#ike.tick(now)
+    if (this.#estate.tick(now)) this.#fortify()
     for (const timer of this.#timers.expired(now)) {
       if (timer === STOP) this.#takeDown()
       else if (timer === GUARD) this.#fortify()
@@ -156,7 +146,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   }
 
   nextTimeout(): Instant | undefined {
-    return earliest(this.#ike.nextTimeout(), this.#timers.next())
+    return earliest(earliest(this.#ike.nextTimeout(), this.#timers.next()), this.#estate.nextTimeout())
   }
 
   get pool(): Prefix | undefined {
@@ -165,6 +155,11 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
 
   get circuitCount(): number {
     return this.#bindings.size
+  }
+
+  /** Circuits of a predecessor that go on. */
+  get adoptedCount(): number {
+    return this.#estate.circuitCount
   }
 
   leases(): { readonly inUse: number; readonly free: number; readonly quarantined: number } {
@@ -191,12 +186,20 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
       this.#poolPrefix !== undefined && (mine === undefined || !samePrefix(mine.pool, this.#poolPrefix))
     if (moved) this.#leave('our pool changed')
     this.#consensus = consensus
-    if (mine === undefined) return this.#effects.event({ kind: 'listed', pool: undefined })
+    if (mine === undefined) {
+      if (this.#estate.renounce()) this.#fortify()
+      return this.#effects.event({ kind: 'listed', pool: undefined })
+    }
     if (this.#poolPrefix === undefined) this.#join(mine.pool)
     const others = consensus.nodes.filter((node) => node.nodeId !== this.#options.nodeId)
     const { stale, fresh } = this.#peers.compare(others)
     for (const peer of stale) this.#removePeer(peer, 'no longer in the consensus')
     for (const node of fresh) this.#addPeer(node)
+    const links = [...this.#peers].map(({ link }) => link)
+    this.#estate.settle(
+      { self: this.#options.self, pool: this.#pool!, links, isExit: this.#isExit },
+      this.#now,
+    )
     // Clients are forwarded to the nodes of the current consensus only.
     if (stale.length + fresh.length > 0) this.#fortify()
   }
@@ -211,6 +214,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   #leave(reason: string): void {
     for (const peer of [...this.#peers]) this.#removePeer(peer, reason)
     for (const sa of [...this.#bindings.keys()]) this.#abandon(sa)
+    this.#estate.end(this.#now)
     if (this.#poolPrefix !== undefined && this.#consensus !== undefined) {
       this.#effects.plane(GUARD, hardenRemove(this.#poolPrefix, this.#isExit))
       this.#effects.host(GUARD, [{ kind: 'route.remove', route: privateRoute(this.#consensus) }])
@@ -239,9 +243,9 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     const isNews = this.#guarded
     this.#guarded = false
     if (!isNews) return
-    const isFirst = this.#now - this.#guardFailure > 2 * GUARD_MAX
+    const isFirst = this.#now - this.#guardFailure > 2 * times.GUARD_MAX
     this.#guardFailure = this.#now
-    this.#guardBackoff = isFirst ? GUARD_FIRST : Math.min(2 * this.#guardBackoff, GUARD_MAX)
+    this.#guardBackoff = isFirst ? times.GUARD_FIRST : Math.min(2 * this.#guardBackoff, times.GUARD_MAX)
     this.#timers.set(GUARD, after(this.#now, this.#guardBackoff))
     this.#effects.event({ kind: 'guard.failed', code, detail })
   }
@@ -249,21 +253,23 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   // -------------------------------------------------------------------------------------------- overlay
 
   #addPeer(node: ConsensusNode): void {
+    const { self } = this.#options
     const link: OverlayLink = {
-      self: this.#options.self,
+      self,
       selfPool: this.#poolPrefix!,
       peer: node.address,
       peerPool: node.pool,
-      reqid: this.#reqids.allocate(),
+      reqid: this.#estate.reqidOf(self, node.address) ?? this.#reqids.allocate(),
     }
     const peer = this.#peers.add(node, link)
     this.#effects.plane({ link: peer }, overlayPolicies(link))
     if (this.#initiatesTo(node.nodeId)) this.#connect(node.nodeId)
-    else this.#connectLater(node.nodeId, TAKE_OVER)
+    else this.#connectLater(node.nodeId, times.TAKE_OVER)
   }
 
   #removePeer(peer: Peer, detail: string): void {
     this.#peers.delete(peer)
+    this.#estate.bereave(peer.link.reqid, this.#now)
     this.#timers.clear(peer.node.nodeId)
     this.#resumptions.wallet.drop(peer.node.nodeId)
     for (const [sa, binding] of [...this.#bindings]) {
@@ -282,7 +288,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     const { nodeId } = peer.node
     if (this.#stopping || this.#peers.get(nodeId) !== peer) return
     this.#removePeer(peer, detail)
-    this.#connectLater(nodeId, LINK_RETRY)
+    this.#connectLater(nodeId, times.LINK_RETRY)
   }
 
   #connect(nodeId: NodeId): void {
@@ -309,8 +315,8 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
         localSelectors: selectors.local,
         remoteSelectors: selectors.remote,
         espCiphers: ciphers,
-        liveness: PEER_LIVENESS,
-        patience: PEER_PATIENCE,
+        liveness: times.PEER_LIVENESS,
+        patience: times.PEER_PATIENCE,
         lifetimes: this.#lifetimes,
         ...(peer.node.ike === undefined
           ? { resume: { ...this.#resumptions.wallet.spend(nodeId), returnUnanswered: true } }
@@ -333,6 +339,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     peer.tunnel = { child: event.child }
     // The peer came anew (it restarted): the kernel prefers the newest SA of a reqid, the old one goes silently.
     if (tunnel !== undefined) this.#effects.plane({ link: peer }, overlaySasRemove(peer.link, tunnel))
+    this.#estate.superseded(peer.link.reqid, this.#now)
     if (sa !== undefined && sa !== event.sa) this.#ike.abandon(sa)
     this.#timers.clear(nodeId)
     this.#effects.event({ kind: 'overlay.up', peer: peer.node })
@@ -347,7 +354,10 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     if (wasUp) this.#effects.event({ kind: 'overlay.down', peer: peer.node, detail })
     if (this.#stopping) return
     const { nodeId } = peer.node
-    this.#connectLater(nodeId, !this.#initiatesTo(nodeId) ? TAKE_OVER : wasUp ? RETRY_FIRST : RETRY_LATER)
+    this.#connectLater(
+      nodeId,
+      !this.#initiatesTo(nodeId) ? times.TAKE_OVER : wasUp ? times.RETRY_FIRST : times.RETRY_LATER,
+    )
   }
 
   #rekey(wish: RouterInput & { kind: 'rekey' }): void {
@@ -357,7 +367,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   }
 
   #connectLater(peer: NodeId, pause: Duration): void {
-    this.#timers.set(peer, after(this.#now, jittered(this.#options.rng, pause, RETRY_SPREAD)))
+    this.#timers.set(peer, after(this.#now, jittered(this.#options.rng, pause, times.RETRY_SPREAD)))
   }
 
   #initiatesTo(peer: NodeId): boolean {
@@ -466,10 +476,10 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
           }),
       espCiphers: ciphers,
       publishedKey: utf8(PUBLISHED_KEY),
-      liveness: CLIENT_LIVENESS,
+      liveness: times.CLIENT_LIVENESS,
       lifetimes: {
-        child: RESPONDER_FACTOR * this.#lifetimes.child,
-        ike: RESPONDER_FACTOR * this.#lifetimes.ike,
+        child: times.RESPONDER_FACTOR * this.#lifetimes.child,
+        ike: times.RESPONDER_FACTOR * this.#lifetimes.ike,
       },
       admitAnonymous: ({ remote }) => {
         if (this.#stopping || this.#pool === undefined) return 'IPP_OVERLAY_NOT_LISTED'
@@ -563,7 +573,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     this.#stopping = true
     const open = [...this.#bindings.keys(), ...[...this.#peers].flatMap((peer) => peer.sa ?? [])]
     for (const sa of open) this.#ike.close(sa, this.#now)
-    this.#timers.set(STOP, open.length === 0 ? this.#now : after(this.#now, STOP_PATIENCE))
+    this.#timers.set(STOP, open.length === 0 ? this.#now : after(this.#now, times.STOP_PATIENCE))
   }
 
   #takeDown(): void {
@@ -578,7 +588,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   // -------------------------------------------------------------------------------------------- pieces
 
   get #lifetimes(): Lifetimes {
-    return this.#options.lifetimes ?? LIFETIMES
+    return this.#options.lifetimes ?? times.LIFETIMES
   }
 
   get #isExit(): boolean {
@@ -587,7 +597,8 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
 
   get #filter(): HostOperation {
     const { exitPolicy, roles, context } = this.#options
-    const neighbours = [...this.#peers].map((peer) => peer.node.address)
+    const others = this.#consensus?.nodes.filter((node) => node.nodeId !== this.#options.nodeId)
+    const neighbours = (others ?? []).map((node) => node.address)
     const poolSpace = this.#consensus?.poolSpace
     return {
       kind: 'firewall.set',

@@ -16,7 +16,7 @@ export interface DataPlane {
   readonly kind: PlaneKind
   /** Device that carries private addresses and private routes (a dummy, or the TUN). Exists after `open`. */
   readonly device: string
-  /** Claims the plane. Removes what a killed predecessor left behind. @throws IpprivError IPP_PLANE_*, IPP_HOST_* */
+  /** Claims the plane. Removes what a killed predecessor left behind, unless it adopts that. @throws IpprivError IPP_PLANE_*, IPP_HOST_* */
   open(): Promise<void>
   /** Performs operations in order. @throws IpprivError IPP_PLANE_OPERATION naming the one that failed; later ones are not tried. */
   apply(operations: readonly PlaneOperation[]): Promise<void>
@@ -45,6 +45,12 @@ export type PlaneOperation =
   /** Installs, or replaces the policy of the same direction and selector, with no gap between the two. */
   | { readonly kind: 'policy.install'; readonly policy: PolicySpec }
   | { readonly kind: 'policy.remove'; readonly direction: Direction; readonly selector: Selector }
+
+/** What a killed predecessor left in a kernel, and what still carries its packets. */
+export interface Inventory {
+  readonly policies: readonly PolicySpec[]
+  readonly sas: readonly (SaKey & { readonly reqid: ReqId })[]
+}
 
 /** What identifies an SA on the wire (RFC 4301 section 4.1). */
 export interface SaKey {

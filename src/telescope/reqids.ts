@@ -18,6 +18,11 @@ export class ReqIdAllocator {
     }
   }
 
+  /** Somebody has it who was here before us. */
+  reserve(id: ReqId): void {
+    this.#inUse.add(id)
+  }
+
   release(id: ReqId): void {
     this.#inUse.delete(id)
   }

@@ -212,6 +212,24 @@ describe('the host network in a namespace of its own', { skip }, () => {
     }
   })
 
+  test('one that adopts keeps the routes of a predecessor, and takes them away as its own', async () => {
+    await host.apply([overlay('10.64.0.0/10'), uplink('203.0.113.7/32')])
+    const before = ourRoutes()
+    const adopting = {
+      firewall: { backend: firewall, owner: 'ippriv_node', keepUntilSet: true },
+      adopt: true,
+    } as const
+    const successor = new LinuxHost(adopting)
+    await successor.open(DEVICE)
+    assert.deepEqual(ourRoutes(), before)
+    await successor.apply([overlay('10.64.0.0/10')])
+    assert.deepEqual(ourRoutes(), before)
+    await successor.apply([remove(overlay('10.64.0.0/10'))])
+    assert.equal(ourRoutes().length, before.length - 1)
+    await successor.close()
+    assert.deepEqual(ourRoutes(), [])
+  })
+
   test('with keepUntilSet the rules of a predecessor stay until they are replaced', async () => {
     const successor = new LinuxHost({
       firewall: { backend: firewall, owner: 'ippriv_client', keepUntilSet: true },

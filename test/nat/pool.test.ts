@@ -156,3 +156,17 @@ test('property: any history of leases agrees with the model', () => {
     { numRuns: 200 },
   )
 })
+
+test('a withheld address is lent to nobody, then rests, then is free', () => {
+  const pool = new AddressPool(prefix('10.64.16.0/29'), seeded(3))
+  const taken = '10.64.16.4' as Ip
+  pool.withhold(taken, Infinity as Instant)
+  pool.withhold('10.64.99.4' as Ip, Infinity as Instant)
+  assert.deepEqual(pool.counts(instant(0)), { inUse: 0, free: 4, quarantined: 1 })
+  const lent = [1, 2, 3, 4].map((n) => pool.lease(sa(n), instant(0)))
+  assert.deepEqual([...lent].sort(), ['10.64.16.2', '10.64.16.3', '10.64.16.5', '10.64.16.6'])
+  assert.equal(pool.lease(sa(5), instant(0)), undefined)
+  pool.withhold(taken, instant(1000))
+  assert.equal(pool.lease(sa(5), instant(999 + QUARANTINE)), undefined)
+  assert.equal(pool.lease(sa(5), instant(1000 + QUARANTINE)), taken)
+})

@@ -9,6 +9,7 @@
  * Not simulated: the kernel's routing and the packet filter. A packet is handed to the engine as if the kernel had
  * routed it into the plane's device, which is what every route of ours does.
  */
+import type { ReqId } from '#base/ids'
 import { contains, type Ip, ip, ipToUint32, prefix, type UdpPath } from '#base/ip'
 import type { Machine } from '#base/machine'
 import type { Rng } from '#base/rng'
@@ -26,7 +27,7 @@ import type { SampledGuard } from '#overlay/entry-guards'
 import type { Effect, HostOperation } from '#overlay/ports'
 import { OverlayRouter, type RouterEvent, type RouterInput } from '#overlay/router'
 import { HEADROOM, PacketEngine, TAILROOM, VERDICT } from '#telescope/engine'
-import type { PlaneOperation } from '#telescope/plane'
+import type { Inventory, PlaneOperation, PolicySpec, SaKey, Selector } from '#telescope/plane'
 import { addressText, destination, IPV4_HEADER, PROTOCOL, protocol, source, writeIpv4 } from '#wire/ipv4'
 import { destinationPort, NON_ESP_MARKER, sourcePort, UDP_HEADER, writeUdp } from '#wire/udp'
 import type { NatBox } from './nat.ts'
@@ -152,8 +153,11 @@ export class SimOverlay {
     this.client = this.addClient({ address: this.client.address, guards: this.#kept })
   }
 
-  /** A node's host with an empty memory: the first time, or after a crash. It is not started yet. */
-  boot(name: string): SimHost<RouterInput, RouterEvent, OverlayRouter> {
+  /**
+   * A node's host with an empty memory: the first time, or after a crash. It is not started yet. With a `predecessor`
+   * its program alone crashed: the data plane is the kernel's, and still there.
+   */
+  boot(name: string, predecessor?: SimNodeHost): SimNodeHost {
     const { listed, ikeKey } = this.#nodes.get(name)!
     const router = new OverlayRouter({
       nodeId: listed.nodeId,
@@ -168,9 +172,10 @@ export class SimOverlay {
       crypto: nodeCrypto,
       rng: this.#rng,
       keyLog: this.taps.keyLog === true,
+      ...(predecessor === undefined ? {} : { inventory: predecessor.inventory() }),
       ...this.#hurry,
     })
-    const host = new SimHost<RouterInput, RouterEvent, OverlayRouter>(this, router, listed.address)
+    const host: SimNodeHost = new SimHost(this, router, listed.address, 0, predecessor)
     this.routers.set(name, host)
     return host
   }
@@ -264,6 +269,7 @@ export class SimOverlay {
   }
 }
 
+export type SimNodeHost = SimHost<RouterInput, RouterEvent, OverlayRouter>
 export type SimClient = SimHost<ClientInput, ClientEvent, OverlayClient>
 type AnyHost = SimHost<RouterInput, RouterEvent, OverlayRouter> | SimClient
 
@@ -273,10 +279,10 @@ export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
   address: Ip
   readonly events: Event[] = []
   readonly hostOperations: HostOperation[] = []
-  readonly planeOperations: PlaneOperation[] = []
+  readonly planeOperations: PlaneOperation[]
   /** SAs that announced their first packet. */
   readonly heard: string[] = []
-  readonly engine = new PacketEngine({ driver: new NodeCipherDriver() })
+  readonly engine: PacketEngine
   /** The plane and host effects this host cannot perform. */
   refuses: (effect: Effect<Event>) => boolean = () => false
   /** False: the host is dead and hears nothing. */
@@ -285,13 +291,39 @@ export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
   readonly #world: SimOverlay
   readonly #skew: Duration
 
-  constructor(world: SimOverlay, machine: M, address: Ip, skew: Duration = 0) {
+  constructor(
+    world: SimOverlay,
+    machine: M,
+    address: Ip,
+    skew: Duration = 0,
+    predecessor?: SimHost<Input, Event, M>,
+  ) {
+    this.engine = predecessor?.engine ?? new PacketEngine({ driver: new NodeCipherDriver() })
+    this.planeOperations = [...(predecessor?.planeOperations ?? [])]
     this.#world = world
     this.#skew = skew
     this.machine = machine
     this.address = address
     this.addresses.add(address)
     this.engine.setHostAddresses([...this.addresses])
+  }
+
+  /** What a dump of the kernel's tables would show: all that was installed, and not removed since. */
+  inventory(): Inventory {
+    const policies = new Map<string, PolicySpec>()
+    const sas = new Map<string, SaKey & { readonly reqid: ReqId }>()
+    const saName = ({ source, destination, spi }: SaKey) => `${source} ${destination} ${spi}`
+    const policyName = (direction: string, selector: Selector) => JSON.stringify([direction, selector])
+    for (const each of this.planeOperations) {
+      if (each.kind === 'sa.install') {
+        const { source, destination, spi, reqid } = each.sa
+        sas.set(saName(each.sa), { source, destination, spi, reqid })
+      } else if (each.kind === 'sa.remove') sas.delete(saName(each.sa))
+      else if (each.kind === 'policy.install')
+        policies.set(policyName(each.policy.direction, each.policy.selector), each.policy)
+      else if (each.kind === 'policy.remove') policies.delete(policyName(each.direction, each.selector))
+    }
+    return { policies: [...policies.values()], sas: [...sas.values()] }
   }
 
   input(input: Input): void {

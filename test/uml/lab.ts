@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { toHex } from '#base/bytes'
 import type { Ip } from '#base/ip'
-import type { PlaneOperation, SaCounters, SaKey } from '#telescope/plane'
+import type { Inventory, PlaneOperation, SaCounters, SaKey } from '#telescope/plane'
 
 const run = promisify(execFile)
 
@@ -124,6 +124,7 @@ export class PlaneProcess {
   listen = (address: Ip): Promise<unknown> => this.#call({ method: 'listen', address })
   counters = async (): Promise<readonly SaCounters[]> =>
     (await this.#call({ method: 'counters' })) as SaCounters[]
+  inventory = async (): Promise<Inventory> => (await this.#call({ method: 'inventory' })) as Inventory
   drops = async (): Promise<Record<string, number>> =>
     (await this.#call({ method: 'drops' })) as Record<string, number>
 

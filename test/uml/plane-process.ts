@@ -11,13 +11,17 @@ import { UdpSockets } from '#linux/sockets'
 import { XfrmPlane } from '#linux/xfrm-plane'
 import type { PlaneOperation } from '#telescope/plane'
 
-const plane = new XfrmPlane({ device: 'ippriv0', keepGuard: process.argv.includes('--keep-guard') })
+const plane = new XfrmPlane({
+  device: 'ippriv0',
+  keepGuard: process.argv.includes('--keep-guard'),
+  adopt: process.argv.includes('--adopt'),
+})
 const sockets = new UdpSockets()
 plane.onHeard((sa) => say({ heard: sa }))
 plane.onFailure((error) => say({ failure: error.message }))
 
 interface Call {
-  readonly method: 'open' | 'apply' | 'counters' | 'drops' | 'close' | 'listen'
+  readonly method: 'open' | 'apply' | 'inventory' | 'counters' | 'drops' | 'close' | 'listen'
   readonly address?: Ip
   readonly operations?: readonly PlaneOperation[]
 }
@@ -32,8 +36,9 @@ for await (const line of createInterface({ input: process.stdin })) {
   }
 }
 
-function perform(call: Call): Promise<unknown> {
+async function perform(call: Call): Promise<unknown> {
   if (call.method === 'apply') return plane.apply(call.operations ?? [])
+  if (call.method === 'inventory') return plane.inventory
   return call.method === 'listen' ? listen(call.address!) : plane[call.method]()
 }
 

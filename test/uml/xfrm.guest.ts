@@ -455,3 +455,49 @@ test('with keepGuard the blocks stay until the first operations are done', async
   await successor.close()
   assert.equal(policies('s'), '')
 })
+
+test('a successor that adopts takes over what stands, and not a packet is lost', async () => {
+  const [s, x] = planes as [PlaneProcess, PlaneProcess]
+  const operations = layer(LENT)
+  await x.apply(...operations.x)
+  await s.apply(...operations.s)
+  lend(LENT)
+  const flow = ping('s', LENT, SERVER, 60)
+  await x.kill()
+  const successor = succeed('x', '--adopt')
+  await successor.open()
+  assert.equal(await flow, 60)
+  const { policies: found, sas } = await successor.inventory()
+  assert.deepEqual(sas.map(({ spi, reqid }) => [spi, reqid]).sort(), [
+    [0x1001, reqId(1)],
+    [0x1002, reqId(1)],
+  ])
+  assert.deepEqual(
+    found.map((each): PlaneOperation => ({ kind: 'policy.install', policy: each })).sort(byDirection),
+    operations.x.filter(({ kind }) => kind === 'policy.install').sort(byDirection),
+  )
+  // As its own: replaced, counted, and removed when it ends.
+  await successor.apply(...operations.x.filter(({ kind }) => kind === 'policy.install'))
+  assert.equal(await ping('s', LENT, SERVER), 3)
+  assert.deepEqual(
+    (await successor.counters()).map(({ packets }) => packets),
+    [63, 63],
+  )
+  await successor.close()
+  assert.deepEqual([states('x'), policies('x'), hasDevice('x')], ['', '', false])
+})
+
+test('nobody adopts what a client left', async () => {
+  const [s] = planes as [PlaneProcess]
+  await s.apply(...layer(LENT).s, guard('out'))
+  await s.kill()
+  const successor = succeed('s', '--adopt')
+  await successor.open()
+  assert.deepEqual(await successor.inventory(), { policies: [], sas: [] })
+  assert.deepEqual([states('s'), policies('s')], ['', ''])
+})
+
+const byDirection = (a: PlaneOperation, b: PlaneOperation): number =>
+  directionOf(a) < directionOf(b) ? -1 : 1
+const directionOf = (each: PlaneOperation): string =>
+  each.kind === 'policy.install' ? each.policy.direction : ''

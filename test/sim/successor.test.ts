@@ -1,0 +1,128 @@
+/** A node's program dies and another starts, while the kernel goes on: what the successor adopts, and for how long. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { Ip } from '#base/ip'
+import { MINUTE, SECOND } from '#base/time'
+import { PRIORITY } from '#telescope/plane'
+import { SERVER, type SimNodeHost, SimOverlay } from './overlay.ts'
+
+const PATH = ['alder', 'birch', 'cedar'] as const
+
+function open(seed: number, poolLength = 20): SimOverlay {
+  const world = new SimOverlay([...PATH, 'dogwood'], { seed, path: [...PATH], poolLength })
+  assert.ok(world.raise())
+  world.client.input({ kind: 'start' })
+  world.client.input({ kind: 'consensus', consensus: world.consensus })
+  assert.ok(world.runUntil(() => world.client.machine.state === 'ready', MINUTE))
+  return world
+}
+
+const circuit = (world: SimOverlay) => world.client.machine.circuits[0]!.telescope
+const lent = (world: SimOverlay): readonly Ip[] => circuit(world).layers.map(({ leased }) => leased)
+
+function succeed(world: SimOverlay, name: string): SimNodeHost {
+  const successor = world.boot(name, world.routers.get(name)!)
+  successor.input({ kind: 'start' })
+  return successor
+}
+
+/** Says something every 100 ms. @returns the longest time without an answer */
+function talk(world: SimOverlay, from: Ip, duration: number, also: () => void = () => {}): number {
+  let last = world.now
+  let longest = 0
+  let answers = 0
+  const heard = (): number => world.delivered.filter(({ payload }) => payload.startsWith('re: ')).length
+  for (const end = world.now + duration; world.now < end; ) {
+    answers = heard()
+    world.client.say(from, SERVER, 7000, 'still there?')
+    world.run(100)
+    if (heard() > answers) last = world.now
+    longest = Math.max(longest, world.now - last)
+    also()
+  }
+  return longest
+}
+
+const circuitPolicies = (host: SimNodeHost): number =>
+  host.inventory().policies.filter(({ priority }) => priority === PRIORITY.circuit).length
+
+for (const name of PATH) {
+  test(`the program of ${name} is replaced, and the circuit through it goes on`, () => {
+    const world = open(7)
+    const address = lent(world).at(-1)!
+    assert.ok(talk(world, address, SECOND) <= 200)
+    const successor = succeed(world, name)
+    // Before there is a consensus, and while tunnels are made anew.
+    assert.ok(talk(world, address, 2 * SECOND) <= 200)
+    successor.input({ kind: 'consensus', consensus: world.consensus })
+    const silence = talk(world, address, 20 * SECOND)
+    assert.ok(silence <= SECOND, `${silence} ms`)
+    assert.equal(world.linksUp, 12)
+    assert.equal(successor.machine.adoptedCount, 1)
+    assert.equal(successor.machine.circuitCount, 0)
+    assert.equal(world.client.machine.state, 'ready')
+    // The tunnels of before are gone: one pair of SAs for each of the three peers, and one for the circuit.
+    assert.equal(successor.inventory().sas.length, 8)
+  })
+}
+
+test('in the middle it goes on for as long as its client is heard of, and ends soon after', () => {
+  const world = open(17)
+  const address = lent(world).at(-1)!
+  const middle = succeed(world, 'birch')
+  middle.input({ kind: 'consensus', consensus: world.consensus })
+  const count = (): void => middle.input({ kind: 'traffic', counters: middle.engine.counters() })
+  assert.ok(talk(world, address, 6 * MINUTE, count) <= SECOND)
+  assert.equal(middle.machine.adoptedCount, 1)
+  world.client.alive = false
+  for (let i = 0; i < 13; i++) {
+    world.run(10 * SECOND)
+    count()
+  }
+  assert.equal(middle.machine.adoptedCount, 0)
+  assert.equal(circuitPolicies(middle), 0)
+  assert.equal(middle.inventory().sas.length, 6)
+})
+
+test('its address is lent to nobody meanwhile, nor soon afterwards', () => {
+  // 13 addresses.
+  const world = open(27, 28)
+  const taken = lent(world)[0]!
+  const entry = succeed(world, 'alder')
+  entry.input({ kind: 'consensus', consensus: world.consensus })
+  world.run(10 * SECOND)
+  assert.deepEqual(entry.machine.leases(), { inUse: 0, free: 12, quarantined: 1 })
+  for (let ticket = 1; ticket <= 14; ticket++)
+    world.client.input({ kind: 'build', ticket, path: ['alder', 'dogwood', 'cedar'] })
+  world.run(20 * SECOND)
+  assert.equal(entry.machine.leases().free, 0)
+  const fresh = entry
+    .inventory()
+    .policies.filter(({ priority, direction }) => priority === PRIORITY.circuit && direction === 'fwd')
+    .map(({ selector }) => selector.source.address)
+  assert.equal(fresh.length, 13)
+  assert.equal(fresh.filter((each) => each === taken).length, 1)
+})
+
+test('what no consensus vouches for any more is removed: at once, or when none comes', () => {
+  const world = open(37)
+  const { consensus } = world
+  const without = (name: string) => ({
+    ...consensus,
+    nodes: consensus.nodes.filter((node) => node.name !== name),
+  })
+  // The circuit came through the entry, which is revoked.
+  const middle = succeed(world, 'birch')
+  assert.ok(circuitPolicies(middle) > 0)
+  middle.input({ kind: 'consensus', consensus: without('alder') })
+  assert.equal(middle.machine.adoptedCount, 0)
+  assert.equal(circuitPolicies(middle), 0)
+  const entry = succeed(world, 'alder')
+  entry.input({ kind: 'consensus', consensus: without('alder') })
+  assert.deepEqual(entry.inventory(), { policies: [], sas: [] })
+  const exit = succeed(world, 'cedar')
+  assert.ok(exit.inventory().sas.length > 0)
+  world.run(3 * MINUTE)
+  assert.deepEqual(exit.inventory(), { policies: [], sas: [] })
+  assert.equal(exit.hostOperations.filter(({ kind }) => kind === 'firewall.set').length, 1)
+})
