@@ -15,6 +15,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>
   planes: () => import('./planes.ts'),
   ike: () => import('./ike.ts'),
   flood: () => import('./flood.ts'),
+  kernel: () => import('./kernel.ts'),
 }
 
 interface CommonOptions {

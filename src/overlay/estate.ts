@@ -122,11 +122,15 @@ export class Estate {
     return true
   }
 
-  /** The tunnel of this reqid is made anew. */
+  /**
+   * The tunnel of this reqid is made anew: the peer hears nothing any more on the SA of before, and what it sent on it
+   * is on its way.
+   */
   superseded(reqid: ReqId, now: Instant): void {
     for (const remnant of this.#remnants) {
       if (remnant.reqid !== reqid || remnant.leased !== undefined) continue
       remnant.isSuperseded = true
+      this.#ports.perform(remnant.outbound.map(removeSa))
       this.#timers.set(remnant, after(now, GRACE))
     }
   }
@@ -174,6 +178,7 @@ export class Estate {
     const remnant: Remnant = {
       ...part,
       inbound: sas.filter(({ destination }) => destination === self),
+      outbound: sas.filter(({ source }) => source === self),
       removal: [...policies.map(removePolicy), ...sas.map(removeSa)],
       heard: 0,
       isSuperseded: false,
@@ -218,6 +223,7 @@ interface Part {
 /** A circuit, or the SAs of a tunnel. */
 interface Remnant extends Part {
   readonly inbound: readonly SaKey[]
+  readonly outbound: readonly SaKey[]
   readonly removal: readonly PlaneOperation[]
   /** Packets on `inbound`, when they were counted last. */
   heard: number

@@ -45,6 +45,14 @@ export class Peers {
     return this.#byNode.values()
   }
 
+  report(): { readonly peer: string; readonly address: Ip; readonly state: 'up' | 'connecting' }[] {
+    return [...this].map(({ node, tunnel }) => ({
+      peer: node.name,
+      address: node.address,
+      state: tunnel === undefined ? 'connecting' : 'up',
+    }))
+  }
+
   byIdentity(id: IkeId): Peer | undefined {
     const nodeId = nodeOfIdentity(id)
     return nodeId === undefined ? undefined : this.#byNode.get(nodeId)

@@ -20,12 +20,12 @@ import type { Consensus, ConsensusNode } from '#directory/documents'
 import { IkeEngine } from '#ikev2/engine'
 import type { ChildEstablished, IkeEvent, IkeMoved, Lifetimes, ResponderPolicy } from '#ikev2/events'
 import { AddressPool } from '#nat/pool'
-import { nodeRules } from '#nat/rulesets'
 import { EffectQueue } from '#overlay/effects'
 import { Estate } from '#overlay/estate'
 import { nodeIdentity, nodeOfIdentity, PUBLISHED_KEY } from '#overlay/identity'
+import { nodeFilter, privateRoute } from '#overlay/node-filter'
 import { acceptSelectors, type Peer, Peers, selectorsOf } from '#overlay/peers'
-import type { Effect, HostOperation, RouteSpec } from '#overlay/ports'
+import type { Effect, HostOperation } from '#overlay/ports'
 import { notRekeyed, Rekeys } from '#overlay/rekeys'
 import { Resumptions } from '#overlay/resumptions'
 import type { RouterEvent, RouterInput, RouterOptions } from '#overlay/router-events'
@@ -167,11 +167,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   }
 
   overlay(): readonly { readonly peer: string; readonly address: Ip; readonly state: 'up' | 'connecting' }[] {
-    return [...this.#peers].map(({ node, tunnel }) => ({
-      peer: node.name,
-      address: node.address,
-      state: tunnel === undefined ? 'connecting' : 'up',
-    }))
+    return this.#peers.report()
   }
 
   counters(): Record<string, number> {
@@ -596,15 +592,6 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   }
 
   get #filter(): HostOperation {
-    const { exitPolicy, roles, context } = this.#options
-    const others = this.#consensus?.nodes.filter((node) => node.nodeId !== this.#options.nodeId)
-    const neighbours = (others ?? []).map((node) => node.address)
-    const poolSpace = this.#consensus?.poolSpace
-    return {
-      kind: 'firewall.set',
-      rules: nodeRules({ poolSpace, pool: this.#poolPrefix, neighbours, exitPolicy, roles, context }),
-    }
+    return nodeFilter(this.#options, this.#consensus, this.#poolPrefix)
   }
 }
-
-const privateRoute = ({ poolSpace }: Consensus): RouteSpec => ({ destination: poolSpace, via: 'overlay' })

@@ -1,0 +1,141 @@
+/**
+ * Inside User-Mode Linux, one JSON line on standard output per size: a node takes that many circuits, forwards one
+ * TCP stream of one of them, and lets all go.
+ *
+ *     s 198.18.1.1 ---- node 198.18.1.2 | 198.18.2.1 ---- d 198.18.2.2
+ *     lent 10.64.0.2
+ *
+ * The client's side is made by ip(8): what is measured is the node.
+ */
+import { execFile, execFileSync } from 'node:child_process'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import { toHex } from '#base/bytes'
+import type { Spi } from '#base/ids'
+import { ip, ipToUint32, uint32ToIp } from '#base/ip'
+import type { ChildSa } from '#ikev2/events'
+import { XfrmPlane } from '#linux/xfrm-plane'
+import { type Binding, bind, unbind } from '#telescope/plan'
+import { reqId } from '#telescope/plane'
+
+export interface KernelSample {
+  readonly circuits: number
+  /** Circuits per second. */
+  readonly installed: number
+  readonly removed: number
+  /** Of one stream of one circuit, beside all others. */
+  readonly mbps: number
+}
+
+const CLIENT = ip('198.18.1.1')
+const NODE = ip('198.18.1.2')
+const LENT = ip('10.64.0.2')
+const SERVER = '198.18.2.2'
+const SECONDS = 4
+
+const [sizes, rounds] = JSON.parse(process.argv[2] ?? '[[10],1]') as [number[], number]
+raise()
+const plane = new XfrmPlane({ device: 'ippriv0' })
+await plane.open()
+// For good: were its SAs made anew, their sequence numbers would be replays to the other end.
+await plane.apply(bind(circuit(0)))
+const server = execFile('ip', ['netns', 'exec', 'd', 'iperf3', '-s', '-B', SERVER])
+await sleep(1500)
+try {
+  for (let round = 0; round < rounds; round++)
+    for (const size of sizes) process.stdout.write(`${JSON.stringify(await measure(size))}\n`)
+} finally {
+  server.kill()
+  await plane.close()
+}
+process.exit()
+
+async function measure(circuits: number): Promise<KernelSample> {
+  const began = performance.now()
+  // One by one, as clients come.
+  for (let i = 1; i < circuits; i++) await plane.apply(bind(circuit(i)))
+  const stood = performance.now()
+  const mbps = await stream()
+  const ending = performance.now()
+  for (let i = 1; i < circuits; i++) await plane.apply(unbind(circuit(i)))
+  const perSecond = (ms: number): number => (1000 * (circuits - 1)) / ms
+  return {
+    circuits,
+    installed: perSecond(stood - began),
+    removed: perSecond(performance.now() - ending),
+    mbps,
+  }
+}
+
+async function stream(): Promise<number> {
+  const argv = ['netns', 'exec', 's', 'iperf3', '-J', '-c', SERVER, '-B', LENT, '-t', `${SECONDS}`]
+  const { stdout } = await promisify(execFile)('ip', argv)
+  const report = JSON.parse(stdout) as { end: { sum_received: { bits_per_second: number } } }
+  return report.end.sum_received.bits_per_second / 1e6
+}
+
+/** The first one is the client's, all others are of clients that are silent. */
+function circuit(index: number): Binding {
+  return {
+    self: NODE,
+    client: uint32ToIp(ipToUint32(CLIENT) + (index === 0 ? 0 : 0x1_0000 + index)),
+    leased: uint32ToIp(ipToUint32(LENT) + index),
+    reqid: reqId(index),
+    child: child(index),
+  }
+}
+
+/** A key each time, as the plane's owner hands them over. */
+function child(index: number): ChildSa {
+  return {
+    cipher: 'aes-256-gcm-16',
+    esn: true,
+    inboundSpi: (0x1000_0000 + index) as Spi,
+    outboundSpi: (0x2000_0000 + index) as Spi,
+    inboundKey: new Uint8Array(36).fill(1),
+    outboundKey: new Uint8Array(36).fill(2),
+    localSelectors: [],
+    remoteSelectors: [],
+  }
+}
+
+function raise(): void {
+  const key = (octet: number): string => `0x${toHex(new Uint8Array(36).fill(octet))}`
+  const state = (source: string, destination: string, spi: number, octet: number): string =>
+    `xfrm state add src ${source} dst ${destination} proto esp spi ${spi} reqid 1 mode tunnel ` +
+    `flag esn replay-window 1024 aead rfc4106(gcm(aes)) ${key(octet)} 128`
+  const policy = (source: string, destination: string, direction: string, ends: string): string =>
+    `xfrm policy add src ${source} dst ${destination} dir ${direction} tmpl ${ends} proto esp reqid 1 mode tunnel`
+  const batch = (lines: readonly string[], ...where: readonly string[]): void => {
+    execFileSync('ip', [...where, '-batch', '-'], { input: `${lines.join('\n')}\n` })
+  }
+  batch([
+    'netns add s',
+    'netns add d',
+    'link add n0 type veth peer name s0 netns s',
+    'link add n1 type veth peer name d0 netns d',
+    `addr add ${NODE}/24 dev n0`,
+    'addr add 198.18.2.1/24 dev n1',
+    'link set n0 up',
+    'link set n1 up',
+  ])
+  batch(['addr add 198.18.2.2/24 dev d0', 'link set d0 up', `route add default via 198.18.2.1`], '-n', 'd')
+  const [there, back] = [`src ${CLIENT} dst ${NODE}`, `src ${NODE} dst ${CLIENT}`]
+  batch(
+    [
+      `addr add ${CLIENT}/24 dev s0`,
+      `addr add ${LENT}/32 dev s0`,
+      'link set s0 up',
+      `route add default via ${NODE} mtu 1280`,
+      state(CLIENT, NODE, 0x1000_0000, 1),
+      state(NODE, CLIENT, 0x2000_0000, 2),
+      policy(LENT, '0.0.0.0/0', 'out', there),
+      policy('0.0.0.0/0', LENT, 'in', back),
+    ],
+    '-n',
+    's',
+  )
+  execFileSync('sysctl', ['-qw', 'net.ipv4.ip_forward=1'])
+  // To the address that is lent, as every node has it: into a device where an answer without a policy would die.
+  execFileSync('ip', ['route', 'add', '10.64.0.0/10', 'via', CLIENT])
+}
