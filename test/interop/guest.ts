@@ -119,6 +119,19 @@ async function story(): Promise<void> {
     rekeyed('--child', 'ov-alder'),
   )
   await cell('c overlay', 'charon rekeys the IKE SA of the tunnel', async () => rekeyed('--ike', 'ov-alder'))
+  for (const ike of [false, true]) {
+    const what = ike ? 'IKE' : 'Child'
+    await cell('a telescope', `our client rekeys the ${what} SA of the exit`, async () =>
+      rekeyedByUs('client', ike, { id: (await defaultCircuitOpen()).id, hop: 3 }, 'cedar'),
+    )
+    await cell('a telescope', `our client rekeys the ${what} SA of the middle`, async () => {
+      const circuit = await build('alder', 'cedar', 'birch')
+      return await rekeyedByUs('client', ike, { id: circuit.id, hop: 2 }, 'birch', circuit)
+    })
+    await cell('c overlay', `our node rekeys the ${what} SA of the tunnel`, async () =>
+      rekeyedByUs('alder', ike, { peer: 'cedar' }, 'birch', await build('alder', 'cedar', 'birch')),
+    )
+  }
   await cell('a telescope', 'our client deletes a hop at charon', async () => {
     const before = await telescopesOf()
     for (const { id } of (await statusOf<ClientStatus>(daemons.get('client')!)).circuits.filter(
@@ -325,6 +338,24 @@ async function rekeyed(kind: '--child' | '--ike', name: string): Promise<string>
     kind === '--child' ? /inbound CHILD_SA \S+ established|CHILD_SA \S+ established/ : /IKE_SA \S+ rekeyed/
   assert.match(since, done, lastLines(`${stdout}\n${since}`))
   return await carries(await defaultCircuitOpen(), 'cedar', CIPHERS[1]!)
+}
+
+/** A rekey that one of our daemons begins, as charon saw it; and `circuit` goes on. */
+async function rekeyedByUs(
+  name: 'client' | 'alder',
+  ike: boolean,
+  which: object,
+  exit: string,
+  circuit?: CircuitStatus,
+): Promise<string> {
+  const mark = (await readFile(relayLog(), 'utf8')).length
+  const method = name === 'client' ? 'circuits.rekey' : 'overlay.rekey'
+  await controlRequest(socketOf(topology, name), method, { ...which, ike }, LIMIT)
+  const done = ike ? /IKE_SA \S+ rekeyed/ : /outbound CHILD_SA \S+ established/
+  await until('charon to use the new keys', LIMIT, async () =>
+    done.test((await readFile(relayLog(), 'utf8')).slice(mark)) ? true : undefined,
+  )
+  return await carries(circuit ?? (await defaultCircuitOpen()), exit, CIPHERS[1]!)
 }
 
 // ---------------------------------------------------------------------------------------------- stock client
