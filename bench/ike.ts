@@ -133,8 +133,8 @@ function report({ samples, memory, charonResident, refusal }: GuestResult): Repo
     notes: [
       'Initiators send in batches and wait: while the responder works, nobody else does.',
       'CPU is of all threads of the responder; "per s and core" is what one core gives if nothing else runs on it.',
-      'Our responder is one thread so far: what it does on all cores differs from one core by noise alone.',
       'Resumed is IKE_SESSION_RESUME and IKE_AUTH. With fresh keys: what our own initiators do then, at once, by policy: IKE SA and Child SA rekeyed, a key exchange with ML-KEM each, and a new ticket. Of that only the CPU time is comparable.',
+      'On all cores our responder has a thread for handshakes on each but one; on one core it is a single thread.',
       'strongSwan logs nothing. Where the kernel has no ESP it answers IKE_AUTH without a Child SA.',
     ],
     samples: { samples, memory, charonResident, refusal },

@@ -42,7 +42,7 @@ const hear = (event: IkeEvent): void => {
 const drain = (): void => {
   for (let output = engine.poll(); output !== undefined; output = engine.poll())
     if (output.kind === 'transmit') sockets.send(output.path, output.bytes)
-    else hear(output)
+    else if (output.kind !== 'compute') hear(output)
 }
 
 sockets.onDatagram((from, bytes) => {

@@ -210,7 +210,12 @@ async function startOurs(hybrid: boolean, cores: number): Promise<Running & { ch
   const node = [process.execPath, '--expose-gc', '--disable-warning=ExperimentalWarning', file]
   const [program, ...args] = cores === 1 ? ['taskset', '-c', LAST_CPU, ...node] : node
   const child = spawn(program!, args, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
-  const settings: ResponderSettings = { seed: toHex(privateKey), address: ADDRESS, port: PORT }
+  const settings: ResponderSettings = {
+    seed: toHex(privateKey),
+    address: ADDRESS,
+    port: PORT,
+    workers: cores - 1,
+  }
   child.send(settings)
   await Promise.race([
     once(child, 'message'),

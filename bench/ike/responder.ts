@@ -2,7 +2,7 @@
  * A responder of ours as a process: the engine with real sockets, and a policy that takes everybody. No data plane:
  * the Child SAs are announced and forgotten. Told by IPC what to do; runs with --expose-gc.
  *
- *     bench -> responder   { seed, address, port }     once
+ *     bench -> responder   { seed, address, port, workers }     once
  *     bench -> responder   'memory'
  *     responder -> bench   'ready', { heap, sas }
  */
@@ -10,6 +10,7 @@ import { fromHex, wipe } from '#base/bytes'
 import { type Ip, ip, ipToUint32, uint32ToIp } from '#base/ip'
 import { HOUR, instant } from '#base/time'
 import { nodeCrypto } from '#crypto/node'
+import { HandshakeWorkers } from '#daemon/handshake-workers'
 import { IkeEngine } from '#ikev2/engine'
 import type { ResponderPolicy } from '#ikev2/events'
 import { UdpSockets } from '#linux/sockets'
@@ -18,6 +19,8 @@ export interface ResponderSettings {
   readonly seed: string
   readonly address: Ip
   readonly port: number
+  /** Threads for handshakes; 0: all is done in one. */
+  readonly workers: number
 }
 
 export interface ResponderMemory {
@@ -30,7 +33,7 @@ export interface ResponderMemory {
 
 process.once('message', (settings) => serve(settings as ResponderSettings))
 
-function serve({ seed, address, port }: ResponderSettings): void {
+function serve({ seed, address, port, workers }: ResponderSettings): void {
   const privateKey = fromHex(seed)
   const publicKey = nodeCrypto.ed25519PublicKey(privateKey)
   const id = { type: 11, data: nodeCrypto.hash('sha256', publicKey) }
@@ -46,12 +49,28 @@ function serve({ seed, address, port }: ResponderSettings): void {
     liveness: 600_000,
     resumption: { strategy: { kind: 'clocked', limit: HOUR }, mayResume: () => true, octetsOf: () => 0 },
   }
-  const engine = new IkeEngine({ crypto: nodeCrypto, responder })
+  const engine = new IkeEngine({ crypto: nodeCrypto, responder, offload: workers > 0 })
+  const { credential } = responder
+  const threads =
+    workers > 0
+      ? new HandshakeWorkers({
+          credential,
+          threads: workers,
+          onFailure: (error) => {
+            throw error
+          },
+        })
+      : undefined
   const sockets = new UdpSockets()
   const now = () => instant(performance.now())
   const drain = (): void => {
     for (let output = engine.poll(); output !== undefined; output = engine.poll()) {
       if (output.kind === 'transmit') sockets.send(output.path, output.bytes)
+      else if (output.kind === 'compute')
+        threads!.compute(output, (computed) => {
+          engine.handle(computed, now())
+          drain()
+        })
       else if (output.kind === 'child.established') wipe(output.child.inboundKey, output.child.outboundKey)
     }
   }

@@ -50,3 +50,10 @@ export const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text)
 export function wipe(...secrets: readonly (Uint8Array | undefined)[]): void {
   for (const secret of secrets) secret?.fill(0)
 }
+
+/** The same for all octets inside of a plain value: objects and arrays, and no cycles. */
+export function wipeDeep(value: unknown): void {
+  if (value instanceof Uint8Array) wipe(value)
+  else if (typeof value === 'object' && value !== null)
+    for (const part of Object.values(value)) wipeDeep(part)
+}

@@ -52,6 +52,10 @@ export const ERRORS = {
     'see the request and errno named; `ippriv doctor` may know why',
   ],
   IPP_HOST_ROUTE: ['there is no route to an address', "check the host's default route"],
+  IPP_WORKER_FAILED: [
+    'a thread that computes handshakes ended',
+    'peers ask again and a new one is started; report it with the log',
+  ],
   // data plane
   IPP_PLANE_UNAVAILABLE: [
     'the chosen data plane cannot run on this kernel',

@@ -6,6 +6,7 @@ import { wipe } from '#base/bytes'
 import { type ErrorCode, errorLine, IpprivError } from '#base/errors'
 import type { Machine } from '#base/machine'
 import { type Instant, instant } from '#base/time'
+import type { Compute, Computed } from '#ikev2/events'
 import type { UdpSockets } from '#linux/sockets'
 import type { Effect, HostNetwork } from '#overlay/ports'
 import type { DataPlane, PlaneOperation, SaSpec } from '#telescope/plane'
@@ -14,6 +15,8 @@ export interface DriverPorts<Event> {
   readonly plane: DataPlane
   readonly host: HostNetwork
   readonly sockets: UdpSockets
+  /** Does a job of the machine elsewhere; absent: this machine has none. */
+  compute?(compute: Compute, answer: (computed: Computed) => void): void
   onEvent(event: Event): void
   /** Every SA, before its key is wiped: for the key log. */
   onSa?(sa: SaSpec): void
@@ -112,6 +115,9 @@ export class Driver<Input extends { readonly kind: string }, Event> {
     switch (effect.kind) {
       case 'transmit':
         this.#ports.sockets.send(effect.path, effect.bytes)
+        return undefined
+      case 'compute':
+        this.#ports.compute?.(effect, (computed) => this.input(computed as never))
         return undefined
       case 'event':
         this.#ports.onEvent(effect.event)

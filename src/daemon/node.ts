@@ -48,14 +48,17 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
       rng: runtime.rng,
       keyLog: config.keylog !== undefined,
       ...(inventory === undefined ? {} : { inventory }),
+      offload: true,
     })
     const rekeying = new Pending<void>()
-    const driver = runtime.drive<RouterInput, RouterEvent>(router, (event) => {
+    const onEvent = (event: RouterEvent): void => {
       report(runtime, event)
       if (event.kind === 'rekeyed') rekeying.done(event.ticket)
       if (event.kind === 'rekey.failed')
         rekeying.failed(event.ticket, new IpprivError(event.code, event.detail))
-    })
+    }
+    const workers = runtime.handshakeWorkers(router.credential)
+    const driver = runtime.drive<RouterInput, RouterEvent>(router, onEvent, workers)
     if (config.resumption?.kind === 'data' || inventory !== undefined) {
       const look = async (): Promise<void> => {
         if (config.resumption?.kind !== 'data' && router.adoptedCount === 0) return

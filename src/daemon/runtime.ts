@@ -26,8 +26,10 @@ import type { CryptoProvider } from '#crypto/provider'
 import { DirectorySync } from '#daemon/directory-sync'
 import { Driver } from '#daemon/driver'
 import { Expiry } from '#daemon/expiry'
+import { HandshakeWorkers } from '#daemon/handshake-workers'
 import { DirectoryClient } from '#directory/client'
 import type { Consensus } from '#directory/documents'
+import type { SigningCredential } from '#ikev2/computation'
 import type { IkeKeys } from '#ikev2/events'
 import { requireCapabilities } from '#linux/caps'
 import { type ControlHandlers, serveControl } from '#linux/control'
@@ -183,11 +185,13 @@ export class Runtime {
   drive<Input extends { readonly kind: string }, Event>(
     machine: Machine<Input, Effect<Event>>,
     onEvent: (event: Event) => void,
+    workers?: HandshakeWorkers,
   ): Driver<Input, Event> {
     const driver = new Driver<Input, Event>(machine as never, {
       plane: this.#plane!,
       host: this.#host!,
       sockets: this.sockets,
+      ...(workers === undefined ? {} : { compute: (job, answer) => workers.compute(job, answer) }),
       onEvent,
       onSa: (sa) => this.#keyLog?.esp(sa),
       onError: (line) => this.log.error(line),
@@ -197,6 +201,13 @@ export class Runtime {
     this.sockets.onFailure((error) => this.log.debug({ code: error.code }, 'datagram not sent'))
     this.onClose(() => driver.end())
     return driver
+  }
+
+  /** Threads for the handshakes of a responder. */
+  handshakeWorkers(credential: SigningCredential): HandshakeWorkers {
+    const workers = new HandshakeWorkers({ credential, onFailure: (error) => this.log.error(error.line) })
+    this.onClose(() => workers.close())
+    return workers
   }
 
   async followDirectory(

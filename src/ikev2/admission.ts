@@ -1,10 +1,11 @@
 /** What a responder holds until its peer is authenticated: the policy, and what the AUTH payloads are made of. */
 import { wipe } from '#base/bytes'
 import type { Instant } from '#base/time'
+import { type Computation, compute } from '#ikev2/computation'
 import type { IkeContext } from '#ikev2/context'
 import type { ResponderPolicy } from '#ikev2/events'
-import { type AuthAnswer, answerAuth, type Where } from '#ikev2/exchange/auth'
-import { answerIntermediate, authenticatedOctets } from '#ikev2/exchange/intermediate'
+import { type AuthAnswer, answerProven, exchangeProofs, type Where } from '#ikev2/exchange/auth'
+import { answerKeyWith, authenticatedOctets, readKey } from '#ikev2/exchange/intermediate'
 import { answerResumedAuth } from '#ikev2/exchange/resume'
 import { wipeSecrets } from '#ikev2/keys'
 import { type Message, sentMessage } from '#ikev2/message/fragment'
@@ -30,11 +31,19 @@ export class Admission {
     this.#auth = auth
   }
 
-  /** The answer to IKE_INTERMEDIATE or IKE_AUTH, whichever is due. @throws PeerFault: the peer is not admitted */
-  answer(sa: IkeSa, exchange: number, payloads: readonly Payload[], message: Message, now: Instant): Answer {
+  /**
+   * The answer to IKE_INTERMEDIATE or IKE_AUTH, whichever is due: first what takes long, then, in the function that comes
+   * of it, all that changes anything. @throws PeerFault: the peer is not admitted
+   */
+  *answer(
+    sa: IkeSa,
+    exchange: number,
+    payloads: readonly Payload[],
+    message: Message,
+  ): Computation<(now: Instant) => Answer> {
     return exchange === EXCHANGE.number.IKE_INTERMEDIATE
-      ? this.#answerIntermediate(sa, payloads, message)
-      : this.#answerAuth(sa, payloads, now)
+      ? yield* this.#answerIntermediate(sa, payloads, message)
+      : yield* this.#answerAuth(sa, payloads)
   }
 
   wipe(): void {
@@ -42,10 +51,11 @@ export class Admission {
     wipe(this.#grant?.skD)
   }
 
-  #answerIntermediate(sa: IkeSa, request: readonly Payload[], message: Message): Answer {
+  *#answerIntermediate(sa: IkeSa, request: readonly Payload[], message: Message): Computation<() => Answer> {
     const initiator = authenticatedOctets(message)
-    const { sharedSecret, payloads } = answerIntermediate(this.#context.crypto, request)
-    return {
+    const publicKey = readKey(request)
+    const { sharedSecret, payloads } = answerKeyWith(yield* compute({ kind: 'encapsulation', publicKey }))
+    return () => ({
       payloads,
       // The answer itself still goes under the keys of before.
       conclude: (sent) => {
@@ -56,23 +66,38 @@ export class Admission {
         this.#auth = next.auth
         sa.enter('keys complete', next.channel)
       },
-    }
+    })
   }
 
-  #authenticate(where: Where, request: readonly Payload[], now: Instant): AuthAnswer {
-    const { crypto, resumption } = this.#context
+  *#answerAuth(sa: IkeSa, request: readonly Payload[]): Computation<(now: Instant) => Answer> {
+    const policy = this.#policy
     const grant = this.#grant
-    if (grant === undefined) return answerAuth(crypto, this.#auth, this.#policy, where, request)
-    const spend = (): boolean => resumption?.mint.spend(grant, now) === true
-    return answerResumedAuth(this.#auth, this.#policy, grant, spend, where, request)
+    if (grant !== undefined) {
+      const { resumption } = this.#context
+      return (now) => {
+        const spend = (): boolean => resumption?.mint.spend(grant, now) === true
+        const answer = (where: Where): AuthAnswer =>
+          answerResumedAuth(this.#auth, policy, grant, spend, where, request)
+        return this.#conclude(sa, request, answer, now)
+      }
+    }
+    const { path } = sa.association
+    const hash = sa.channel.suite.prf
+    const { peer, proof } = yield* exchangeProofs(hash, this.#auth, policy, path, request)
+    const answer = (where: Where): AuthAnswer => answerProven(policy, where, peer, proof, request)
+    return (now) => this.#conclude(sa, request, answer, now)
   }
 
-  #answerAuth(sa: IkeSa, request: readonly Payload[], now: Instant): Answer {
+  #conclude(
+    sa: IkeSa,
+    request: readonly Payload[],
+    answerFrom: (where: Where) => AuthAnswer,
+    now: Instant,
+  ): Answer {
     const { id, path, way } = sa.association
     const inboundSpi = this.#context.allocateSpi()
     try {
-      const where = { sa: id, path, inboundSpi }
-      const answer = this.#authenticate(where, request, now)
+      const answer = answerFrom({ sa: id, path, inboundSpi })
       const { payloads } = answer
       if (answer.kind === 'established') {
         // Announced before the answer is transmitted: the SA is installed when the peer begins to use it.

@@ -10,17 +10,18 @@ import type { Association } from '#ikev2/association'
 import type { IkeContext } from '#ikev2/context'
 import type { ChildSa, IkeRole } from '#ikev2/events'
 import type { ChildTerms } from '#ikev2/exchange/child'
-import type { InitResult } from '#ikev2/exchange/init'
+import type { InitAnswered, InitResult } from '#ikev2/exchange/init'
 import type { ChildKeying, Keying } from '#ikev2/exchange/key-exchange'
 import type { ResumeResult } from '#ikev2/exchange/resume'
 import { malformed, PeerFault, protocolFault } from '#ikev2/fault'
 import {
   childKeys,
+  firstSecrets,
   type IkeSecrets,
   ikeSecrets,
+  type KeyLengths,
   type Prf,
   prfOf,
-  skeyseed,
   skeyseedFrom,
   skeyseedResumed,
   wipeSecrets,
@@ -167,20 +168,23 @@ type KeyContext = Pick<IkeContext, 'crypto' | 'logKeys'>
 
 /**
  * All keys of a new IKE SA, and what its AUTH payloads are made of. `initRequest` and `initResponse` are the two
- * datagrams as they travelled last. Wipes the shared secret.
+ * datagrams as they travelled last. Takes over the keys of `result`, or wipes its shared secret.
  */
 export function openChannel(
   context: KeyContext,
   association: Association,
   initRequest: Uint8Array,
   initResponse: Uint8Array,
-  result: InitResult,
+  result: InitResult | InitAnswered,
 ): { readonly channel: Channel; readonly auth: AuthContext } {
-  const { suite, ni, nr, sharedSecret, peerHashes, peerMethods, wantsRawKey, fullTranscript } = result
+  const { suite, ni, nr, peerHashes, peerMethods, wantsRawKey, fullTranscript } = result
   const prf = prfOf(context.crypto, suite.prf)
-  const seed = skeyseed(prf, sharedSecret, ni, nr)
-  wipe(sharedSecret)
-  const { channel, secrets } = derive(context, association, suite, seed, result)
+  const { spiInitiator, spiResponder } = association
+  const secrets =
+    'secrets' in result
+      ? result.secrets
+      : firstSecrets(prf, result.sharedSecret, { ni, nr, spiInitiator, spiResponder }, keyLengths(suite))
+  const channel = establish(context, association, suite, secrets, result)
   return {
     channel,
     auth: {
@@ -226,20 +230,37 @@ type Resumable = Pick<Grant, 'skD' | 'suite' | 'fullTranscript'>
 
 /** Keys from a SKEYSEED, which is wiped, and SK_e with it once the channel has them. */
 function derive(
-  { crypto, logKeys }: KeyContext,
-  { id: sa, role, path, spiInitiator, spiResponder }: Association,
+  context: KeyContext,
+  association: Association,
   suite: IkeSuite,
   seed: Uint8Array,
   { ni, nr, ...extensions }: Extensions & Pick<InitResult, 'ni' | 'nr'>,
 ): { readonly channel: Channel; readonly secrets: IkeSecrets } {
-  const { cipher } = suite
-  const lengths = { prf: suite.prfLength, encryption: keyingLength(cipher) }
-  const prf = prfOf(crypto, suite.prf)
-  const secrets = ikeSecrets(prf, seed, { ni, nr, spiInitiator, spiResponder }, lengths)
+  const { spiInitiator, spiResponder } = association
+  const prf = prfOf(context.crypto, suite.prf)
+  const secrets = ikeSecrets(prf, seed, { ni, nr, spiInitiator, spiResponder }, keyLengths(suite))
   wipe(seed)
+  return { channel: establish(context, association, suite, secrets, extensions), secrets }
+}
+
+/** How long the keys of an IKE SA are. */
+export const keyLengths = (suite: IkeSuite): KeyLengths => ({
+  prf: suite.prfLength,
+  encryption: keyingLength(suite.cipher),
+})
+
+/** The channel under these keys. Wipes SK_e once the channel has them. */
+function establish(
+  { crypto, logKeys }: KeyContext,
+  { id: sa, role, path, spiInitiator, spiResponder }: Association,
+  suite: IkeSuite,
+  secrets: IkeSecrets,
+  extensions: Extensions,
+): Channel {
   const channel = new Channel(crypto, suite, role, secrets, extensions)
   const { skEi, skEr } = secrets
+  const { cipher } = suite
   logKeys?.({ sa, path, spiInitiator, spiResponder, skEi: skEi.slice(), skEr: skEr.slice(), cipher })
   wipe(skEi, skEr)
-  return { channel, secrets }
+  return channel
 }

@@ -9,6 +9,7 @@ import type { IkeKeys, IkeOutput } from '#ikev2/events'
 import type { PeerFault } from '#ikev2/fault'
 import type { TicketMint } from '#ikev2/resumption/mint'
 import type { IkeSa } from '#ikev2/sa'
+import type { Workshop } from '#ikev2/workshop'
 
 /** What an engine lends to its IKE SAs. */
 export interface IkeContext {
@@ -19,6 +20,8 @@ export interface IkeContext {
   emit(output: IkeOutput): void
   /** Counts a refusal and tells the owner. `detail` never quotes addresses or octets of the peer. */
   refuse(counter: Refusal, detail: string): void
+  /** Where what takes long is computed. */
+  readonly workshop: Workshop | undefined
   /** Counts without a word. */
   count(counter: Counter): void
   /** Absent: nobody gets a ticket here, and none is good. */

@@ -18,6 +18,8 @@ export const REFUSALS = {
   'puzzle-unsolved': 'under attack: a wrong solution; one in eight gets in all the same',
   'puzzle-reused': 'under attack: a solution that counted already',
   limit: 'there is no room for another IKE SA',
+  busy: 'under attack: more answers are being computed than may wait; the peer asks again',
+  'not-computed': 'an answer could not be computed, for a reason of our own; the peer asks again',
   'half-open-displaced': 'a half-open IKE SA made room for one of a neighbourhood that has fewer',
   'half-open-expired': 'a half-open IKE SA whose IKE_AUTH never came',
   'late-init': 'IKE_SA_INIT again, and its IKE SA is past that',
@@ -70,6 +72,7 @@ export const GAUGES = {
   'sas.half-open': 'IKE SAs whose peer is not authenticated yet',
   'sas.lingering': 'IKE SAs that are over, and repeat their last answer for a while',
   'spis.inbound': 'SPIs of Child SAs',
+  computing: 'answers that are being computed',
 } as const
 
 export type Refusal = keyof typeof REFUSALS

@@ -20,9 +20,10 @@ import { type Instant, SECOND, TimerTable } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
 import { Allowance } from '#ikev2/allowance'
 import { Association } from '#ikev2/association'
+import type { Computation, Job } from '#ikev2/computation'
 import type { IkeContext, Resumption } from '#ikev2/context'
 import type { Counter, Gauge, Refusal } from '#ikev2/counters'
-import type { IkeInput, IkeOutput, InitiateRequest, ResponderPolicy } from '#ikev2/events'
+import type { Computed, IkeInput, IkeOutput, InitiateRequest, ResponderPolicy } from '#ikev2/events'
 import { answerInit } from '#ikev2/exchange/init'
 import { answerResume, noTicket, readTicket } from '#ikev2/exchange/resume'
 import { asFault, PeerFault, protocolFault } from '#ikev2/fault'
@@ -46,6 +47,7 @@ import type { Grant } from '#ikev2/resumption/ticket'
 import { type Beginning, IkeSa } from '#ikev2/sa'
 import { Session } from '#ikev2/session'
 import { Shares } from '#ikev2/shares'
+import { type Customer, Workshop } from '#ikev2/workshop'
 
 export interface IkeEngineOptions {
   readonly crypto: CryptoProvider
@@ -54,6 +56,8 @@ export interface IkeEngineOptions {
   /** Emit `keys` events. For debugging alone: whoever has them reads everything. */
   readonly keyLog?: boolean
   readonly limits?: Partial<IkeLimits>
+  /** Whoever drives this engine does what takes a responder long (`compute` and `computed`). Default: no, it is done here. */
+  readonly offload?: boolean
 }
 
 export interface IkeLimits {
@@ -67,6 +71,8 @@ export interface IkeLimits {
   readonly puzzleAt: number
   /** IKE SAs that are over and repeat their last answer; beyond, the oldest is forgotten early. */
   readonly lingering: number
+  /** Answers to strangers that are being computed elsewhere; what else they ask meanwhile is dropped. */
+  readonly computing: number
 }
 
 const DEFAULT_LIMITS: IkeLimits = {
@@ -75,6 +81,7 @@ const DEFAULT_LIMITS: IkeLimits = {
   cookieAt: 32,
   puzzleAt: 256,
   lingering: 1_000,
+  computing: 256,
 }
 
 export class IkeEngine implements Machine<IkeInput, IkeOutput> {
@@ -86,6 +93,10 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   readonly #limits: IkeLimits
   readonly #context: IkeContext
   readonly #gate: Gate
+  /** Of a responder. */
+  readonly #workshop: Workshop | undefined
+  /** IKE_SA_INIT requests whose answer is being computed, as in `#byInit`. */
+  readonly #beginning = new Set<string>()
   /** By our own SPI, as hex. */
   readonly #bySpi = new Map<string, IkeSa>()
   readonly #entries = new Map<IkeSaId, Entry>()
@@ -113,8 +124,18 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     this.#methods = options.responder === undefined ? [] : [responderMethods(options.responder.publishedKey)]
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits }
     this.#gate = new Gate(crypto, this.#rng, this.#limits)
+    const send = (id: number, job: Job): void => this.#emit({ kind: 'compute', id, job })
+    this.#workshop =
+      options.responder &&
+      new Workshop(
+        crypto,
+        options.responder.credential,
+        this.#limits.computing,
+        options.offload ? send : undefined,
+      )
     this.#context = {
       crypto,
+      workshop: this.#workshop,
       rng: this.#rng,
       logKeys: options.keyLog ? (keys) => this.#emit({ kind: 'keys', ...keys }) : undefined,
       emit: (output) => this.#emit(output),
@@ -187,6 +208,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   }
 
   handle(input: IkeInput, now: Instant): void {
+    if (input.kind === 'computed') return this.#computed(input, now)
     this.#count('datagrams')
     this.#context.resumption?.mint.age(now)
     try {
@@ -195,6 +217,12 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
       const fault = asFault(error)
       this.#refuse(fault.counter, fault.message)
     }
+  }
+
+  #computed({ id, done }: Computed, now: Instant): void {
+    const sa = this.#workshop?.resume(id, done, now)
+    const entry = sa === undefined ? undefined : this.#entries.get(sa)
+    if (entry !== undefined) this.#settle(entry)
   }
 
   tick(now: Instant): void {
@@ -224,6 +252,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
       'sas.half-open': this.#halfOpen.size,
       'sas.lingering': this.#lingering.size,
       'spis.inbound': this.#inboundSpis.size,
+      computing: this.#workshop?.size ?? 0,
     }
     return { ...Object.fromEntries([...this.#counters].sort()), ...gauges }
   }
@@ -271,7 +300,9 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     const known = this.#byInit.get(initKey)
     if (known?.initDigest !== undefined && equalBytes(known.initDigest, this.#digest(datagram)))
       return known.first.repeatInit()
-    const away = this.#gate.turnAway(header, datagram, path.remote.address, this.#halfOpen.size, now)
+    if (this.#beginning.has(initKey)) return
+    const strangers = this.#halfOpen.size + this.#beginning.size
+    const away = this.#gate.turnAway(header, datagram, path.remote.address, strangers, now)
     if (away !== undefined) return this.#demand(away, header, path)
 
     const payloads = decodePayloads(
@@ -279,39 +310,68 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
       datagram.subarray(HEADER_LENGTH),
       EXCHANGE.nameOf(header.exchange),
     )
-    try {
+    const knock: Knock = { header, path, datagram, payloads, initKey, group: '' }
+    this.#orAnswer(knock, () => {
       checkContents(header.exchange, false, payloads)
-      const group = this.#responder.neighbourOf?.(path) ?? networkOf(path.remote.address)
-      if (!this.#admit(header, path, group, payloads, now)) return
-      const begun =
-        header.exchange === EXCHANGE.number.IKE_SESSION_RESUME
-          ? this.#answerResume(header, path, payloads, now)
-          : { kind: 'full' as const, ...answerInit(this.#crypto, payloads, this.#methods) }
-      if (begun === undefined) return
-      const association = new Association(
-        this.#nextId(),
-        path,
-        header.spiInitiator.slice(),
-        this.#freshIkeSpi(),
-      )
-      const { way } = association
-      const nat = this.#responder.mayMove?.(path)
-        ? readNatDetection(this.#crypto, header, path, payloads)
-        : undefined
-      if (nat !== undefined) {
-        way.traverse(nat)
-        begun.payloads.push(...natDetection(this.#crypto, association, path))
-      }
-      const session = new Session(this.#context, association.id, 'responder', way, this.#responder)
-      const first = IkeSa.respond(this.#context, session, association, this.#responder, datagram, begun, now)
-      this.#add({ session, first, initKey, initDigest: this.#digest(datagram), group })
+      const group = this.#responder?.neighbourOf?.(path) ?? networkOf(path.remote.address)
+      if (this.#admit(header, path, group, payloads, now)) this.#begin({ ...knock, group }, now)
+    })
+  }
+
+  /** Answers a request that is admitted, at once or when the answer is computed. @throws PeerFault */
+  #begin(knock: Knock, now: Instant): void {
+    const { header, path, payloads, initKey } = knock
+    if (header.exchange === EXCHANGE.number.IKE_SESSION_RESUME) {
+      const begun = this.#answerResume(header, path, payloads, now)
+      if (begun !== undefined) this.#respond(knock, this.#associate(knock), begun, now)
+      return
+    }
+    if (this.#workshop!.isFull)
+      throw new PeerFault('IPP_IKE_LIMIT', 'busy', 'IKE_SA_INIT while too much is being computed')
+    const association = this.#associate(knock)
+    this.#beginning.add(initKey)
+    const customer: Customer<ReturnType<typeof answerInit> extends Computation<infer T> ? T : never> = {
+      sa: undefined,
+      isWaiting: () => true,
+      done: (finish, at) => {
+        this.#beginning.delete(initKey)
+        if (finish === undefined) return this.#refuse('not-computed', 'IKE_SA_INIT unanswered')
+        this.#orAnswer(knock, () => this.#respond(knock, association, { kind: 'full', ...finish() }, at))
+      },
+    }
+    this.#workshop!.begin(answerInit(this.#crypto, association, payloads, this.#methods), customer, now)
+  }
+
+  #associate({ header, path }: Knock): Association {
+    return new Association(this.#nextId(), path, header.spiInitiator.slice(), this.#freshIkeSpi())
+  }
+
+  /** Makes an IKE SA of what was found acceptable. */
+  #respond(knock: Knock, association: Association, begun: Beginning, now: Instant): void {
+    const { header, path, datagram, payloads, initKey, group } = knock
+    const policy = this.#responder!
+    const { way } = association
+    const nat = policy.mayMove?.(path) ? readNatDetection(this.#crypto, header, path, payloads) : undefined
+    if (nat !== undefined) {
+      way.traverse(nat)
+      begun.payloads.push(...natDetection(this.#crypto, association, path))
+    }
+    const session = new Session(this.#context, association.id, 'responder', way, policy)
+    const first = IkeSa.respond(this.#context, session, association, policy, datagram, begun, now)
+    this.#add({ session, first, initKey, initDigest: this.#digest(datagram), group })
+  }
+
+  /** What is wrong with a request that begins an IKE SA is answered where that has a place, and counted. */
+  #orAnswer({ header, path }: Knock, action: () => void): void {
+    try {
+      action()
     } catch (error) {
       const fault = asFault(error)
       // Only these have a place before there are keys; anything else would be noise for whoever asks.
       const { notify: why } = fault
       if (why !== undefined && ANSWERED_IN_CLEAR.has(why.type))
         this.#answerInClear(header, path, [notify(why.type, why.data)])
-      throw fault
+      this.#refuse(fault.counter, fault.message)
     }
   }
 
@@ -357,7 +417,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   ): boolean {
     const { spiInitiator } = header
     const knock = { payloads, spiInitiator, source: path.remote.address }
-    const demand = this.#gate.demand(knock, this.#halfOpen.size, now)
+    const demand = this.#gate.demand(knock, this.#halfOpen.size + this.#beginning.size, now)
     if (demand !== undefined) {
       this.#demand(demand, header, path)
       return false
@@ -367,7 +427,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     // Half of the room is for whoever has less than the others.
     if (isFull || (this.#guests.size >= sas / 2 && this.#guests.hasMost(group)))
       throw new PeerFault('IPP_IKE_LIMIT', 'limit', 'IKE_SA_INIT while the limit of IKE SAs is reached')
-    if (this.#halfOpen.size >= halfOpen) this.#displace(group)
+    if (this.#halfOpen.size + this.#beginning.size >= halfOpen) this.#displace(group)
     return true
   }
 
@@ -492,6 +552,17 @@ function resumptionOf(crypto: CryptoProvider, policy: ResponderPolicy | undefine
   if (policy === undefined || wishes === undefined) return undefined
   const mint = new TicketMint(crypto, policy.credential.id, wishes.strategy)
   return { mint, mayResume: (path) => wishes.mayResume(path), octetsOf: (sa) => wishes.octetsOf(sa) }
+}
+
+/** A request that begins an IKE SA. */
+interface Knock {
+  readonly header: ReceivedHeader
+  readonly path: UdpPath
+  readonly datagram: Uint8Array
+  readonly payloads: readonly Payload[]
+  /** As in `Entry`, and its group. */
+  readonly initKey: string
+  readonly group: string
 }
 
 interface Entry {

@@ -4,6 +4,7 @@ import type { Ip, UdpPath } from '#base/ip'
 import type { Duration } from '#base/time'
 import type { KeyPair } from '#crypto/provider'
 import type { EspCipher } from '#crypto/suites'
+import type { Job, JobResult } from '#ikev2/computation'
 import type { Refusal } from '#ikev2/counters'
 import type { Strategy } from '#ikev2/resumption/strategy'
 import type { ResumptionTicket } from '#ikev2/resumption/ticket'
@@ -15,11 +16,32 @@ import type { ResumptionTicket } from '#ikev2/resumption/ticket'
  * Terms are those of RFC 7296. "Local" and "remote" are as seen by this engine.
  */
 
-export type IkeInput = { readonly kind: 'datagram'; readonly path: UdpPath; readonly bytes: Uint8Array }
+/** With `offload` the octets of a datagram are the engine's from here on. */
+export type IkeInput =
+  | { readonly kind: 'datagram'; readonly path: UdpPath; readonly bytes: Uint8Array }
+  | Computed
+
+/** What a `compute` came to; no `result`: it failed, and the peer has to ask again. The engine owns the result. */
+export interface Computed {
+  readonly kind: 'computed'
+  readonly id: number
+  readonly done: { readonly result: JobResult } | undefined
+}
+
+/**
+ * Of a responder that was made with `offload`: do this job, anywhere and in any order, and answer with `computed`.
+ * What is in it still belongs to the engine, so take copies before anything else is asked of it.
+ */
+export interface Compute {
+  readonly kind: 'compute'
+  readonly id: number
+  readonly job: Job
+}
 
 /** In the order they must be performed: see `Machine`. */
 export type IkeOutput =
   | { readonly kind: 'transmit'; readonly path: UdpPath; readonly bytes: Uint8Array }
+  | Compute
   | IkeEvent
 
 export type IkeEvent =

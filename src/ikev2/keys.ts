@@ -70,18 +70,34 @@ export interface IkeSecrets {
   readonly skPr: Uint8Array
 }
 
-/** The five keys of an IKE SA. `prfLength` is the preferred key length of the PRF: its output size. */
-export function ikeSecrets(
+/** In octets. `prf` is the preferred key length of the PRF: its output size. */
+export interface KeyLengths {
+  readonly prf: number
+  readonly encryption: number
+}
+
+/** The keys of a new IKE SA. Wipes the shared secret. */
+export function firstSecrets(
   prf: Prf,
-  seed: Uint8Array,
-  context: {
-    readonly ni: Uint8Array
-    readonly nr: Uint8Array
-    readonly spiInitiator: Uint8Array
-    readonly spiResponder: Uint8Array
-  },
-  lengths: { readonly prf: number; readonly encryption: number },
+  sharedSecret: Uint8Array,
+  context: KeyContext,
+  lengths: KeyLengths,
 ): IkeSecrets {
+  const seed = skeyseed(prf, sharedSecret, context.ni, context.nr)
+  const secrets = ikeSecrets(prf, seed, context, lengths)
+  wipe(sharedSecret, seed)
+  return secrets
+}
+
+interface KeyContext {
+  readonly ni: Uint8Array
+  readonly nr: Uint8Array
+  readonly spiInitiator: Uint8Array
+  readonly spiResponder: Uint8Array
+}
+
+/** The five keys of an IKE SA. */
+export function ikeSecrets(prf: Prf, seed: Uint8Array, context: KeyContext, lengths: KeyLengths): IkeSecrets {
   const { ni, nr, spiInitiator, spiResponder } = context
   const sizes = [lengths.prf, lengths.encryption, lengths.encryption, lengths.prf, lengths.prf]
   const total = sizes.reduce((sum, size) => sum + size)

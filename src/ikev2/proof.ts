@@ -40,7 +40,18 @@ export interface AuthContext {
   readonly intAuth?: Uint8Array
 }
 
-type AuthPayload = Extract<Payload, { kind: 'AUTH' }>
+/** As much of it as a proof needs. */
+export type ProofContext = Omit<AuthContext, 'secrets'> & {
+  readonly secrets: Pick<IkeSecrets, 'skPi' | 'skPr'>
+}
+
+export type AuthPayload = Extract<Payload, { kind: 'AUTH' }>
+
+/** By what a peer is to be believed. */
+export type Claim =
+  | { readonly kind: 'null' }
+  | { readonly kind: 'shared key'; readonly key: Uint8Array }
+  | { readonly kind: 'signature'; readonly publicKey: Uint8Array }
 
 export const NULL_ID: IkeId = { type: ID_TYPE.number.NULL, data: new Uint8Array(0) }
 
@@ -56,7 +67,7 @@ export const sameId = (a: IkeId, b: IkeId): boolean => a.type === b.type && equa
 /** Our AUTH payload, under the identity we gave. @throws PeerFault when the peer cannot verify what we could sign. */
 export function prove(
   crypto: CryptoProvider,
-  context: AuthContext,
+  context: ProofContext,
   role: IkeRole,
   credential: LocalCredential,
   id: IkeId,
@@ -79,10 +90,29 @@ export function prove(
   }
 }
 
+/** @throws PeerFault unless `auth` proves what a peer in `role` that calls itself `id` claims. */
+export function verifyClaim(
+  crypto: CryptoProvider,
+  context: ProofContext,
+  role: IkeRole,
+  claim: Claim,
+  id: IkeId,
+  auth: AuthPayload,
+): void {
+  switch (claim.kind) {
+    case 'null':
+      return verifyNull(context, role, id, auth)
+    case 'shared key':
+      return verifySharedKey(context, role, id, claim.key, auth)
+    case 'signature':
+      return verifySignature(crypto, context, role, id, claim.publicKey, auth)
+  }
+}
+
 /** @throws PeerFault unless `auth` is a signature by `publicKey` over what a peer in `role` signs. */
 export function verifySignature(
   crypto: CryptoProvider,
-  context: AuthContext,
+  context: ProofContext,
   role: IkeRole,
   id: IkeId,
   publicKey: Uint8Array,
@@ -96,7 +126,7 @@ export function verifySignature(
 
 /** @throws PeerFault unless `auth` is the proof of a peer in `role` that knows `key`. */
 export function verifySharedKey(
-  context: AuthContext,
+  context: ProofContext,
   role: IkeRole,
   id: IkeId,
   key: Uint8Array,
@@ -107,7 +137,7 @@ export function verifySharedKey(
 }
 
 /** @throws PeerFault unless `auth` is the NULL proof of a peer in `role` that calls itself nobody. */
-export function verifyNull(context: AuthContext, role: IkeRole, id: IkeId, auth: AuthPayload): void {
+export function verifyNull(context: ProofContext, role: IkeRole, id: IkeId, auth: AuthPayload): void {
   // RFC 7619 section 2.2: ID_NULL has no data. Any other identity would tell clients apart.
   if (!sameId(id, NULL_ID)) throw authFailed('NULL authentication with an identity')
   if (!equalConstantTime(auth.data, nullAuth(context, role)))
@@ -118,36 +148,36 @@ export function verifyNull(context: AuthContext, role: IkeRole, id: IkeId, auth:
  * The proof of a resumed session: as of a shared key, which is SK_p itself and goes without the pad (RFC 5723
  * section 5.2). It proves what the ticket was given for.
  */
-export const proveResumed = (context: AuthContext, role: IkeRole, id: IkeId): AuthPayload => ({
+export const proveResumed = (context: ProofContext, role: IkeRole, id: IkeId): AuthPayload => ({
   kind: 'AUTH',
   method: AUTH_METHOD.number.SHARED_KEY,
   data: resumedAuth(context, role, id),
 })
 
 /** @throws PeerFault unless `auth` is the proof of a peer in `role` that resumes. */
-export function verifyResumed(context: AuthContext, role: IkeRole, id: IkeId, auth: AuthPayload): void {
+export function verifyResumed(context: ProofContext, role: IkeRole, id: IkeId, auth: AuthPayload): void {
   if (auth.method !== AUTH_METHOD.number.SHARED_KEY)
     throw authFailed(`${AUTH_METHOD.nameOf(auth.method)} in a resumed session`)
   if (!equalConstantTime(auth.data, resumedAuth(context, role, id)))
     throw authFailed('the authentication data of the resumed session is wrong')
 }
 
-const resumedAuth = (context: AuthContext, role: IkeRole, id: IkeId): Uint8Array =>
+const resumedAuth = (context: ProofContext, role: IkeRole, id: IkeId): Uint8Array =>
   context.prf(skPOf(context, role), octetsOf(context, role, id))
 
 /** Nobody meets twice, and a stock responder keys its leases by identity. */
 const RANDOM_ID_LENGTH = 16
 
-function nullAuth(context: AuthContext, role: IkeRole): Uint8Array {
+function nullAuth(context: ProofContext, role: IkeRole): Uint8Array {
   return sharedKeyAuth(context.prf, skPOf(context, role), octetsOf(context, role, NULL_ID))
 }
 
 /** What a peer in `role` that calls itself `id` signs. */
-export function octetsOf(context: AuthContext, role: IkeRole, id: IkeId): Uint8Array {
+export function octetsOf(context: ProofContext, role: IkeRole, id: IkeId): Uint8Array {
   const { prf, ni, nr, intAuth } = context
   const peerNonce = role === 'initiator' ? nr : ni
   return signedOctets(prf, skPOf(context, role), signedMessages(context, role), peerNonce, id, intAuth)
 }
 
-const skPOf = ({ secrets }: AuthContext, role: IkeRole): Uint8Array =>
+const skPOf = ({ secrets }: ProofContext, role: IkeRole): Uint8Array =>
   role === 'initiator' ? secrets.skPi : secrets.skPr

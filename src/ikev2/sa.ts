@@ -13,11 +13,12 @@ import { Admission } from '#ikev2/admission'
 import type { Association } from '#ikev2/association'
 import { Attempt, type Initiation } from '#ikev2/attempt'
 import { type Channel, openChannel, resumeChannel } from '#ikev2/channel'
+import type { Computation } from '#ikev2/computation'
 import { type IkeContext, PEER_PATIENCE, REQUEST_PATIENCE, type Verdict, verdictOf } from '#ikev2/context'
 import type { InitiateRequest, ResponderPolicy } from '#ikev2/events'
 import type { AuthResult } from '#ikev2/exchange/auth'
 import { deleteIke } from '#ikev2/exchange/informational'
-import type { InitResult } from '#ikev2/exchange/init'
+import type { InitAnswered } from '#ikev2/exchange/init'
 import type { ResumeResult } from '#ikev2/exchange/resume'
 import { asFault, faultOfNotify, type PeerFault } from '#ikev2/fault'
 import { Intake } from '#ikev2/intake'
@@ -35,6 +36,7 @@ import type { Parties } from '#ikev2/resumption/tickets'
 import type { Session } from '#ikev2/session'
 import { type IkeState, type IkeStep, isUnprotected, mayRequest, next } from '#ikev2/transitions'
 import { type Datagrams, type Outstanding, RequestWindow, ResponseWindow } from '#ikev2/window'
+import type { Customer } from '#ikev2/workshop'
 
 /** How long an exchange may take before there is a peer at all, unless the owner wishes otherwise. */
 const ESTABLISHING_PATIENCE: Duration = 30 * SECOND
@@ -57,7 +59,7 @@ export interface Answer {
 
 /** How a responder begins: with new keys, or with those of a session before. */
 export type Beginning =
-  | { readonly kind: 'full'; readonly result: InitResult; readonly payloads: Payload[] }
+  | { readonly kind: 'full'; readonly result: InitAnswered; readonly payloads: Payload[] }
   | {
       readonly kind: 'resumed'
       readonly result: ResumeResult
@@ -83,6 +85,8 @@ export class IkeSa {
   #expiry: Instant | undefined
   /** Our DELETE waits for the window. */
   #mustDelete = false
+  /** The request that is due is there, and its answer is being computed. */
+  #isAnswering = false
 
   private constructor(
     context: IkeContext,
@@ -336,26 +340,58 @@ export class IkeSa {
     }
     if (!mayRequest(this.#state, exchange))
       return this.#context.refuse('illegal-exchange', `${name} request while ${this.#state}`)
+    // Whatever this is, what has the same number is being answered.
+    if (this.#isAnswering) return
+    if (this.#admission !== undefined && this.#context.workshop?.isFull)
+      return this.#context.refuse('busy', `${name} while too much is being computed`)
     const channel = this.#channel!
     const message = this.#intake.take(this.channel, header, datagram, now)
     if (message === undefined) return
     this.#session.heard(now)
     this.#session.heardFrom(path)
-    const { payloads, conclude } = this.#answer(exchange, message, path, now)
-    const response = channel.seal(this.association.header(exchange, messageId, true), payloads)
-    this.#responses.answered(message.digests, response)
-    this.#transmit(response, path)
-    conclude?.(response)
+    const reply = (answer: () => Answer, at: Instant): void => {
+      const { payloads, conclude } = this.#orFault(answer, at)
+      const response = channel.seal(this.association.header(exchange, messageId, true), payloads)
+      this.#responses.answered(message.digests, response)
+      this.#transmit(response, path)
+      conclude?.(response)
+    }
+    const admission = this.#admission
+    if (admission !== undefined) return this.#admit(admission, exchange, message, reply, now)
+    const answer = () => this.#session.answer(this, exchange, readRequest(exchange, message), path, now)
+    reply(answer, now)
   }
 
-  /** The answer to an authentic request, and what happens once it is on its way. */
-  #answer(exchange: number, message: Message, path: UdpPath, now: Instant): Answer {
+  /** Answers a peer that is not authenticated, at once or when the answer is computed. */
+  #admit(
+    admission: Admission,
+    exchange: number,
+    message: Message,
+    reply: (answer: () => Answer, at: Instant) => void,
+    now: Instant,
+  ): void {
+    const sa = this
+    function* computation(): Computation<(at: Instant) => Answer> {
+      return yield* admission.answer(sa, exchange, readRequest(exchange, message), message)
+    }
+    this.#isAnswering = true
+    const customer: Customer<(at: Instant) => Answer> = {
+      sa: this.association.id,
+      isWaiting: () => this.#admission === admission,
+      done: (finish, at) => {
+        this.#isAnswering = false
+        if (finish === undefined)
+          return this.#context.refuse('not-computed', `${EXCHANGE.nameOf(exchange)} unanswered`)
+        reply(() => finish()(at), at)
+      },
+    }
+    this.#context.workshop!.begin(computation(), customer, now)
+  }
+
+  /** The answer to an authentic request, or what is said of its fault. */
+  #orFault(answer: () => Answer, now: Instant): Answer {
     try {
-      const { firstPayload, plaintext } = message
-      const payloads = decodePayloads(firstPayload, plaintext, EXCHANGE.nameOf(exchange))
-      checkContents(exchange, false, payloads)
-      if (this.#admission !== undefined) return this.#admission.answer(this, exchange, payloads, message, now)
-      return this.#session.answer(this, exchange, payloads, path, now)
+      return answer()
     } catch (error) {
       return this.#answerFault(asFault(error), now)
     }
@@ -496,6 +532,13 @@ export interface Proven extends AuthResult, Parties {
 }
 
 const timeout = (detail: string): Verdict => ({ code: 'IPP_IKE_TIMEOUT', detail })
+
+/** @throws PeerFault, DecodeError */
+function readRequest(exchange: number, { firstPayload, plaintext }: Message): Payload[] {
+  const payloads = decodePayloads(firstPayload, plaintext, EXCHANGE.nameOf(exchange))
+  checkContents(exchange, false, payloads)
+  return payloads
+}
 
 /** For an answer of which nothing else is expected. */
 const refuseErrors: Answered = (answer) => {

@@ -452,7 +452,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
 
   #drain(): void {
     for (let output = this.#ike.poll(); output !== undefined; output = this.#ike.poll()) {
-      if (output.kind === 'transmit') this.#effects.transmit(output)
+      if (output.kind === 'transmit' || output.kind === 'compute') this.#effects.pass(output)
       else this.#ikeEvent(output)
     }
     const { sampled } = this.#paths

@@ -34,8 +34,8 @@ export class EffectQueue<Event, Owner> {
     if (operations.length > 0) this.add(owner, { kind: 'host', operations })
   }
 
-  transmit(datagram: Effect<Event> & { readonly kind: 'transmit' }): void {
-    this.#waiting.push(datagram)
+  pass(effect: Effect<Event> & { readonly kind: 'transmit' | 'compute' }): void {
+    this.#waiting.push(effect)
   }
 
   event(...events: readonly Event[]): void {

@@ -1,4 +1,5 @@
 import type { Ip, Prefix, UdpPath } from '#base/ip'
+import type { Compute } from '#ikev2/events'
 import type { RuleSet } from '#nat/rules'
 import type { PlaneOperation } from '#telescope/plane'
 
@@ -30,6 +31,8 @@ export interface RouteSpec {
 /** One effect of an overlay machine, to be performed completely before the next. */
 export type Effect<Event> =
   | { readonly kind: 'transmit'; readonly path: UdpPath; readonly bytes: Uint8Array }
+  /** Not waited for: the answer is an input. Of a node with `offload` alone. */
+  | Compute
   | { readonly kind: 'plane'; readonly operations: readonly PlaneOperation[] }
   | { readonly kind: 'host'; readonly operations: readonly HostOperation[] }
   | { readonly kind: 'event'; readonly event: Event }

@@ -6,7 +6,7 @@ import type { Rng } from '#base/rng'
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
 import type { EspCipher } from '#crypto/suites'
 import type { Consensus, ConsensusNode, NodeRole } from '#directory/documents'
-import type { IkeKeys, Lifetimes } from '#ikev2/events'
+import type { Computed, IkeKeys, Lifetimes } from '#ikev2/events'
 import type { Strategy } from '#ikev2/resumption/strategy'
 import type { ExitPolicy, FilterContext } from '#nat/rules'
 import type { Effect } from '#overlay/ports'
@@ -26,6 +26,8 @@ export interface RouterOptions {
   readonly crypto: CryptoProvider
   readonly rng: Rng
   readonly keyLog?: boolean
+  /** As of `IkeEngine`. */
+  readonly offload?: boolean
   /** How long an authentication is good for; absent: everybody runs full exchanges. */
   readonly resumption?: Strategy
   /** What a killed predecessor left in force: its circuits go on. */
@@ -37,6 +39,7 @@ export interface RouterOptions {
 export type RouterInput =
   | { readonly kind: 'start' }
   | { readonly kind: 'datagram'; readonly path: UdpPath; readonly bytes: Uint8Array }
+  | Computed
   | { readonly kind: 'consensus'; readonly consensus: Consensus }
   /** The last one may be used no longer: what stands stays, and no more clients are admitted. */
   | { readonly kind: 'consensus.expired' }

@@ -17,6 +17,7 @@ import type { Machine } from '#base/machine'
 import { jittered } from '#base/rng'
 import { after, type Duration, earliest, type Instant, TimerTable } from '#base/time'
 import type { Consensus, ConsensusNode } from '#directory/documents'
+import type { SigningCredential } from '#ikev2/computation'
 import { IkeEngine } from '#ikev2/engine'
 import type { ChildEstablished, IkeEvent, IkeMoved, Lifetimes, ResponderPolicy } from '#ikev2/events'
 import { AddressPool } from '#nat/pool'
@@ -89,6 +90,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
       crypto: options.crypto,
       responder: this.#responder(),
       ...(options.keyLog ? { keyLog: true } : {}),
+      ...(options.offload ? { offload: true } : {}),
     })
   }
 
@@ -101,6 +103,9 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
         break
       case 'datagram':
         this.#ike.handle({ kind: 'datagram', path: input.path, bytes: input.bytes }, now)
+        break
+      case 'computed':
+        this.#ike.handle(input, now)
         break
       case 'consensus':
         this.#expired = false
@@ -151,6 +156,12 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
 
   get pool(): Prefix | undefined {
     return this.#poolPrefix
+  }
+
+  /** With what this node proves who it is, as responder. */
+  get credential(): SigningCredential {
+    const { nodeId, ikeKey } = this.#options
+    return { kind: 'ed25519', id: nodeIdentity(nodeId), ...ikeKey }
   }
 
   get circuitCount(): number {
@@ -458,9 +469,9 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   // -------------------------------------------------------------------------------------------- IKE
 
   #responder(): ResponderPolicy {
-    const { nodeId, ikeKey, ciphers, roles, resumption } = this.#options
+    const { ciphers, roles, resumption } = this.#options
     return {
-      credential: { kind: 'ed25519', id: nodeIdentity(nodeId), ...ikeKey },
+      credential: this.credential,
       // A ticket is seen on the wire, and in a tunnel by the hop before: so first hops and nodes only.
       ...(resumption === undefined
         ? {}
@@ -512,7 +523,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
 
   #drain(): void {
     for (let output = this.#ike.poll(); output !== undefined; output = this.#ike.poll()) {
-      if (output.kind === 'transmit') this.#effects.transmit(output)
+      if (output.kind === 'transmit' || output.kind === 'compute') this.#effects.pass(output)
       else {
         this.#ikeEvent(output)
         this.#effects.event(...this.#rekeys.settle(output))

@@ -126,6 +126,7 @@ export function addHost(
     input: (datagram) => ({ kind: 'datagram', path: pathOf(datagram), bytes: datagram.bytes }),
     perform(output) {
       host.outputs.push(output)
+      if (output.kind === 'compute') throw new Error('these engines compute themselves')
       if (output.kind === 'transmit') return network.send(along(output.path, output.bytes))
       host.events.push(output)
       follow(host, output)

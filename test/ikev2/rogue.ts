@@ -7,9 +7,10 @@ import { type Instant, instant } from '#base/time'
 import { nodeCrypto } from '#crypto/node'
 import { Association } from '#ikev2/association'
 import { type Channel, openChannel } from '#ikev2/channel'
+import { finishNow } from '#ikev2/computation'
 import { IkeEngine, type IkeEngineOptions } from '#ikev2/engine'
 import type { IkeOutput, InitiateRequest, LocalCredential, ResponderPolicy } from '#ikev2/events'
-import { answerAuth, authRequest } from '#ikev2/exchange/auth'
+import { answerProven, authRequest, exchangeProofs } from '#ikev2/exchange/auth'
 import { type IkeRekeyOffer, readIkeRekeyAnswer } from '#ikev2/exchange/create-child'
 import { answerInit, type InitOffer, initOffer, initRequest, readInitAnswer } from '#ikev2/exchange/init'
 import {
@@ -279,7 +280,9 @@ export class RogueNode {
     const { spiInitiator, firstPayload } = decodeHeader(to)
     const { spiResponder } = this
     const request = decodePayloads(firstPayload, to.subarray(HEADER_LENGTH), 'request')
-    const answer = answerInit(nodeCrypto, this.isHybrid ? request : plain(request))
+    const spis = { spiInitiator: spiInitiator.slice(), spiResponder }
+    const heard = this.isHybrid ? request : plain(request)
+    const answer = finishNow(nodeCrypto, KEY.credential, answerInit(nodeCrypto, spis, heard))
     const header = { spiInitiator, spiResponder, exchange: X.IKE_SA_INIT, messageId: 0, response: true }
     const response = encodeClear({ ...header, fromInitiator: false }, alter(answer.payloads))
     const association = new Association(1 as IkeSaId, pathBetween(NODE, CLIENT), spiInitiator, spiResponder)
@@ -300,7 +303,11 @@ export class RogueNode {
     const payloads = decodePayloads(firstPayload, plaintext, 'request')
     const where = { sa: 1 as IkeSaId, path: pathBetween(NODE, CLIENT), inboundSpi: 0x2345_6789 as never }
     const heard = withoutMethods(payloads)
-    const answer = answerAuth(nodeCrypto, this.auth!, openPolicy(KEY, policy), where, heard)
+    const rules = openPolicy(KEY, policy)
+    const hash = this.channel!.suite.prf
+    const proofs = exchangeProofs(hash, this.auth!, rules, where.path, heard)
+    const { peer, proof } = finishNow(nodeCrypto, rules.credential, proofs)
+    const answer = answerProven(rules, where, peer, proof, heard)
     return this.respond(X.IKE_AUTH, header.messageId, alter(answer.payloads))
   }
 

@@ -400,7 +400,8 @@ export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
       else if (effect.kind === 'plane') this.#plane(effect.operations)
       else if (effect.kind === 'event') this.events.push(effect.event)
       else if (effect.kind === 'host') this.#host(effect.operations)
-      else this.#transmit(effect.path, effect.bytes)
+      else if (effect.kind === 'transmit') this.#transmit(effect.path, effect.bytes)
+      else throw new Error('machines of a simulation compute themselves')
     }
   }
 

@@ -10,10 +10,12 @@
  * One payload order and nothing optional: no CERTREQ, no INITIAL_CONTACT, no MOBIKE. A CERT is there only of a node, and
  * when it was asked for (raw-key.ts). The initiator's N() says which signature it can verify (methods.ts).
  */
+import { equalBytes } from '#base/bytes'
 import type { IkeSaId, Spi } from '#base/ids'
 import type { UdpPath } from '#base/ip'
-import type { CryptoProvider } from '#crypto/provider'
-import type { ExpectedPeer, LocalCredential, PeerIdentity, ResponderPolicy } from '#ikev2/events'
+import type { CryptoProvider, HashName } from '#crypto/provider'
+import { type Computation, compute } from '#ikev2/computation'
+import type { ExpectedPeer, IkeId, LocalCredential, PeerIdentity, ResponderPolicy } from '#ikev2/events'
 import {
   answerChild,
   type ChildOffer,
@@ -28,11 +30,11 @@ import { initiatorMethods, readMethods } from '#ikev2/methods'
 import { AUTH_METHOD } from '#ikev2/numbers'
 import {
   type AuthContext,
+  type AuthPayload,
+  type Claim,
   identityOf,
   prove,
   sameId,
-  verifyNull,
-  verifySharedKey,
   verifySignature,
 } from '#ikev2/proof'
 import { asksForRawKey, checkRawKeys, rawKeys } from '#ikev2/raw-key'
@@ -100,24 +102,33 @@ export type AuthAnswer =
   /** The peer is authenticated and gets no Child SA: the answer proves us and says why. */
   | { readonly kind: 'refused'; readonly fault: PeerFault; readonly payloads: Payload[] }
 
-/** @throws PeerFault when the peer is not authenticated: the answer is its notify alone. */
-export function answerAuth(
-  crypto: CryptoProvider,
+/**
+ * Who the peer is, and our proof for it. `hash` is that of the PRF.
+ * @throws PeerFault when it is not authenticated: the answer is its notify alone
+ */
+export function* exchangeProofs(
+  hash: HashName,
   context: AuthContext,
   policy: ResponderPolicy,
-  request: Where,
+  path: UdpPath,
   payloads: readonly Payload[],
-): AuthAnswer {
-  const wanted = find(payloads, 'IDr')
-  if (wanted !== undefined && !sameId(wanted.id, policy.credential.id))
-    throw authFailed('the peer asks for another identity than ours')
-  const peer = authenticate(crypto, context, policy, request.path, payloads)
-  const signing = { ...context, peerMethods: readMethods(payloads) }
+): Computation<{ readonly peer: PeerIdentity; readonly proof: readonly Payload[] }> {
   const { credential } = policy
-  const auth = prove(crypto, signing, 'responder', credential, credential.id)
-  const shown = rawKeys(asksForRawKey(payloads), credential, auth)
-  const proof: Payload[] = [{ kind: 'IDr', id: credential.id }, ...shown, auth]
-  return answerProven(policy, request, peer, proof, payloads)
+  const wanted = find(payloads, 'IDr')
+  if (wanted !== undefined && !sameId(wanted.id, credential.id))
+    throw authFailed('the peer asks for another identity than ours')
+  const { id } = need(payloads, 'IDi')
+  const auth = find(payloads, 'AUTH')
+  if (auth === undefined) throw authFailed('the peer wants EAP')
+  const claim = claimOf(policy, path, id, auth, payloads)
+  const { prf: _, secrets, ...rest } = context
+  const { skPi, skPr } = secrets
+  const signing = { ...rest, secrets: { skPi, skPr }, peerMethods: readMethods(payloads) }
+  const proofs = yield* compute({ kind: 'proofs', hash, context: signing, claim, id, auth })
+  if ('fault' in proofs) throw authFailed(proofs.fault)
+  const peer = admitted(policy, path, id, claim)
+  const shown = rawKeys(asksForRawKey(payloads), credential, proofs.auth)
+  return { peer, proof: [{ kind: 'IDr', id: credential.id }, ...shown, proofs.auth] }
 }
 
 /** The answer to a peer that proved who it is: our proof, and the Child SA or why there is none. */
@@ -139,30 +150,37 @@ export function answerProven(
   }
 }
 
-/** Who the initiator is. Every reason not to believe it looks the same on the wire. */
-function authenticate(
-  crypto: CryptoProvider,
-  context: AuthContext,
+/** What the initiator has to prove. Every reason not to believe it looks the same on the wire. */
+function claimOf(
   policy: ResponderPolicy,
   path: UdpPath,
+  id: IkeId,
+  auth: AuthPayload,
   payloads: readonly Payload[],
-): PeerIdentity {
-  const { id } = need(payloads, 'IDi')
-  const auth = find(payloads, 'AUTH')
-  if (auth === undefined) throw authFailed('the peer wants EAP')
+): Claim {
   const { number } = AUTH_METHOD
-  if (auth.method === number.NULL || auth.method === number.SHARED_KEY) {
-    if (auth.method === number.NULL) verifyNull(context, 'initiator', id, auth)
-    else if (policy.publishedKey === undefined) throw authFailed('a shared key, and there is none')
+  if (auth.method === number.NULL) return { kind: 'null' }
+  if (auth.method === number.SHARED_KEY) {
+    if (policy.publishedKey === undefined) throw authFailed('a shared key, and there is none')
     // Whatever identity comes with a published key says nothing, and is forgotten.
-    else verifySharedKey(context, 'initiator', id, policy.publishedKey, auth)
-    const refusal = policy.admitAnonymous(path)
-    if (refusal !== undefined) throw authFailed(`nobody is admitted from there (${refusal})`)
-    return { kind: 'none' }
+    return { kind: 'shared key', key: policy.publishedKey }
   }
   const publicKey = policy.publicKeyOf(id, path)
   if (publicKey === undefined) throw authFailed('a stranger')
   checkRawKeys(payloads, publicKey)
-  verifySignature(crypto, context, 'initiator', id, publicKey, auth)
-  return { kind: 'key', id: { type: id.type, data: id.data.slice() }, publicKey }
+  return { kind: 'signature', publicKey }
+}
+
+/** Who the initiator is, now that its claim is proved. @throws PeerFault when nobody is let in there */
+function admitted(policy: ResponderPolicy, path: UdpPath, id: IkeId, claim: Claim): PeerIdentity {
+  if (claim.kind === 'signature') {
+    const { publicKey } = claim
+    // It may have taken a while, and the directory may say something else by now.
+    const pinned = policy.publicKeyOf(id, path)
+    if (pinned === undefined || !equalBytes(pinned, publicKey)) throw authFailed('a stranger by now')
+    return { kind: 'key', id: { type: id.type, data: id.data.slice() }, publicKey }
+  }
+  const refusal = policy.admitAnonymous(path)
+  if (refusal !== undefined) throw authFailed(`nobody is admitted from there (${refusal})`)
+  return { kind: 'none' }
 }

@@ -14,9 +14,13 @@
  * The first hop of a client has NAT detection behind its Nonce (`nat.ts`), and no other. No vendor ID.
  */
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
-import { agree, answerKey, checkNonce, invalidKe, NONCE_LENGTH } from '#ikev2/exchange/key-exchange'
+import type { Association } from '#ikev2/association'
+import { keyLengths } from '#ikev2/channel'
+import { type Computation, compute } from '#ikev2/computation'
+import { acceptable, agree, checkNonce, invalidKe, NONCE_LENGTH } from '#ikev2/exchange/key-exchange'
 import { faultOfNotify, malformed, protocolFault } from '#ikev2/fault'
 import { groupOf } from '#ikev2/groups'
+import type { IkeSecrets } from '#ikev2/keys'
 import { notify, type Payload, type Proposal } from '#ikev2/message/payload'
 import { errorNotify, need, notifies } from '#ikev2/message/registry'
 import { type Announcement, readMethods } from '#ikev2/methods'
@@ -40,12 +44,11 @@ export interface InitOffer {
   readonly solution?: Uint8Array
 }
 
-/** What both sides know after the exchange. `sharedSecret` is the receiver's to wipe. */
-export interface InitResult {
+/** What both sides know after the exchange. */
+interface InitTerms {
   readonly suite: IkeSuite
   readonly ni: Uint8Array
   readonly nr: Uint8Array
-  readonly sharedSecret: Uint8Array
   /** What the peer verifies signatures with: the hash algorithms it announced (RFC 7427 section 4). */
   readonly peerHashes: ReadonlySet<number>
   /** How the responder may be convinced, if it said so (RFC 9593). */
@@ -56,6 +59,16 @@ export interface InitResult {
   readonly mayFragment: boolean
   /** AUTH covers both messages of IKE_SA_INIT. */
   readonly fullTranscript: boolean
+}
+
+/** Of the initiator. `sharedSecret` is the receiver's to wipe. */
+export interface InitResult extends InitTerms {
+  readonly sharedSecret: Uint8Array
+}
+
+/** Of the responder, which has the keys together with its half of the exchange: the receiver's to wipe. */
+export interface InitAnswered extends InitTerms {
+  readonly secrets: IkeSecrets
 }
 
 export type InitAnswer =
@@ -148,25 +161,38 @@ export function readInitRequest(payloads: readonly Payload[]): {
 }
 
 /** `methods`: our SUPPORTED_AUTH_METHODS. @throws PeerFault NO_PROPOSAL_CHOSEN or INVALID_KE_PAYLOAD; nothing was kept then. */
-export function answerInit(
+export function* answerInit(
   crypto: CryptoProvider,
+  { spiInitiator, spiResponder }: Pick<Association, 'spiInitiator' | 'spiResponder'>,
   payloads: readonly Payload[],
   methods: readonly Payload[] = [],
-): { readonly result: InitResult; readonly payloads: Payload[] } {
+): Computation<{ readonly result: InitAnswered; readonly payloads: Payload[] }> {
   const hybrid = announcesIntermediate(payloads)
   const { suite, proposal } = chooseIke(need(payloads, 'SA').proposals, { hybrid })
   const ke = need(payloads, 'KE')
   if (ke.group !== suite.group) throw invalidKe(suite.group)
   const ni = checkNonce(need(payloads, 'Nonce').data).slice()
-  const { publicKey, sharedSecret } = answerKey(crypto, suite.group, ke.data)
   const nr = crypto.random(NONCE_LENGTH)
+  const { publicKey, secrets } = acceptable(
+    yield* compute({
+      kind: 'keys',
+      group: suite.group,
+      peer: ke.data,
+      hash: suite.prf,
+      lengths: keyLengths(suite),
+      ni,
+      nr,
+      spiInitiator,
+      spiResponder,
+    }),
+  )
   const mayFragment = announcesFragmentation(payloads)
   return {
     result: {
       suite,
       ni,
       nr,
-      sharedSecret,
+      secrets,
       peerHashes: announcedHashes(payloads),
       mayFragment,
       fullTranscript: announcesFullTranscript(payloads),

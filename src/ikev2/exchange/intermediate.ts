@@ -9,7 +9,7 @@
  * It protects against whoever records now and breaks X25519 later. All keys change with it, and AUTH covers both
  * messages.
  */
-import type { CryptoProvider, KeyPair } from '#crypto/provider'
+import type { CryptoProvider, Encapsulation, KeyPair } from '#crypto/provider'
 import { malformed, protocolFault } from '#ikev2/fault'
 import type { Opened } from '#ikev2/message/fragment'
 import { HEADER_LENGTH } from '#ikev2/message/header'
@@ -28,7 +28,7 @@ export function readIntermediateAnswer(
   const error = errorNotify(payloads)
   if (error !== undefined)
     throw protocolFault('bad-ke', `the peer answered our key with ${NOTIFY.nameOf(error.type)}`)
-  const secret = crypto.mlkem768Decapsulate(privateKey, readKe(payloads))
+  const secret = crypto.mlkem768Decapsulate(privateKey, readKey(payloads))
   if (secret === undefined) throw protocolFault('bad-ke', 'the ciphertext has a wrong length')
   return secret
 }
@@ -38,7 +38,14 @@ export function answerIntermediate(
   crypto: CryptoProvider,
   payloads: readonly Payload[],
 ): { readonly sharedSecret: Uint8Array; readonly payloads: Payload[] } {
-  const encapsulation = crypto.mlkem768Encapsulate(readKe(payloads))
+  return answerKeyWith(crypto.mlkem768Encapsulate(readKey(payloads)))
+}
+
+/** The same with what came of the peer's key. @throws PeerFault when that was none */
+export function answerKeyWith(encapsulation: Encapsulation | undefined): {
+  readonly sharedSecret: Uint8Array
+  readonly payloads: Payload[]
+} {
   if (encapsulation === undefined) throw protocolFault('bad-ke', 'not an ML-KEM-768 key')
   const { sharedSecret, ciphertext } = encapsulation
   return { sharedSecret, payloads: [ke(ciphertext)] }
@@ -65,7 +72,8 @@ const LENGTH_AT = 24
 
 const ke = (data: Uint8Array): Payload => ({ kind: 'KE', group: GROUP.number.MLKEM768, data })
 
-function readKe(payloads: readonly Payload[]): Uint8Array {
+/** @throws PeerFault */
+export function readKey(payloads: readonly Payload[]): Uint8Array {
   const { group, data } = need(payloads, 'KE')
   if (group !== GROUP.number.MLKEM768)
     throw protocolFault('bad-ke', `${GROUP.nameOf(group)} is not the method agreed`)

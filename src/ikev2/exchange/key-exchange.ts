@@ -62,7 +62,7 @@ export const invalidKe = (group: number): PeerFault =>
   })
 
 /** RFC 7748 section 6.1, RFC 5903 section 9: not of a wrong length, no point of small order, and one of the curve. */
-function acceptable<T>(result: T | undefined): T {
+export function acceptable<T>(result: T | undefined): T {
   if (result === undefined) throw protocolFault('bad-ke', 'the key exchange value is not acceptable')
   return result
 }

@@ -1,0 +1,26 @@
+/** A thread of `HandshakeWorkers`: one job after the other, and nothing stays. */
+import { parentPort, workerData } from 'node:worker_threads'
+import { wipeDeep } from '#base/bytes'
+import { nodeCrypto } from '#crypto/node'
+import { move } from '#daemon/move'
+import { type Job, type JobResult, perform, type SigningCredential } from '#ikev2/computation'
+
+export interface HandshakeRequest {
+  readonly id: number
+  readonly job: Job
+}
+
+export interface HandshakeReply {
+  readonly id: number
+  readonly result: JobResult
+}
+
+const credential = workerData as SigningCredential
+
+parentPort!.on('message', ({ id, job }: HandshakeRequest) => {
+  const result = perform(nodeCrypto, credential, job)
+  wipeDeep(job)
+  const { value, buffers } = move<HandshakeReply>({ id, result })
+  wipeDeep(result)
+  parentPort!.postMessage(value, buffers)
+})
