@@ -10,6 +10,7 @@ import { speakFor } from '#daemon/stock'
 import { encodeDescriptor } from '#directory/descriptor'
 import { requireLocalAddress } from '#linux/interfaces'
 import { nodeSysctls } from '#linux/sysctl'
+import { nodeCredential } from '#overlay/identity'
 import { OverlayRouter, type RouterEvent, type RouterInput } from '#overlay/router'
 
 /** Milliseconds between two looks at what tunnels carried. */
@@ -30,6 +31,11 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
       config.address,
     )
     await runtime.setSysctls(nodeSysctls(plane.device))
+    const ikeKey = {
+      privateKey: keys.ike.seed,
+      publicKey: keys.ike.publicKey,
+      ...(keys.ecdsa === undefined ? {} : { ecdsa: keys.ecdsa }),
+    }
     const router = new OverlayRouter({
       nodeId: keys.nodeId,
       self: config.address,
@@ -37,11 +43,7 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
       roles: config.roles,
       exitPolicy: config.exitPolicy,
       ...(config.resumption === undefined ? {} : { resumption: config.resumption }),
-      ikeKey: {
-        privateKey: keys.ike.seed,
-        publicKey: keys.ike.publicKey,
-        ...(keys.ecdsa === undefined ? {} : { ecdsa: keys.ecdsa }),
-      },
+      ikeKey,
       ciphers: ['aes-256-gcm-16', 'chacha20-poly1305', 'aes-128-gcm-16'],
       context,
       crypto: runtime.crypto,
@@ -57,7 +59,7 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
       if (event.kind === 'rekey.failed')
         rekeying.failed(event.ticket, new IpprivError(event.code, event.detail))
     }
-    const workers = runtime.handshakeWorkers(router.credential)
+    const workers = runtime.handshakeWorkers(nodeCredential(keys.nodeId, ikeKey))
     const driver = runtime.drive<RouterInput, RouterEvent>(router, onEvent, workers)
     if (config.resumption?.kind === 'data' || inventory !== undefined) {
       const look = async (): Promise<void> => {

@@ -72,7 +72,7 @@ export const GAUGES = {
   'sas.half-open': 'IKE SAs whose peer is not authenticated yet',
   'sas.lingering': 'IKE SAs that are over, and repeat their last answer for a while',
   'spis.inbound': 'SPIs of Child SAs',
-  computing: 'answers that are being computed',
+  'answers.computing': 'answers that are being computed',
 } as const
 
 export type Refusal = keyof typeof REFUSALS

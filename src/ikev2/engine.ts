@@ -252,7 +252,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
       'sas.half-open': this.#halfOpen.size,
       'sas.lingering': this.#lingering.size,
       'spis.inbound': this.#inboundSpis.size,
-      computing: this.#workshop?.size ?? 0,
+      'answers.computing': this.#workshop?.size ?? 0,
     }
     return { ...Object.fromEntries([...this.#counters].sort()), ...gauges }
   }

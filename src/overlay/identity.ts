@@ -1,5 +1,6 @@
 import { utf8 } from '#base/bytes'
 import { isNodeId, type NodeId, nodeIdBytes, nodeIdFromBytes } from '#base/ids'
+import type { KeyPair } from '#crypto/provider'
 import type { StockAuthentication } from '#directory/documents'
 import type { IkeId, LocalCredential } from '#ikev2/events'
 
@@ -18,6 +19,10 @@ const ID_KEY_ID = 11
 
 /** How a node is called in IKE_AUTH. */
 export const nodeIdentity = (id: NodeId): IkeId => ({ type: ID_KEY_ID, data: nodeIdBytes(id) })
+
+/** With what a node proves in IKE_AUTH who it is. */
+export const nodeCredential = (id: NodeId, ikeKey: KeyPair & { readonly ecdsa?: KeyPair }) =>
+  ({ kind: 'ed25519', id: nodeIdentity(id), ...ikeKey }) as const
 
 /** The node an identity names, or undefined when it is not of our form. */
 export function nodeOfIdentity(id: IkeId): NodeId | undefined {

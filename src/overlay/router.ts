@@ -17,13 +17,12 @@ import type { Machine } from '#base/machine'
 import { jittered } from '#base/rng'
 import { after, type Duration, earliest, type Instant, TimerTable } from '#base/time'
 import type { Consensus, ConsensusNode } from '#directory/documents'
-import type { SigningCredential } from '#ikev2/computation'
 import { IkeEngine } from '#ikev2/engine'
 import type { ChildEstablished, IkeEvent, IkeMoved, Lifetimes, ResponderPolicy } from '#ikev2/events'
 import { AddressPool } from '#nat/pool'
 import { EffectQueue } from '#overlay/effects'
 import { Estate } from '#overlay/estate'
-import { nodeIdentity, nodeOfIdentity, PUBLISHED_KEY } from '#overlay/identity'
+import { nodeCredential, nodeIdentity, nodeOfIdentity, PUBLISHED_KEY } from '#overlay/identity'
 import { nodeFilter, privateRoute } from '#overlay/node-filter'
 import { acceptSelectors, type Peer, Peers, selectorsOf } from '#overlay/peers'
 import type { Effect, HostOperation } from '#overlay/ports'
@@ -84,14 +83,10 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
 
   constructor(options: RouterOptions) {
     this.#options = options
+    const { crypto, inventory, keyLog = false, offload = false } = options
     const perform = (operations: readonly PlaneOperation[]) => this.#effects.plane(GUARD, operations)
-    this.#estate = new Estate(options.inventory, { reqids: this.#reqids, perform })
-    this.#ike = new IkeEngine({
-      crypto: options.crypto,
-      responder: this.#responder(),
-      ...(options.keyLog ? { keyLog: true } : {}),
-      ...(options.offload ? { offload: true } : {}),
-    })
+    this.#estate = new Estate(inventory, { reqids: this.#reqids, perform })
+    this.#ike = new IkeEngine({ crypto, responder: this.#responder(), keyLog, offload })
   }
 
   handle(input: RouterInput, now: Instant): void {
@@ -102,8 +97,6 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
         if (!this.#estate.begin(now)) this.#fortify()
         break
       case 'datagram':
-        this.#ike.handle({ kind: 'datagram', path: input.path, bytes: input.bytes }, now)
-        break
       case 'computed':
         this.#ike.handle(input, now)
         break
@@ -156,12 +149,6 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
 
   get pool(): Prefix | undefined {
     return this.#poolPrefix
-  }
-
-  /** With what this node proves who it is, as responder. */
-  get credential(): SigningCredential {
-    const { nodeId, ikeKey } = this.#options
-    return { kind: 'ed25519', id: nodeIdentity(nodeId), ...ikeKey }
   }
 
   get circuitCount(): number {
@@ -316,7 +303,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
           local: { address: self, port },
           remote: { address: peer.node.address, port: peer.node.port },
         },
-        credential: { kind: 'ed25519', id: nodeIdentity(this.#options.nodeId), ...ikeKey },
+        credential: nodeCredential(this.#options.nodeId, ikeKey),
         peer: { id: nodeIdentity(nodeId), publicKey: peer.node.ikeKey },
         requestAddress: false,
         localSelectors: selectors.local,
@@ -471,7 +458,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   #responder(): ResponderPolicy {
     const { ciphers, roles, resumption } = this.#options
     return {
-      credential: this.credential,
+      credential: nodeCredential(this.#options.nodeId, this.#options.ikeKey),
       // A ticket is seen on the wire, and in a tunnel by the hop before: so first hops and nodes only.
       ...(resumption === undefined
         ? {}

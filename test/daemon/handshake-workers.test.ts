@@ -56,7 +56,7 @@ test('handshakes are computed by threads', { timeout: 120_000 }, async () => {
   try {
     await promise
     assert.equal(node.counters()['established.full'], 6)
-    assert.equal(node.counters().computing, 0)
+    assert.equal(node.counters()['answers.computing'], 0)
   } finally {
     clearInterval(alive)
     await workers.close()

@@ -125,14 +125,14 @@ test('a handshake is its jobs, one after the other, and both sides have the same
     const client = stage.join(1, hybrid)
     assert.equal(stage.answers, 0)
     assert.equal(stage.count('sas.all'), 0)
-    assert.equal(stage.count('computing'), 1)
+    assert.equal(stage.count('answers.computing'), 1)
     assert.deepEqual(stage.finishAll(), hybrid ? ['keys', 'encapsulation', 'proofs'] : ['keys', 'proofs'])
     const ours = stage.events.find(({ kind }) => kind === 'child.established')
     const theirs = stage.said.get(client)!.find(({ kind }) => kind === 'child.established')
     assert.ok(ours?.kind === 'child.established' && theirs?.kind === 'child.established')
     assert.deepEqual(ours.child.inboundKey, theirs.child.outboundKey)
     assert.deepEqual(ours.child.outboundKey, theirs.child.inboundKey)
-    assert.equal(stage.count('computing'), 0)
+    assert.equal(stage.count('answers.computing'), 0)
   }
 })
 
@@ -191,7 +191,7 @@ test('an IKE SA that is gone when its result comes stays gone, and the result is
   assert.equal(stage.answers, answers)
   assert.equal(stage.count('sas.all'), 0)
   assert.equal(stage.count('spis.inbound'), 0)
-  assert.equal(stage.count('computing'), 0)
+  assert.equal(stage.count('answers.computing'), 0)
   assert.equal(stage.node.nextTimeout(), undefined)
 })
 
@@ -239,7 +239,7 @@ test('no more is computed at a time than may be; who comes later asks again', ()
   assert.equal(stage.count('busy'), 1)
   // The first one's AUTH takes the place of its IKE_SA_INIT.
   stage.finish(stage.jobs.shift()!)
-  assert.equal(stage.count('computing'), 2)
+  assert.equal(stage.count('answers.computing'), 2)
   stage.finishAll()
   assert.ok(!stage.isConnected(clients[2]!))
   stage.pass(5 * SECOND)
@@ -278,7 +278,7 @@ test('a key exchange value that is none comes to nothing', () => {
   stage.answer(stage.jobs.shift()!, { result: undefined })
   assert.equal(stage.count('bad-ke'), 1)
   assert.equal(stage.count('sas.all'), 0)
-  assert.equal(stage.count('computing'), 0)
+  assert.equal(stage.count('answers.computing'), 0)
 })
 
 test('a result for nothing is ignored', () => {
