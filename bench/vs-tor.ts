@@ -278,15 +278,10 @@ class VersusTor {
   }
 
   #openTargets(): Target[] {
-    const { '1 down': one, '5 down': five } = {
-      '1 down': this.#median('1 down', 'ippriv', 'goodput') / this.#median('1 down', 'tor', 'goodput'),
-      '5 down':
-        this.#median('5 down', 'ippriv', 'goodput') /
-        Math.max(
-          this.#median('5 down', 'tor', 'goodput'),
-          this.#median('5 down, 5 circuits', 'tor', 'goodput'),
-        ),
-    }
+    const goodput = (what: string, system: System) => this.#median(what, system, 'goodput')
+    const one = goodput('1 down', 'ippriv') / goodput('1 down', 'tor')
+    const five =
+      goodput('5 down', 'ippriv') / Math.max(goodput('5 down', 'tor'), goodput('5 down, 5 circuits', 'tor'))
     const ratio = (what: string, field: 'rtt' | 'ms' | 'cost') =>
       this.#median(what, 'ippriv', field) / this.#median(what, 'tor', field)
     return [

@@ -22,7 +22,7 @@ test_tools='iperf3:iperf3 tshark:tshark ethtool:ethtool'
 # The plugins have no programs: they come with the daemon.
 interop_tools='charon-systemd:charon-systemd,libstrongswan-standard-plugins,libstrongswan-extra-plugins,libcharon-extra-plugins
   swanctl:strongswan-swanctl'
-bench_tools='tor:tor openvpn:openvpn'
+bench_tools='iperf3:iperf3 tor:tor openvpn:openvpn'
 
 case $target in
   npm) tools= ;;

@@ -76,18 +76,24 @@ export function readAuthAnswer(
   child: ChildOffer,
   payloads: readonly Payload[],
 ): AuthResult {
-  const auth = find(payloads, 'AUTH')
-  const error = errorNotify(payloads)
-  if (auth === undefined)
-    throw error === undefined ? authFailed('the answer has no AUTH') : faultOfNotify(error.type)
-  if (!sameId(need(payloads, 'IDr').id, peer.id))
-    throw authFailed('the peer has another identity than asked for')
+  const auth = proofOf(payloads, peer)
   checkRawKeys(payloads, peer.publicKey)
   verifySignature(crypto, context, 'responder', peer.id, peer.publicKey, auth)
   return {
     peer: { kind: 'key', id: peer.id, publicKey: peer.publicKey },
     terms: readChildAnswer(child, payloads),
   }
+}
+
+/** The AUTH of an answer by the peer that was asked for; whether it proves anything is not looked at. @throws PeerFault */
+export function proofOf(payloads: readonly Payload[], peer: ExpectedPeer): AuthPayload {
+  const auth = find(payloads, 'AUTH')
+  const error = errorNotify(payloads)
+  if (auth === undefined)
+    throw error === undefined ? authFailed('the answer has no AUTH') : faultOfNotify(error.type)
+  if (!sameId(need(payloads, 'IDr').id, peer.id))
+    throw authFailed('the peer has another identity than asked for')
+  return auth
 }
 
 /** The IKE SA that a request is on, and what its Child SA is to be heard by. */

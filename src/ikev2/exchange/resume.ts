@@ -18,7 +18,7 @@ import type { Duration } from '#base/time'
 import { SECOND } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
 import type { ExpectedPeer, PeerIdentity, ResponderPolicy } from '#ikev2/events'
-import { type AuthAnswer, type AuthResult, answerProven, type Where } from '#ikev2/exchange/auth'
+import { type AuthAnswer, type AuthResult, answerProven, proofOf, type Where } from '#ikev2/exchange/auth'
 import { type ChildOffer, childRequest, readChildAnswer } from '#ikev2/exchange/child'
 import { announcesFragmentation, checkCookie, FRAGMENTATION } from '#ikev2/exchange/init'
 import { checkNonce, NONCE_LENGTH } from '#ikev2/exchange/key-exchange'
@@ -120,12 +120,7 @@ export function readResumedAuthAnswer(
   child: ChildOffer,
   payloads: readonly Payload[],
 ): AuthResult {
-  const auth = find(payloads, 'AUTH')
-  const error = errorNotify(payloads)
-  if (auth === undefined)
-    throw error === undefined ? authFailed('the answer has no AUTH') : faultOfNotify(error.type)
-  if (!sameId(need(payloads, 'IDr').id, peer.id))
-    throw authFailed('the peer has another identity than in the ticket')
+  const auth = proofOf(payloads, peer)
   verifyResumed(context, 'responder', peer.id, auth)
   return {
     peer: { kind: 'key', id: peer.id, publicKey: peer.publicKey },
