@@ -26,6 +26,8 @@ export interface GuestOptions {
   readonly rounds: number
   readonly handshakes: number
   readonly associations: number
+  /** Only what has this in its name. */
+  readonly only: string
 }
 
 export interface Sample {
@@ -39,11 +41,18 @@ export interface Sample {
 
 export interface GuestResult {
   readonly samples: readonly Sample[]
-  /** Octets per IKE SA. */
-  readonly memory: { readonly associations: number; readonly heap: number; readonly whole: number }
-  readonly charonResident: number
+  readonly memory?: Memory
   /** Microseconds of processor time per IKE_SA_INIT that is answered with a cookie. */
-  readonly refusal: number
+  readonly refusal?: number
+}
+
+/** Octets per IKE SA. */
+export interface Memory {
+  readonly associations: number
+  readonly heap: number
+  readonly whole: number
+  /** Of strongSwan, all that is resident. */
+  readonly charonResident: number
 }
 
 const ADDRESS = ip('10.77.0.1')
@@ -117,21 +126,23 @@ pools { all { addrs = 10.128.0.0/12 } }
 secrets { ike-anonymous { secret = "${PUBLISHED_KEY}" } }
 `
 
+const isWanted = (name: string): boolean => name.includes(options.only)
+
 const samples: Sample[] = []
 try {
   for (let round = 1; round <= options.rounds; round++)
     for (const [subject, start, act] of MEASURED) {
+      if (!isWanted(subject)) continue
       const sample = await measure(subject, start, act)
       samples.push(sample)
       const { cpuMicroseconds: cpu, wallMicroseconds: wall } = sample
       say(`round ${round}: ${subject}: ${cpu.toFixed(0)} us CPU, ${wall.toFixed(0)} us per handshake`)
     }
-  const memory = await measureMemory()
-  say(`${(memory.heap / 1024).toFixed(1)} KiB of heap per IKE SA`)
-  const charonResident = await measureCharonMemory()
-  const refusal = measureRefusals(REFUSALS)
-  say(`${refusal.toFixed(1)} us per refused IKE_SA_INIT`)
-  const result: GuestResult = { samples, memory, charonResident, refusal }
+  const result: GuestResult = {
+    samples,
+    ...(isWanted('memory') ? { memory: await measureMemory() } : {}),
+    ...(isWanted('refusal') ? { refusal: measureRefusals(REFUSALS) } : {}),
+  }
   process.stdout.write(JSON.stringify(result))
 } finally {
   await commands.killAll(5000)
@@ -159,7 +170,13 @@ async function measure(...[subject, start, act]: Measured): Promise<Sample> {
   }
 }
 
-async function measureMemory(): Promise<GuestResult['memory']> {
+async function measureMemory(): Promise<Memory> {
+  const own = await measureOwnMemory()
+  say(`${(own.heap / 1024).toFixed(1)} KiB of heap per IKE SA`)
+  return { ...own, charonResident: await measureCharonMemory() }
+}
+
+async function measureOwnMemory(): Promise<Omit<Memory, 'charonResident'>> {
   const { associations } = options
   const { target, stop, child } = await startOurs(true, 1)
   const load = new Load(target, SOURCES, SOURCE_PORT)

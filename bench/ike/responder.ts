@@ -33,6 +33,12 @@ export interface ResponderMemory {
 
 process.once('message', (settings) => serve(settings as ResponderSettings))
 
+/**
+ * All initiators are one neighbourhood, and none may have more than half of the IKE SAs there may be: room for the ten
+ * thousand that are measured.
+ */
+const LIMITS = { sas: 40_000 }
+
 function serve({ seed, address, port, workers }: ResponderSettings): void {
   const privateKey = fromHex(seed)
   const publicKey = nodeCrypto.ed25519PublicKey(privateKey)
@@ -49,7 +55,7 @@ function serve({ seed, address, port, workers }: ResponderSettings): void {
     liveness: 600_000,
     resumption: { strategy: { kind: 'clocked', limit: HOUR }, mayResume: () => true, octetsOf: () => 0 },
   }
-  const engine = new IkeEngine({ crypto: nodeCrypto, responder, offload: workers > 0 })
+  const engine = new IkeEngine({ crypto: nodeCrypto, responder, offload: workers > 0, limits: LIMITS })
   const { credential } = responder
   const threads =
     workers > 0
