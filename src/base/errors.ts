@@ -145,6 +145,10 @@ export const ERRORS = {
   ],
   IPP_DIR_CROWDED: ['a network has enough nodes already', 'use an address of another /24'],
   IPP_DIR_RATE_LIMITED: ['too many requests from one address', 'wait a while, then try again'],
+  IPP_DIR_NO_DOCUMENT: [
+    'the authorities have made no document yet',
+    'wait for the start of the next period; `ippriv status` of the authorities names who is missing',
+  ],
   IPP_DIR_NO_RESOURCE: [
     'the directory has no such resource',
     'the resources are /v1/descriptor, /v1/consensus and /v1/health',

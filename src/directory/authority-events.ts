@@ -55,6 +55,13 @@ export type AuthorityEffect =
   /** Counted as `alarm.<name>`; `author` is one of the pinned keys. */
   | { readonly kind: 'alarm'; readonly name: AlarmName; readonly author?: Uint8Array }
 
+/** Keys in hex. */
+export interface HeardFrom {
+  readonly votes: ReadonlySet<string>
+  readonly rolls: ReadonlySet<string>
+  readonly signatures: ReadonlySet<string>
+}
+
 export interface HeldDocument {
   readonly text: string
   readonly consensus: Consensus

@@ -18,6 +18,7 @@ import type {
   AlarmName,
   AuthorityEffect,
   AuthorityRecord,
+  HeardFrom,
   HeldDocument,
   KeptState,
   MessageKind,
@@ -44,10 +45,12 @@ export interface AuthorityOptions {
   readonly crypto: CryptoProvider
   /** What a predecessor kept. */
   readonly kept?: KeptState
+  /** Of a predecessor in this process, to go on with. */
+  readonly counters?: Counters
 }
 
 export class Authority {
-  readonly counters = new Counters()
+  readonly counters: Counters
   readonly #options: AuthorityOptions
   readonly #others: readonly Uint8Array[]
   readonly #step: number
@@ -65,6 +68,7 @@ export class Authority {
   constructor(options: AuthorityOptions) {
     const { key, authorities, terms, kept, crypto, threshold } = options
     this.#options = options
+    this.counters = options.counters ?? new Counters()
     this.#others = authorities.filter((other) => !equalBytes(other, key.publicKey))
     this.#step = stepOf(terms.length)
     this.#records = new Map(kept?.records)
@@ -84,6 +88,14 @@ export class Authority {
 
   get records(): ReadonlyMap<NodeId, AuthorityRecord> {
     return this.#records
+  }
+
+  /** From whom something came for a period, by keys in hex. Undefined: it is not one of the last two. */
+  heard(period: number): HeardFrom | undefined {
+    const round = this.#rounds.get(period)
+    if (round === undefined) return undefined
+    const votes = new Set([...round.votes.values()].map(({ author }) => toHex(author)))
+    return { votes, rolls: new Set(round.rolls.keys()), signatures: new Set(round.endorsements.keys()) }
   }
 
   /** Takes a descriptor that was sent from `source`; undefined: wherever. Errors: those of `decodeDescriptor` and `judgeDescriptor`. */

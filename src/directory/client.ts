@@ -13,6 +13,7 @@ import { ERRORS, type ErrorCode, IpprivError } from '#base/errors'
 import { type Failure, failure, type Result, success, within } from '#base/result'
 import { type Duration, SECOND, type UnixTime } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
+import { readBounded } from '#directory/body'
 import { DOCUMENT_LIMITS } from '#directory/canonical'
 import { bodyOf, formatMoment, verifyConsensus } from '#directory/consensus'
 import type { Consensus } from '#directory/documents'
@@ -272,18 +273,6 @@ interface Reply {
 }
 
 const MAX_REPLY = DOCUMENT_LIMITS.consensus.octets
-
-/** Undefined, and the connection given up, as soon as it is more than that. */
-async function readBounded(body: AsyncIterable<Buffer>, limit: number): Promise<Buffer | undefined> {
-  const parts: Buffer[] = []
-  let length = 0
-  for await (const part of body) {
-    length += part.length
-    if (length > limit) return undefined
-    parts.push(part)
-  }
-  return Buffer.concat(parts, length)
-}
 
 /** Unpacks no more than a document may have, however small the packed bytes are. */
 async function unpack(packed: Buffer, coding: string | readonly string[] | undefined): Promise<Buffer> {

@@ -1,14 +1,18 @@
-/** A running directory: store, registry, HTTP and the one timer that drives them. */
+/** A running directory: store, registry or council, HTTP, and the one timer that drives them. */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { toHex } from '#base/bytes'
 import { IpprivError } from '#base/errors'
-import { type Duration, instant, unixTime } from '#base/time'
+import { type Duration, instant, SECOND, unixTime } from '#base/time'
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
+import { openAuthorityStore } from '#directory/authority-store'
+import { Council } from '#directory/council'
+import type { CouncilReport, Member } from '#directory/minutes'
 import type { PoolPlan } from '#directory/pools'
-import { type DirectoryClock, type DirectoryLog, DirectoryRegistry } from '#directory/registry'
+import { DirectoryRegistry } from '#directory/registry'
 import type { UploadSource } from '#directory/routes/descriptor'
 import { createDirectoryServer, type RequestLimits } from '#directory/server'
+import type { DirectoryClock, DirectoryLog, DirectoryService } from '#directory/service'
 import { openDirectoryStore } from '#directory/store'
 
 export interface DirectoryOptions {
@@ -16,6 +20,8 @@ export interface DirectoryOptions {
   readonly listen: { readonly address: string; readonly port: number }
   /** The key that signs documents; clients and nodes pin its public half. */
   readonly key: KeyPair
+  /** Absent: this directory decides alone. */
+  readonly authorities?: Authorities
   /** Created when it is missing. */
   readonly stateDir: string
   readonly plan: PoolPlan
@@ -28,14 +34,25 @@ export interface DirectoryOptions {
   readonly uploads?: UploadSource
 }
 
+/** All of them, and how many must sign. */
+export interface Authorities {
+  /** This one included. */
+  readonly members: readonly Member[]
+  /** More than half of them. */
+  readonly threshold: number
+}
+
 export interface DirectoryStatus {
   readonly role: 'directory'
   readonly pid: number
+  /** Of the document that is served; 0: there is none. */
   readonly nodes: number
   readonly serial: number
   readonly validUntil: number
   readonly publicKey: string
   readonly counters: Record<string, number>
+  /** Of one of several authorities. */
+  readonly council?: CouncilReport
 }
 
 export interface RunningDirectory {
@@ -56,39 +73,26 @@ export const SYSTEM_CLOCK: DirectoryClock = {
  * is left open then.
  */
 export async function startDirectory(options: DirectoryOptions): Promise<RunningDirectory> {
-  const { key, crypto, log, plan, period, clock = SYSTEM_CLOCK } = options
-  const store = await openStore(options)
-  // Set once the registry exists; nothing can change before.
-  let wake: () => void = () => undefined
+  const { key, log, clock = SYSTEM_CLOCK } = options
+  const { service, council, run, close: closeService } = await openService(options, clock)
   try {
-    const registry = await DirectoryRegistry.open({
-      store,
-      key,
-      crypto,
-      clock,
-      log,
-      plan,
-      period,
-      onChange: () => wake(),
-    })
     const app = createDirectoryServer({
-      registry,
+      service,
       clock,
       log,
+      ...(council === undefined ? {} : { council }),
       ...(options.limits === undefined ? {} : { limits: options.limits }),
       ...(options.uploads === undefined ? {} : { uploads: options.uploads }),
     })
     const port = await listen(app, options.listen)
-    const timer = drive(registry)
-    wake = timer.wake
-    log.info({ port, nodes: registry.publication.consensus.nodes.length }, 'directory is up')
+    const stop = run()
+    log.info({ port, nodes: service.publication?.consensus.nodes.length ?? 0 }, 'directory is up')
 
     let closing: Promise<void> | undefined
     const close = async (): Promise<void> => {
-      timer.stop()
+      stop()
       await app.close()
-      await registry.idle()
-      await store.close()
+      await closeService()
     }
     return {
       address: options.listen.address,
@@ -98,18 +102,101 @@ export async function startDirectory(options: DirectoryOptions): Promise<Running
         return closing
       },
       status: () => {
-        const { serial, nodes, validUntil } = registry.publication.consensus
+        const consensus = service.publication?.consensus
         return {
           role: 'directory',
           pid: process.pid,
-          nodes: nodes.length,
-          serial,
-          validUntil,
+          nodes: consensus?.nodes.length ?? 0,
+          serial: consensus?.serial ?? 0,
+          validUntil: consensus?.validUntil ?? 0,
           publicKey: toHex(key.publicKey),
-          counters: registry.counters.toJSON(),
+          counters: service.counters.toJSON(),
+          ...(council === undefined ? {} : { council: council.report() }),
         }
       },
     }
+  } catch (error) {
+    await closeService()
+    throw error
+  }
+}
+
+interface OpenService {
+  readonly service: DirectoryService
+  readonly council?: Council
+  /** Starts its timer, and returns what stops it. */
+  readonly run: () => () => void
+  readonly close: () => Promise<void>
+}
+
+const openService = (options: DirectoryOptions, clock: DirectoryClock): Promise<OpenService> =>
+  options.authorities === undefined
+    ? openRegistry(options, clock)
+    : openCouncil(options, options.authorities, clock)
+
+async function openRegistry(options: DirectoryOptions, clock: DirectoryClock): Promise<OpenService> {
+  const { key, crypto, log, plan, period } = options
+  const store = await openDirectoryStore(await levelFolder(options, 'directory'), crypto)
+  // Set once the registry exists; nothing can change before.
+  let wake: () => void = () => undefined
+  const onChange = (): void => wake()
+  const registry = await orClose(store, () =>
+    DirectoryRegistry.open({ store, key, crypto, clock, log, plan, period, onChange }),
+  )
+  return {
+    service: registry,
+    run: () => {
+      const timer = drive(registry)
+      wake = timer.wake
+      return timer.stop
+    },
+    close: async () => {
+      await registry.idle()
+      await store.close()
+    },
+  }
+}
+
+/** Steps are seconds long, two at the least. */
+const COUNCIL_PACE: Duration = SECOND / 2
+
+async function openCouncil(
+  options: DirectoryOptions,
+  { members, threshold }: Authorities,
+  clock: DirectoryClock,
+): Promise<OpenService> {
+  const { key, crypto, log, plan, period } = options
+  const store = await openAuthorityStore(await levelFolder(options, 'authority'), crypto)
+  const terms = { length: period, plan }
+  const council = await orClose(store, () =>
+    Council.open({ store, key, members, threshold, terms, crypto, clock, log }),
+  )
+  return {
+    service: council,
+    council,
+    run: () => {
+      let timer: NodeJS.Timeout | undefined
+      let stopped = false
+      const turn = async (): Promise<void> => {
+        await council.tick()
+        if (!stopped) timer = setTimeout(turn, COUNCIL_PACE)
+      }
+      void turn()
+      return () => {
+        stopped = true
+        clearTimeout(timer)
+      }
+    },
+    close: async () => {
+      await council.close()
+      await store.close()
+    },
+  }
+}
+
+async function orClose<T>(store: { close(): Promise<void> }, open: () => Promise<T>): Promise<T> {
+  try {
+    return await open()
   } catch (error) {
     await store.close()
     throw error
@@ -137,13 +224,14 @@ function drive(registry: DirectoryRegistry): { wake: () => void; stop: () => voi
   }
 }
 
-async function openStore({ stateDir, crypto }: DirectoryOptions) {
+/** @throws IpprivError IPP_STATE_UNUSABLE */
+async function levelFolder({ stateDir }: DirectoryOptions, name: string): Promise<string> {
   try {
     await mkdir(stateDir, { recursive: true, mode: 0o700 })
   } catch (error) {
     throw new IpprivError('IPP_STATE_UNUSABLE', `${stateDir}: ${messageOf(error)}`, { cause: error })
   }
-  return openDirectoryStore(join(stateDir, 'directory.level'), crypto)
+  return join(stateDir, `${name}.level`)
 }
 
 async function listen(

@@ -2,7 +2,6 @@
 import type { FastifyError, FastifyReply } from 'fastify'
 import { ERRORS, type ErrorCode } from '#base/errors'
 import { type Failure, failure } from '#base/result'
-import { DOCUMENT_LIMITS } from '#directory/canonical'
 
 /** Answers `{"error":{"code","message"}}` with the status of the code. */
 export function refuse(
@@ -20,10 +19,7 @@ export function refuse(
 export function translate(error: FastifyError): readonly [status: number, Failure] {
   const status = error.statusCode ?? 500
   if (status === 413)
-    return [
-      413,
-      failure('IPP_DIR_OVERSIZED', `a body of more than ${DOCUMENT_LIMITS.descriptor.octets} octets`),
-    ]
+    return [413, failure('IPP_DIR_OVERSIZED', 'the body is longer than such a document may be')]
   if (status === 415) return [415, failure('IPP_DIR_MALFORMED', 'expected a body of type text/plain')]
   if (status >= 400 && status < 500) return [status, failure('IPP_DIR_MALFORMED', 'the request is not valid')]
   return [500, failure('IPP_INTERNAL', 'the request could not be handled')]
@@ -42,5 +38,6 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   IPP_DIR_EXPIRED: 422,
   IPP_DIR_RATE_LIMITED: 429,
   IPP_DIR_POOL: 503,
+  IPP_DIR_NO_DOCUMENT: 503,
   IPP_STATE_UNUSABLE: 503,
 }

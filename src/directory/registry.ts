@@ -10,7 +10,7 @@ import { errorLine, IpprivError } from '#base/errors'
 import type { NodeId } from '#base/ids'
 import type { Ip } from '#base/ip'
 import { type Failure, failure, type Result, success, toError } from '#base/result'
-import { type Duration, type Instant, instant, SECOND, type UnixTime } from '#base/time'
+import { type Duration, type Instant, instant, SECOND } from '#base/time'
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
 import { admitDescriptor, listedNodes, type NodeRecord, outlivedNodes, staleAt } from '#directory/admission'
 import { type ListedNode, signConsensus, verifyConsensus } from '#directory/consensus'
@@ -18,20 +18,8 @@ import { Counters } from '#directory/counters'
 import { decodeDescriptor, sameSubstance } from '#directory/descriptor'
 import { fitsPlan, type PoolPlan } from '#directory/pools'
 import { type Publication, preparePublication } from '#directory/publication'
+import type { Acceptance, DirectoryClock, DirectoryLog, DirectoryService } from '#directory/service'
 import type { DirectoryStore } from '#directory/store'
-
-export interface DirectoryClock {
-  unixTime(): UnixTime
-  monotonic(): Instant
-}
-
-/** What pino offers, and all that is used of it. */
-export interface DirectoryLog {
-  debug(fields: object, message: string): void
-  info(fields: object, message: string): void
-  warn(fields: object, message: string): void
-  error(fields: object, message: string): void
-}
 
 export interface RegistryOptions {
   readonly store: DirectoryStore
@@ -46,12 +34,6 @@ export interface RegistryOptions {
   readonly onChange?: () => void
 }
 
-export interface Acceptance {
-  readonly nodeId: NodeId
-  /** The very same bytes were here before. */
-  readonly known: boolean
-}
-
 /** Fewer documents than this under a storm of changes: at most one per second. */
 const DEBOUNCE: Duration = SECOND
 /** One node may be the reason for an early document this often: once in this share of a period. */
@@ -61,7 +43,7 @@ const RETRY: Duration = 5 * SECOND
 /** Timers follow the monotonic clock; the calendar may jump, so it is looked at this often at least. */
 const LONGEST_SLEEP: Duration = 60 * SECOND
 
-export class DirectoryRegistry {
+export class DirectoryRegistry implements DirectoryService {
   readonly counters = new Counters()
   readonly #options: RegistryOptions
   readonly #records: Map<NodeId, NodeRecord>

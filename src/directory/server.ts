@@ -5,15 +5,20 @@
 import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply } from 'fastify'
 import { failure } from '#base/result'
 import { DOCUMENT_LIMITS } from '#directory/canonical'
+import type { Council } from '#directory/council'
+import { messagePath } from '#directory/messenger'
 import { type RateLimit, RateLimiter } from '#directory/rate-limit'
 import { refuse, translate } from '#directory/refusal'
-import type { DirectoryClock, DirectoryLog, DirectoryRegistry } from '#directory/registry'
+import { authorityRoutes } from '#directory/routes/authority'
 import { consensusRoute } from '#directory/routes/consensus'
 import { descriptorRoute, type UploadSource } from '#directory/routes/descriptor'
 import { healthRoute } from '#directory/routes/health'
+import type { DirectoryClock, DirectoryLog, DirectoryService } from '#directory/service'
 
 export interface DirectoryServerOptions {
-  readonly registry: DirectoryRegistry
+  readonly service: DirectoryService
+  /** The same, when it is one of several authorities. */
+  readonly council?: Council
   readonly clock: DirectoryClock
   readonly log: DirectoryLog
   readonly limits?: Partial<RequestLimits>
@@ -25,19 +30,22 @@ export interface DirectoryServerOptions {
 export interface RequestLimits {
   readonly uploads: RateLimit
   readonly reads: RateLimit
+  /** Between authorities. */
+  readonly messages: RateLimit
 }
 
 /** A node uploads a few times in a period; a client reads once in one. Many may sit behind one NAT. */
 export const REQUEST_LIMITS: RequestLimits = {
   uploads: { burst: 20, perSecond: 1 },
   reads: { burst: 100, perSecond: 10 },
+  messages: { burst: 400, perSecond: 40 },
 }
 
 export function createDirectoryServer(options: DirectoryServerOptions): FastifyInstance {
-  const { registry, clock, log } = options
+  const { service, council, clock, log } = options
   const answerError = (error: FastifyError, reply: FastifyReply): FastifyReply => {
     const [status, failed] = translate(error)
-    registry.counters.add(`refused.${failed.code}`)
+    service.counters.add(`refused.${failed.code}`)
     if (failed.code === 'IPP_INTERNAL')
       log.error({ error: error.message, stack: error.stack }, 'a request failed')
     return refuse(reply, failed, status)
@@ -64,22 +72,25 @@ export function createDirectoryServer(options: DirectoryServerOptions): FastifyI
   const limits = { ...REQUEST_LIMITS, ...options.limits }
   const uploads = new RateLimiter(limits.uploads)
   const reads = new RateLimiter(limits.reads)
+  const messages = new RateLimiter(limits.messages)
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-content-type-options', 'nosniff')
-    const limiter = request.method === 'POST' ? uploads : reads
+    const isMessage = council !== undefined && request.url.startsWith(messagePath(''))
+    const limiter = isMessage ? messages : request.method === 'POST' ? uploads : reads
     if (limiter.admit(request.ip, clock.monotonic())) return
-    registry.counters.add('refused.IPP_DIR_RATE_LIMITED')
+    service.counters.add('refused.IPP_DIR_RATE_LIMITED')
     reply.header('retry-after', '10')
     return refuse(reply, failure('IPP_DIR_RATE_LIMITED', `${request.method} requests`))
   })
   app.setNotFoundHandler((_request, reply) => {
-    registry.counters.add('refused.IPP_DIR_NO_RESOURCE')
+    service.counters.add('refused.IPP_DIR_NO_RESOURCE')
     return refuse(reply, failure('IPP_DIR_NO_RESOURCE', 'the path or method is unknown'))
   })
   app.setErrorHandler((error: FastifyError, _request, reply) => answerError(error, reply))
 
-  descriptorRoute(app, registry, options.uploads ?? 'own-address')
-  consensusRoute(app, registry)
-  healthRoute(app, registry, clock)
+  descriptorRoute(app, service, options.uploads ?? 'own-address')
+  consensusRoute(app, service)
+  healthRoute(app, service, clock)
+  if (council !== undefined) authorityRoutes(app, council)
   return app
 }

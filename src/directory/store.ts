@@ -110,7 +110,8 @@ function readRecord(value: string, crypto: CryptoProvider): NodeRecord | undefin
   return { descriptor: descriptor.value, text: parsed.text, pool, since: parsed.since as UnixTime }
 }
 
-function parseJson(text: string): unknown {
+/** Undefined: not JSON. */
+export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch {
@@ -119,7 +120,8 @@ function parseJson(text: string): unknown {
   }
 }
 
-async function guarded<T>(folder: string, operation: () => Promise<T>): Promise<T> {
+/** @throws IpprivError IPP_STATE_UNUSABLE for everything that the disk or `level` did not like. */
+export async function guarded<T>(folder: string, operation: () => Promise<T>): Promise<T> {
   try {
     return await operation()
   } catch (error) {

@@ -9,7 +9,7 @@ import type { KeyPair } from '#crypto/provider'
 import type { ConsensusDraft, ListedNode } from '#directory/consensus'
 import { type DescriptorFields, encodeDescriptor, type SignedDescriptor } from '#directory/descriptor'
 import { freePool } from '#directory/pools'
-import type { DirectoryClock, DirectoryLog } from '#directory/registry'
+import type { DirectoryClock, DirectoryLog } from '#directory/service'
 import { DEFAULT_EXIT_POLICY } from '#nat/exit-policy'
 
 export const crypto = nodeCrypto

@@ -39,7 +39,7 @@ interface Bench {
   restart(): Promise<Bench>
 }
 
-const GENEROUS: RequestLimits = {
+const GENEROUS: Partial<RequestLimits> = {
   uploads: { burst: 1000, perSecond: 1 },
   reads: { burst: 1000, perSecond: 1 },
 }
@@ -72,7 +72,7 @@ async function bench(body: (bench: Bench) => Promise<void>, setup: Setup = {}): 
     const registry = await DirectoryRegistry.open({ ...base, store, key: AUTHORITY, plan, period: PERIOD })
     const app = createDirectoryServer({
       ...base,
-      registry,
+      service: registry,
       limits: setup.limits ?? GENEROUS,
       uploads: setup.uploads ?? 'anywhere',
     })

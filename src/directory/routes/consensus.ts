@@ -1,12 +1,18 @@
 /** GET /v1/consensus: the one signed document, the same bytes for everybody, compressed once. */
 import type { FastifyInstance } from 'fastify'
+import { failure } from '#base/result'
 import { chooseCoding, tagMatches } from '#directory/publication'
-import type { DirectoryRegistry } from '#directory/registry'
+import { refuse } from '#directory/refusal'
+import type { DirectoryService } from '#directory/service'
 
-/** 200 with the document, or 304 when If-None-Match names it. Caches must ask again: it may change any second. */
-export function consensusRoute(app: FastifyInstance, registry: DirectoryRegistry): void {
+/** 200 with the document, 304 when If-None-Match names it, 503 when there was none ever. Caches must ask again: it may change any second. */
+export function consensusRoute(app: FastifyInstance, service: DirectoryService): void {
   app.get('/v1/consensus', async (request, reply) => {
-    const { publication, counters } = registry
+    const { publication, counters } = service
+    if (publication === undefined) {
+      counters.add('refused.IPP_DIR_NO_DOCUMENT')
+      return refuse(reply, failure('IPP_DIR_NO_DOCUMENT', 'consensus'))
+    }
     reply
       .header('etag', publication.etag)
       .header('cache-control', 'public, no-cache')

@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import { parseIp } from '#base/ip'
 import { failure } from '#base/result'
 import { refuse } from '#directory/refusal'
-import type { DirectoryRegistry } from '#directory/registry'
+import type { DirectoryService } from '#directory/service'
 
 /** Must a node upload its descriptor itself, from the address it names? */
 export type UploadSource = 'own-address' | 'anywhere'
@@ -14,22 +14,22 @@ export type UploadSource = 'own-address' | 'anywhere'
  */
 export function descriptorRoute(
   app: FastifyInstance,
-  registry: DirectoryRegistry,
+  service: DirectoryService,
   uploads: UploadSource,
 ): void {
   app.post('/v1/descriptor', async (request, reply) => {
     const { body } = request
     const document = Buffer.isBuffer(body) ? body : Buffer.alloc(0)
     if (document.length === 0) {
-      registry.counters.add('refused.IPP_DIR_MALFORMED')
+      service.counters.add('refused.IPP_DIR_MALFORMED')
       return refuse(reply, failure('IPP_DIR_MALFORMED', 'descriptor: the body is empty'))
     }
     const source = parseIp(request.ip)
     if (uploads === 'own-address' && source === undefined) {
-      registry.counters.add('refused.IPP_DIR_SOURCE')
+      service.counters.add('refused.IPP_DIR_SOURCE')
       return refuse(reply, failure('IPP_DIR_SOURCE', 'descriptor: it did not come over IPv4'))
     }
-    const outcome = await registry.accept(document, uploads === 'own-address' ? source : undefined)
+    const outcome = await service.accept(document, uploads === 'own-address' ? source : undefined)
     if (!outcome.ok) return refuse(reply, outcome)
     const { nodeId, known } = outcome.value
     return reply.code(known ? 200 : 201).send({ nodeId, result: known ? 'known' : 'accepted' })

@@ -1,25 +1,30 @@
 /** GET /v1/health: is there a valid document, and can a new one be made? For monitors and people. */
 import type { FastifyInstance } from 'fastify'
-import type { DirectoryClock, DirectoryRegistry } from '#directory/registry'
+import { IpprivError } from '#base/errors'
+import type { DirectoryClock, DirectoryService } from '#directory/service'
 
 /** 200 `{"status":"ok",...}`, or 503 `{"status":"failing","problem":"one line",...}`. */
-export function healthRoute(app: FastifyInstance, registry: DirectoryRegistry, clock: DirectoryClock): void {
+export function healthRoute(app: FastifyInstance, service: DirectoryService, clock: DirectoryClock): void {
   app.get('/v1/health', async (_request, reply) => {
-    const { serial, nodes, validAfter, freshUntil, validUntil } = registry.publication.consensus
     const now = clock.unixTime()
-    const problem = registry.problem?.line ?? (now >= validUntil ? 'the document has expired' : undefined)
+    const problem = problemOf(service, now)
+    const { serial, nodes, validAfter, freshUntil, validUntil } = service.publication?.consensus ?? {}
     return reply
       .code(problem === undefined ? 200 : 503)
       .header('cache-control', 'no-store')
       .send({
         status: problem === undefined ? 'ok' : 'failing',
         ...(problem === undefined ? {} : { problem }),
-        serial,
-        nodes: nodes.length,
-        now,
-        validAfter,
-        freshUntil,
-        validUntil,
+        ...(serial === undefined
+          ? { now }
+          : { serial, nodes: nodes?.length, now, validAfter, freshUntil, validUntil }),
       })
   })
+}
+
+/** One line, or nothing is wrong. */
+export function problemOf({ problem, publication }: DirectoryService, now: number): string | undefined {
+  if (problem !== undefined) return problem.line
+  if (publication === undefined) return new IpprivError('IPP_DIR_NO_DOCUMENT', 'consensus').line
+  return now >= publication.consensus.validUntil ? 'the document has expired' : undefined
 }
