@@ -133,6 +133,10 @@ export const ERRORS = {
   ],
   IPP_DIR_REPLAYED: ['a directory document is older than one already seen', 'nothing: it was refused'],
   IPP_DIR_OVERSIZED: ['a directory document is too large', 'nothing: it was refused'],
+  IPP_DIR_DIFF: [
+    'a diff does not fit the document it was asked for',
+    'nothing: it was refused, and the whole document is fetched',
+  ],
   IPP_DIR_IDENTITY: ['a document does not belong to the identity that signed it', 'nothing: it was refused'],
   IPP_DIR_POOL: ['pools overlap or none is left', "the directory operator must enlarge the network's prefix"],
   IPP_DIR_CONFLICT: [
@@ -151,7 +155,7 @@ export const ERRORS = {
   ],
   IPP_DIR_NO_RESOURCE: [
     'the directory has no such resource',
-    'the resources are /v1/descriptor, /v1/consensus and /v1/health',
+    'the resources are /v1/descriptor, /v1/consensus, /v1/consensus/diff/<name> and /v1/health',
   ],
   IPP_INTERNAL: ['a defect in ippriv', 'please report it with the log'],
 } as const satisfies Record<string, readonly [what: string, todo: string]>

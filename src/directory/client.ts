@@ -1,27 +1,30 @@
 /**
  * The reader's side: fetches and verifies the consensus, keeps the last good one on disk, publishes descriptors.
  *
- * Every request is the same for everybody: fixed headers, the whole document, never anything that depends on a
- * path. The entity tag sent is computed from the document's bytes, so that a server cannot mark a client with one.
+ * Requests are the same for everybody who has the same document: fixed headers, never anything that depends on a path.
+ * A document is asked for by its name, which is a function of what was signed, so that no server can mark a reader.
+ * Documents are signed, so it does not matter who hands them out: a mirror can be slow or behind the times, and both
+ * are noticed.
  */
 import { open, readFile, rename } from 'node:fs/promises'
-import { promisify } from 'node:util'
-import { brotliDecompress, gunzip } from 'node:zlib'
-import { type Dispatcher, request } from 'undici'
+import type { Dispatcher } from 'undici'
 import { utf8 } from '#base/bytes'
-import { ERRORS, type ErrorCode, IpprivError } from '#base/errors'
 import { type Failure, failure, type Result, success, within } from '#base/result'
 import { type Duration, SECOND, type UnixTime } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
-import { readBounded } from '#directory/body'
 import { DOCUMENT_LIMITS } from '#directory/canonical'
 import { bodyOf, formatMoment, verifyConsensus } from '#directory/consensus'
+import { Counters } from '#directory/counters'
+import { applyDiff } from '#directory/diff'
 import type { Consensus } from '#directory/documents'
-import { documentTag } from '#directory/publication'
+import { CODINGS, errnoOf, exchange, messageOf, type Reply, refusalOf } from '#directory/exchange'
+import { documentName, documentTag } from '#directory/publication'
 
 export interface DirectoryClientOptions {
   /** `http://192.0.2.1:9030`; paths are appended. Of several, all serve the same: the next is asked when one fails. */
   readonly urls: readonly [string, ...string[]]
+  /** Who else may have the document, now: asked before the others, in this order. */
+  readonly mirrors?: () => readonly Mirror[]
   /** Pinned Ed25519 keys of the directory. */
   readonly authorities: readonly Uint8Array[]
   readonly threshold?: number
@@ -33,6 +36,12 @@ export interface DirectoryClientOptions {
   readonly cacheFile?: string
   /** For a whole request; 20 s unless said otherwise. */
   readonly timeout?: Duration
+}
+
+export interface Mirror {
+  readonly url: string
+  /** Another way than that to the directory. */
+  readonly dispatcher?: Dispatcher
 }
 
 export interface Fetched {
@@ -47,16 +56,21 @@ export interface Published {
   readonly known: boolean
 }
 
-interface Held {
+/** A document that was verified. */
+export interface HeldDocument {
   readonly consensus: Consensus
-  readonly tag: string
-  /** Two documents that differ in who signed them say the same. */
-  readonly body: string
+  readonly text: string
+}
+
+interface Held extends HeldDocument {
+  /** Two documents that differ in who signed them have one name. */
+  readonly name: string
 }
 
 export class DirectoryClient {
+  readonly counters = new Counters()
   readonly #options: DirectoryClientOptions
-  readonly #bases: readonly string[]
+  readonly #servers: readonly Mirror[]
   /** The one that answered well the last time. */
   #preferred = 0
   #held: Held | undefined
@@ -64,13 +78,19 @@ export class DirectoryClient {
 
   constructor(options: DirectoryClientOptions) {
     this.#options = options
-    this.#bases = options.urls.map((url) => url.replace(/\/+$/, ''))
+    const { urls, dispatcher } = options
+    this.#servers = urls.map((url) => ({ url, ...(dispatcher === undefined ? {} : { dispatcher }) }))
   }
 
   /** The last good document while it is valid, else undefined: what must not be used is not handed out. */
   get current(): Consensus | undefined {
-    const consensus = this.#held?.consensus
-    return consensus !== undefined && this.#options.unixTime() < consensus.validUntil ? consensus : undefined
+    return this.document?.consensus
+  }
+
+  /** The same with its letters, to be handed on. */
+  get document(): HeldDocument | undefined {
+    const held = this.#held
+    return held !== undefined && this.#options.unixTime() < held.consensus.validUntil ? held : undefined
   }
 
   /**
@@ -89,13 +109,14 @@ export class DirectoryClient {
     }
     const verified = this.#verify(document)
     if (!verified.ok) return within(cacheFile, verified)
-    this.#held = hold(document, verified.value)
-    return verified
+    this.#held = verified.value
+    return success(verified.value.consensus)
   }
 
   /**
-   * Asks for the document, one server after the other until one has a good one. After a failure `current` is what it was before, and the failure says how long that
-   * may still be used. Calls at the same time share one request.
+   * Asks for the document, one server after the other until one has a good one that is fresh; a good one that is not
+   * fresh any more will do when nobody has a better one. After a failure `current` is what it was before, and the
+   * failure says how long that may still be used. Calls at the same time share one request.
    * Errors: IPP_DIR_UNREACHABLE, IPP_DIR_RATE_LIMITED, those of `verifyConsensus`.
    */
   async fetchConsensus(): Promise<Result<Fetched>> {
@@ -111,7 +132,7 @@ export class DirectoryClient {
    * Errors: IPP_DIR_UNREACHABLE, and the directory's own refusals by their code.
    */
   async publish(descriptorText: string): Promise<Result<Published>> {
-    const outcomes = await Promise.all(this.#bases.map((base) => this.#publishTo(base, descriptorText)))
+    const outcomes = await Promise.all(this.#servers.map((server) => this.#publishTo(server, descriptorText)))
     const taken = outcomes.filter((outcome) => outcome.ok)
     const refusal = outcomes.find((outcome) => !outcome.ok)
     const needed = Math.min(this.#options.threshold ?? 1, outcomes.length)
@@ -119,60 +140,96 @@ export class DirectoryClient {
     return success({ known: taken.every(({ value }) => value.known) })
   }
 
-  async #publishTo(base: string, descriptorText: string): Promise<Result<Published>> {
-    const reply = await this.#request(base, 'POST', '/v1/descriptor', utf8(descriptorText))
+  async #publishTo(server: Mirror, descriptorText: string): Promise<Result<Published>> {
+    const headers = { 'content-type': 'text/plain' }
+    const reply = await this.#ask(server, '/v1/descriptor', headers, utf8(descriptorText))
     if (!reply.ok) return reply
     const { status } = reply.value
     if (status === 200 || status === 201) return success({ known: status === 200 })
-    return this.#refusal(base, reply.value)
+    return refusalOf(server.url, reply.value)
   }
 
   async #fetch(): Promise<Result<Fetched>> {
-    const count = this.#bases.length
+    const mirrors = this.#options.mirrors?.() ?? []
+    const count = this.#servers.length
     const first = this.#preferred
-    let failed: Failure | undefined
-    for (let i = 0; i < count; i++) {
-      const which = (first + i) % count
-      const outcome = await this.#fetchFrom(this.#bases[which]!)
-      if (outcome.ok) {
-        this.#preferred = which
-        return outcome
+    const servers = Array.from({ length: count }, (_, i) => this.#servers[(first + i) % count]!)
+    let best: Result<Fetched> | undefined
+    for (const [i, server] of [...mirrors, ...servers].entries()) {
+      const outcome = await this.#fetchFrom(server)
+      if (!outcome.ok) {
+        this.counters.add(`refused.${outcome.code}`)
+        if (best === undefined || (!best.ok && i === mirrors.length)) best = outcome
+        continue
       }
-      failed ??= outcome
+      if (best === undefined || !best.ok || outcome.value.kind === 'new') best = outcome
+      if (this.#options.unixTime() >= outcome.value.consensus.freshUntil) {
+        this.counters.add('consensus.stale')
+        continue
+      }
+      if (i >= mirrors.length) this.#preferred = (first + i - mirrors.length) % count
+      break
     }
-    return failed!
+    return best!
   }
 
-  async #fetchFrom(base: string): Promise<Result<Fetched>> {
-    const reply = await this.#request(base, 'GET', '/v1/consensus')
+  async #fetchFrom(server: Mirror): Promise<Result<Fetched>> {
+    const base = this.#held
+    if (base !== undefined) {
+      const reply = await this.#ask(server, `/v1/consensus/diff/${base.name}`, this.#question())
+      if (!reply.ok) return reply
+      const { status, body } = reply.value
+      if (status === 304) return this.#unchanged(server)
+      if (status === 429) return refusalOf(server.url, reply.value)
+      const taken = status === 200 ? await this.#applyDiff(body, base) : refusalOf(server.url, reply.value)
+      if (taken.ok) return taken
+      this.counters.add(`diff.${taken.code}`)
+    }
+    // Whatever was wrong with the diff: the whole document is as good.
+    const reply = await this.#ask(server, '/v1/consensus', this.#question())
     if (!reply.ok) return reply
     const { status, body } = reply.value
-    if (status === 304) {
-      const { current } = this
-      // Not a document that expired meanwhile, and not an answer to a question that was not asked.
-      if (current === undefined)
-        return failure('IPP_DIR_EXPIRED', `${base} has nothing newer than a document that has expired`)
-      return success({ kind: 'unchanged', consensus: current })
-    }
-    if (status !== 200) return this.#refusal(base, reply.value)
-    const tag = documentTag(body)
+    if (status === 304) return this.#unchanged(server)
+    if (status !== 200) return refusalOf(server.url, reply.value)
+    const taken = await this.#take(body, 'consensus.whole')
+    return taken.ok ? taken : within(server.url, taken)
+  }
+
+  async #applyDiff(diff: Uint8Array, { text }: Held): Promise<Result<Fetched>> {
+    const { crypto } = this.#options
+    const body = Buffer.from(bodyOf(text), 'latin1')
+    const document = applyDiff(diff, body, DOCUMENT_LIMITS.consensus.octets, crypto)
+    return document.ok ? await this.#take(document.value, 'consensus.diff') : document
+  }
+
+  async #take(document: Uint8Array, counter: string): Promise<Result<Fetched>> {
     const { current } = this
-    if (current !== undefined && tag === this.#held?.tag)
+    const text = Buffer.from(document).toString('latin1')
+    if (current !== undefined && documentName(text, this.#options.crypto) === this.#held?.name)
       return success({ kind: 'unchanged', consensus: current })
-    const verified = this.#verify(body)
-    if (!verified.ok) return within(base, verified)
-    if (current !== undefined && this.#held?.body === bodyOf(body.toString('latin1')))
-      return success({ kind: 'unchanged', consensus: current })
-    this.#held = hold(body, verified.value)
-    const kept = await this.#keep(body)
-    return success({ kind: 'new', consensus: verified.value, ...(kept.ok ? {} : { unkept: kept }) })
+    const verified = this.#verify(document)
+    if (!verified.ok) return verified
+    this.#held = verified.value
+    this.counters.add(counter)
+    const kept = await this.#keep(document)
+    const { consensus } = verified.value
+    return success({ kind: 'new', consensus, ...(kept.ok ? {} : { unkept: kept }) })
+  }
+
+  #unchanged({ url }: Mirror): Result<Fetched> {
+    const { current } = this
+    // Not a document that expired meanwhile, and not an answer to a question that was not asked.
+    if (current === undefined)
+      return failure('IPP_DIR_EXPIRED', `${url} has nothing newer than a document that has expired`)
+    this.counters.add('consensus.unchanged')
+    return success({ kind: 'unchanged', consensus: current })
   }
 
   /**
    * No step back while the last document is valid. When it has expired, so has everything before it, and a
    * directory that lost its state may count from one again.
    */
-  #verify(document: Uint8Array): Result<Consensus> {
+  #verify(document: Uint8Array): Result<Held> {
     const { authorities, threshold, crypto, unixTime } = this.#options
     const { current } = this
     const verified = verifyConsensus(
@@ -185,13 +242,12 @@ export class DirectoryClient {
       },
       crypto,
     )
-    if (
-      verified.ok &&
-      verified.value.serial === current?.serial &&
-      bodyOf(Buffer.from(document).toString('latin1')) !== this.#held?.body
-    )
+    if (!verified.ok) return verified
+    const text = Buffer.from(document).toString('latin1')
+    const name = documentName(text, crypto)
+    if (verified.value.serial === current?.serial && name !== this.#held?.name)
       return failure('IPP_DIR_REPLAYED', `consensus: there are two documents with serial ${current.serial}`)
-    return verified
+    return success({ consensus: verified.value, text, name })
   }
 
   /** Whole or not at all: a reader after a crash finds the old document or the new one. */
@@ -210,45 +266,29 @@ export class DirectoryClient {
     }
   }
 
-  async #request(
-    base: string,
-    method: 'GET' | 'POST',
-    path: string,
-    upload?: Uint8Array,
-  ): Promise<Result<Reply>> {
-    const { dispatcher, timeout = 20 * SECOND } = this.#options
-    const current = this.current === undefined ? undefined : this.#held
-    try {
-      const reply = await request(`${base}${path}`, {
-        method,
-        headers:
-          upload === undefined
-            ? {
-                'accept-encoding': 'br, gzip',
-                ...(current === undefined ? {} : { 'if-none-match': current.tag }),
-              }
-            : { 'content-type': 'text/plain' },
-        ...(upload === undefined ? {} : { body: upload }),
-        ...(dispatcher === undefined ? {} : { dispatcher }),
-        signal: AbortSignal.timeout(timeout),
-      })
-      const packed = await readBounded(reply.body, MAX_REPLY)
-      if (packed === undefined) return oversized(base)
-      const coding = reply.headers['content-encoding']
-      return success({ status: reply.statusCode, body: await unpack(packed, coding) })
-    } catch (error) {
-      if (errnoOf(error) === 'ERR_BUFFER_TOO_LARGE') return oversized(base)
-      const timedOut = error instanceof Error && error.name === 'TimeoutError'
-      const reason = timedOut ? `no answer within ${timeout / SECOND} s` : messageOf(error)
-      return failure('IPP_DIR_UNREACHABLE', `${base}: ${reason}`)
+  /** Headers of a question for the document. */
+  #question(): Record<string, string> {
+    const held = this.current === undefined ? undefined : this.#held
+    return {
+      'accept-encoding': CODINGS,
+      ...(held === undefined ? {} : { 'if-none-match': documentTag(held.name) }),
     }
   }
 
-  /** What the directory said instead of yes. Its words are a stranger's: only the known parts are passed on. */
-  #refusal(base: string, { status, body }: Reply): Failure {
-    const said = parseRefusal(body)
-    if (said !== undefined) return failure(said.code, `${base} answered: ${said.message}`)
-    return failure('IPP_DIR_UNREACHABLE', `${base} answered with HTTP status ${status}`)
+  async #ask(
+    { url, dispatcher }: Mirror,
+    path: string,
+    headers: Readonly<Record<string, string>>,
+    upload?: Uint8Array,
+  ): Promise<Result<Reply>> {
+    return await exchange({
+      base: url.replace(/\/+$/, ''),
+      path,
+      headers,
+      timeout: this.#options.timeout ?? 20 * SECOND,
+      ...(upload === undefined ? {} : { upload }),
+      ...(dispatcher === undefined ? {} : { dispatcher }),
+    })
   }
 
   #explained(failed: Failure): Failure {
@@ -259,63 +299,4 @@ export class DirectoryClient {
         : `the last document is usable until ${formatMoment(current.validUntil)}`
     return failure(failed.code, `${failed.where}; ${rest}`)
   }
-}
-
-const hold = (document: Buffer, consensus: Consensus): Held => ({
-  consensus,
-  tag: documentTag(document),
-  body: bodyOf(document.toString('latin1')),
-})
-
-interface Reply {
-  readonly status: number
-  readonly body: Buffer
-}
-
-const MAX_REPLY = DOCUMENT_LIMITS.consensus.octets
-
-/** Unpacks no more than a document may have, however small the packed bytes are. */
-async function unpack(packed: Buffer, coding: string | readonly string[] | undefined): Promise<Buffer> {
-  const options = { maxOutputLength: MAX_REPLY }
-  if (coding === 'br') return inflateBrotli(packed, options)
-  if (coding === 'gzip') return inflateGzip(packed, options)
-  if (coding === undefined || coding === 'identity') return packed
-  throw new Error('the content coding is unknown')
-}
-
-function parseRefusal(body: Buffer): { code: ErrorCode; message: string } | undefined {
-  if (body.length > 4096) return undefined
-  let value: unknown
-  try {
-    value = JSON.parse(body.toString('utf8'))
-  } catch {
-    // Not an answer of a directory; the caller names the status instead.
-    return undefined
-  }
-  if (typeof value !== 'object' || value === null || !('error' in value)) return undefined
-  const { error } = value
-  if (typeof error !== 'object' || error === null || !('code' in error) || !('message' in error))
-    return undefined
-  const { code, message } = error
-  if (typeof code !== 'string' || typeof message !== 'string' || !isErrorCode(code)) return undefined
-  return { code, message: message.replaceAll(/[^\x20-\x7e]/g, '?').slice(0, 200) }
-}
-
-const isErrorCode = (code: string): code is ErrorCode => Object.hasOwn(ERRORS, code)
-
-const inflateBrotli = promisify(brotliDecompress)
-const inflateGzip = promisify(gunzip)
-
-const oversized = (url: string): Failure =>
-  failure('IPP_DIR_OVERSIZED', `${url}: an answer of more than ${MAX_REPLY} octets`)
-
-const errnoOf = (error: unknown): string | undefined =>
-  error instanceof Error && 'code' in error ? String(error.code) : undefined
-
-/** One line: for several addresses tried at once there is no message of their own. */
-function messageOf(error: unknown): string {
-  if (error instanceof IpprivError) return error.where
-  if (error instanceof AggregateError && error.errors.length > 0) return messageOf(error.errors[0])
-  const text = error instanceof Error ? error.message || error.name : String(error)
-  return text.replaceAll(/\s+/g, ' ').slice(0, 200)
 }

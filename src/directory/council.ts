@@ -19,6 +19,7 @@ import { Messenger } from '#directory/messenger'
 import { type CouncilReport, type Member, Minutes } from '#directory/minutes'
 import { type Publication, preparePublication } from '#directory/publication'
 import type { Acceptance, DirectoryClock, DirectoryLog, DirectoryService } from '#directory/service'
+import { Shelf } from '#directory/shelf'
 import type { VoteTerms } from '#directory/vote'
 
 export interface CouncilOptions {
@@ -40,12 +41,12 @@ const RETRY: Duration = 5 * SECOND
 
 export class Council implements DirectoryService {
   readonly counters = new Counters()
+  readonly shelf: Shelf
   readonly #options: CouncilOptions
   readonly #messenger: Messenger
   readonly #minutes: Minutes
   /** Undefined: the disk failed. */
   #machine: Authority | undefined
-  #publication: Publication | undefined
   #failing: IpprivError | undefined
   #failedAt: Instant = instant(0)
   /** The end of the queue of inputs; never rejects. */
@@ -63,6 +64,7 @@ export class Council implements DirectoryService {
 
   private constructor(options: CouncilOptions) {
     this.#options = options
+    this.shelf = new Shelf(options.crypto)
     this.#messenger = new Messenger({ key: options.key, crypto: options.crypto })
     this.#minutes = new Minutes(options)
   }
@@ -78,7 +80,7 @@ export class Council implements DirectoryService {
   }
 
   get publication(): Publication | undefined {
-    return this.#publication
+    return this.shelf.current
   }
 
   get problem(): IpprivError | undefined {
@@ -158,7 +160,7 @@ export class Council implements DirectoryService {
     this.#machine = new Authority({ key, authorities, threshold, terms, crypto, kept, counters })
     const { document } = this.#machine
     if (document !== undefined)
-      this.#publication = await preparePublication(document.text, document.consensus)
+      this.shelf.put(await preparePublication(document.text, document.consensus, crypto))
     this.#failing = undefined
   }
 
@@ -209,7 +211,7 @@ export class Council implements DirectoryService {
     await this.#options.store.write(effects)
     for (const effect of effects) {
       if (effect.kind !== 'publish') continue
-      this.#publication = await preparePublication(effect.text, effect.consensus)
+      this.shelf.put(await preparePublication(effect.text, effect.consensus, this.#options.crypto))
       const { serial, nodes } = effect.consensus
       this.#options.log.info({ serial, nodes: nodes.length }, 'published a document')
     }

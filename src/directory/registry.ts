@@ -19,6 +19,7 @@ import { decodeDescriptor, sameSubstance } from '#directory/descriptor'
 import { fitsPlan, type PoolPlan } from '#directory/pools'
 import { type Publication, preparePublication } from '#directory/publication'
 import type { Acceptance, DirectoryClock, DirectoryLog, DirectoryService } from '#directory/service'
+import { Shelf } from '#directory/shelf'
 import type { DirectoryStore } from '#directory/store'
 
 export interface RegistryOptions {
@@ -45,6 +46,7 @@ const LONGEST_SLEEP: Duration = 60 * SECOND
 
 export class DirectoryRegistry implements DirectoryService {
   readonly counters = new Counters()
+  readonly shelf: Shelf
   readonly #options: RegistryOptions
   readonly #records: Map<NodeId, NodeRecord>
   #serial: number
@@ -92,6 +94,8 @@ export class DirectoryRegistry implements DirectoryService {
   ) {
     this.#options = options
     this.#records = records
+    this.shelf = new Shelf(options.crypto)
+    this.shelf.put(publication)
     this.#publication = publication
     this.#serial = publication.consensus.serial
     this.#published = byId(nodes)
@@ -214,6 +218,7 @@ export class DirectoryRegistry implements DirectoryService {
         this.#early.delete(id)
       }
       this.#publication = next.publication
+      this.shelf.put(next.publication)
       this.#published = byId(next.nodes)
       this.#serial = next.publication.consensus.serial
       this.#changedAt = undefined
@@ -256,7 +261,7 @@ async function nextPublication(
   const nodes = listedNodes(records, validAfter, period)
   const signed = signConsensus({ serial, validAfter, period, poolSpace: plan.space, nodes }, [key], crypto)
   if (!signed.ok) throw toError(signed)
-  const publication = await preparePublication(signed.value.text, signed.value.consensus)
+  const publication = await preparePublication(signed.value.text, signed.value.consensus, crypto)
   await store.putDocument(serial, signed.value.text, outlived)
   return { publication, nodes }
 }
@@ -288,7 +293,7 @@ async function storedPublication(
         sameSubstance(record.descriptor, node)
       )
     })
-  return same ? { publication: await preparePublication(document, verified.value), nodes } : undefined
+  return same ? { publication: await preparePublication(document, verified.value, crypto), nodes } : undefined
 }
 
 const byId = <T extends { readonly descriptor: { readonly nodeId: NodeId } }>(nodes: readonly T[]) =>

@@ -89,7 +89,7 @@ export function createDirectoryServer(options: DirectoryServerOptions): FastifyI
   app.setErrorHandler((error: FastifyError, _request, reply) => answerError(error, reply))
 
   descriptorRoute(app, service, options.uploads ?? 'own-address')
-  consensusRoute(app, service)
+  consensusRoute(app, service.shelf, service.counters)
   healthRoute(app, service, clock)
   if (council !== undefined) authorityRoutes(app, council)
   return app

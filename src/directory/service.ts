@@ -6,11 +6,14 @@ import type { Result } from '#base/result'
 import type { Instant, UnixTime } from '#base/time'
 import type { Counters } from '#directory/counters'
 import type { Publication } from '#directory/publication'
+import type { Shelf } from '#directory/shelf'
 
 export interface DirectoryService {
   readonly counters: Counters
   /** What is served now. Undefined: nothing was ever made. */
   readonly publication: Publication | undefined
+  /** The same, with the way to it from former documents. */
+  readonly shelf: Shelf
   /** Why nothing new can be made or kept. */
   readonly problem: IpprivError | undefined
   /** Takes a descriptor, which came from `source` (undefined: wherever); what is acknowledged is on disk. */

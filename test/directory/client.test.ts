@@ -243,10 +243,12 @@ test('a directory that lost its memory may count from one when the last document
 
 test('a directory cannot mark a client: the tag sent is a function of the document', async () => {
   const tags: unknown[] = []
+  const paths: unknown[] = []
   const headers: string[][] = []
   const text = document(7)
   const handler: RequestListener = (request, response) => {
     tags.push(request.headers['if-none-match'])
+    paths.push(request.url)
     headers.push(Object.keys(request.headers).sort())
     response.writeHead(200, { etag: '"client-number-17"', 'set-cookie': 'id=17' })
     response.end(text)
@@ -256,7 +258,10 @@ test('a directory cannot mark a client: the tag sent is a function of the docume
     value(await client.fetchConsensus())
     value(await client.fetchConsensus())
   })
-  assert.deepEqual(tags, [undefined, `W/"${toHex(crypto.hash('sha256', Buffer.from(text)))}"`])
+  const name = toHex(crypto.hash('sha256', Buffer.from(text.slice(0, text.indexOf('\n')))))
+  // What came for the diff was none, so the whole was asked for.
+  assert.deepEqual(tags, [undefined, `W/"${name}"`, `W/"${name}"`])
+  assert.deepEqual(paths, ['/v1/consensus', `/v1/consensus/diff/${name}`, '/v1/consensus'])
   assert.deepEqual(headers[0], ['accept-encoding', 'connection', 'host'])
 })
 
@@ -370,8 +375,16 @@ test('several servers: the next is asked when one is dead, lies, or lags; other 
       assert.equal(value(await client.fetchConsensus()).kind, 'new')
       served = qr
       assert.equal(value(await client.fetchConsensus()).kind, 'unchanged')
+      // Too few signatures over what it has: nothing new. Over anything else: nothing.
       served = one
-      refused(await client.fetchConsensus(), 'IPP_DIR_BAD_SIGNATURE', /1 valid signatures.*usable until/)
+      assert.equal(value(await client.fetchConsensus()).kind, 'unchanged')
+      served = value(
+        signConsensus(draft([], { serial: serial + 1, validAfter: at(PERIOD) }), [p], crypto),
+      ).text
+      const later = { ...trust, urls: [url(goodPort)] as [string], unixTime: () => at(PERIOD) }
+      const eager = clientOf(goodPort, later)
+      refused(await eager.fetchConsensus(), 'IPP_DIR_BAD_SIGNATURE', /1 valid signatures.*no valid document/)
+      assert.equal(eager.counters.get('refused.IPP_DIR_BAD_SIGNATURE'), 1)
       const hopeless = clientOf(goodPort, { ...trust, urls: [url(badPort), url(1)] })
       refused(await hopeless.fetchConsensus(), 'IPP_DIR_BAD_SIGNATURE', /no valid document/)
       // A descriptor has to be taken by as many as have to sign.

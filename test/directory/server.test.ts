@@ -10,6 +10,7 @@ import { type ErrorCode, IpprivError } from '#base/errors'
 import { formatPrefix, ip, prefix } from '#base/ip'
 import { sealDocument } from '#directory/canonical'
 import { verifyConsensus } from '#directory/consensus'
+import { applyDiff } from '#directory/diff'
 import type { PoolPlan } from '#directory/pools'
 import { DirectoryRegistry } from '#directory/registry'
 import { createDirectoryServer, type RequestLimits } from '#directory/server'
@@ -237,7 +238,8 @@ test('one document for everybody: tags, 304, compression', () =>
     assert.equal(plain.headers['content-encoding'], undefined)
     assert.equal(plain.headers.vary, 'accept-encoding')
     const etag = String(plain.headers.etag)
-    assert.equal(etag, `W/"${toHex(crypto.hash('sha256', plain.rawPayload))}"`)
+    const body = plain.rawPayload.subarray(0, plain.rawPayload.indexOf('\n'))
+    assert.equal(etag, `W/"${toHex(crypto.hash('sha256', body))}"`)
     const br = await get({ 'accept-encoding': 'gzip, deflate, br;q=0.9' })
     assert.equal(br.headers['content-encoding'], 'br')
     assert.equal(br.headers.etag, etag)
@@ -252,6 +254,39 @@ test('one document for everybody: tags, 304, compression', () =>
     }
     assert.equal((await get({ 'if-none-match': '"x"' })).statusCode, 200)
     assert.equal((await b.app.inject({ method: 'HEAD', url: '/v1/consensus' })).statusCode, 200)
+  }))
+
+test('from a former document to the current one: a diff, the same for everybody, made once', () =>
+  bench(async (b) => {
+    const names = Array.from({ length: 12 }, (_, i) => `node-${i}`)
+    for (const name of names) await b.upload(describe(name).text)
+    await publish(b)
+    const { name, body } = b.registry.shelf.current!
+    await b.upload(describe('newcomer').text)
+    await publish(b)
+    const get = (base: string, headers: Record<string, string> = {}) =>
+      b.app.inject({ url: `/v1/consensus/diff/${base}`, headers })
+    const plain = await get(name)
+    assert.equal(plain.statusCode, 200)
+    assert.equal(plain.headers.etag, b.registry.shelf.current!.etag)
+    const whole = await b.app.inject({ url: '/v1/consensus' })
+    assert.deepEqual(Buffer.from(value(applyDiff(plain.rawPayload, body, 1e6, crypto))), whole.rawPayload)
+    assert.ok(plain.rawPayload.length < whole.rawPayload.length / 4)
+    const br = await get(name, { 'accept-encoding': 'br' })
+    assert.deepEqual(brotliDecompressSync(br.rawPayload), plain.rawPayload)
+    assert.equal(await b.registry.shelf.diffFrom(name), await b.registry.shelf.diffFrom(name))
+    const etag = String(whole.headers.etag)
+    assert.equal((await get(name, { 'if-none-match': etag })).statusCode, 304)
+    for (const unknown of ['0'.repeat(64), 'x', '..%2f..%2fconsensus', etag.slice(3, -1).toUpperCase()]) {
+      const refusal = await get(unknown)
+      assert.deepEqual(
+        [refusal.statusCode, refusal.json().error.code, refusal.headers.etag],
+        [404, 'IPP_DIR_NO_RESOURCE', undefined],
+        unknown,
+      )
+    }
+    assert.equal(b.registry.counters.get('consensus.diff'), 2)
+    assert.equal(b.registry.counters.get('refused.IPP_DIR_NO_RESOURCE'), 4)
   }))
 
 test('documents: at once, then at most one per second; a new date alone waits for half a period', () =>
