@@ -18,6 +18,14 @@ export function randomUint32(rng: Rng): number {
   return ((b[0]! << 24) | (b[1]! << 16) | (b[2]! << 8) | b[3]!) >>> 0
 }
 
+/** Uniform in [0, 1), with 53 bits. */
+export function fraction(rng: Rng): number {
+  const b = rng.bytes(7)
+  const high = ((b[0]! & 31) << 16) | (b[1]! << 8) | b[2]!
+  const low = ((b[3]! << 24) | (b[4]! << 16) | (b[5]! << 8) | b[6]!) >>> 0
+  return (high * 0x1_0000_0000 + low) / 2 ** 53
+}
+
 /** A duration uniform in [mean - spread, mean + spread]. */
 export function jittered(rng: Rng, mean: number, spread: number): number {
   return mean - spread + (2 * spread * randomUint32(rng)) / 0x1_0000_0000

@@ -1,6 +1,6 @@
 /**
  * The entry guards of a client between its runs: one file in the state directory, replaced as a whole. It names nodes
- * and no times, so who reads it learns where this client enters, and not when it did.
+ * and the days when they expire, which were drawn: who reads it learns where this client enters, and not when it did.
  */
 import { readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -69,12 +69,25 @@ function parseGuards(text: string): readonly SampledGuard[] | undefined {
   }
   const sampled = (value as { sampled?: unknown } | null)?.sampled
   if (!Array.isArray(sampled) || sampled.length > MAX_SAMPLE || !sampled.every(isGuard)) return undefined
-  const guards = sampled.map(({ nodeId, confirmed }) => ({ nodeId, confirmed }))
+  const guards = sampled.map(({ nodeId, confirmed, expires, unlisted }) => ({
+    nodeId,
+    confirmed,
+    expires,
+    ...(unlisted === undefined ? {} : { unlisted }),
+  }))
   return new Set(guards.map(({ nodeId }) => nodeId)).size === guards.length ? guards : undefined
 }
 
 function isGuard(value: unknown): value is SampledGuard {
   if (typeof value !== 'object' || value === null) return false
-  const { nodeId, confirmed } = value as Partial<Record<keyof SampledGuard, unknown>>
-  return typeof nodeId === 'string' && isNodeId(nodeId) && typeof confirmed === 'boolean'
+  const { nodeId, confirmed, expires, unlisted } = value as Partial<Record<keyof SampledGuard, unknown>>
+  return (
+    typeof nodeId === 'string' &&
+    isNodeId(nodeId) &&
+    typeof confirmed === 'boolean' &&
+    isMoment(expires) &&
+    (unlisted === undefined || isMoment(unlisted))
+  )
 }
+
+const isMoment = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0

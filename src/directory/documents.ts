@@ -26,6 +26,16 @@ export interface NodeDescriptor {
   readonly exitPolicy: ExitPolicy
   readonly published: UnixTime
   readonly software: string
+  /** Nodes of one family have one operator, and never share a path. */
+  readonly family?: FamilyMembership
+}
+
+/** A node says that it is of a family, and the family's key says so too: nobody can join another's, or be put into one. */
+export interface FamilyMembership {
+  /** Ed25519, 32 octets: the name of the family. */
+  readonly key: Uint8Array
+  /** By that key, over the node's identity key (`family.ts`). */
+  readonly proof: Uint8Array
 }
 
 /**
@@ -41,10 +51,17 @@ export const PUBLISHED_KEY_PATTERN = '^[A-Za-z0-9._+-]{1,64}$'
 
 export type NodeRole = 'entry' | 'middle' | 'exit'
 
+/** What most authorities found out about a node; the rules are in docs/directory.md. */
+export type NodeFlag = 'exit' | 'fast' | 'guard' | 'running' | 'stable' | 'valid'
+
 /** A node as the consensus lists it: its own words plus what the directory assigned. */
 export interface ConsensusNode extends NodeDescriptor {
   /** Private addresses this node lends. Disjoint from every other node's. */
   readonly pool: Prefix
+  /** Absent in a document of one directory alone, which finds out nothing. */
+  readonly flags?: readonly NodeFlag[]
+  /** Kilobits per second, as measured. Absent: nobody measured it, or too few did. */
+  readonly bandwidth?: number
 }
 
 export interface Consensus {

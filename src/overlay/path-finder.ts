@@ -4,16 +4,36 @@
  */
 import type { ErrorCode } from '#base/errors'
 import type { NodeId } from '#base/ids'
+import { contains, type Prefix } from '#base/ip'
 import { failure } from '#base/result'
 import type { Rng } from '#base/rng'
 import { after, type Duration, type Instant, SECOND } from '#base/time'
 import type { Consensus } from '#directory/documents'
 import { EntryGuards, type SampledGuard } from '#overlay/entry-guards'
-import { choosePath } from '#overlay/path'
+import { choosePath, type Destination, type PathConstraints } from '#overlay/path'
+import { Roster } from '#overlay/roster'
 import type { Hop, Telescope } from '#telescope/telescope'
+
+/** What the user decided once for all paths. */
+export interface PathTaste {
+  /** Name or node id of the last hop. */
+  readonly exit?: string
+  /** Names and node ids of nodes that are never used. Those that are not listed do not matter. */
+  readonly exclude?: readonly string[]
+  readonly excludeNetworks?: readonly Prefix[]
+  /** Allow two nodes of one /16: for test networks only. */
+  readonly sameNetwork?: boolean
+}
+
+export interface PathFinderOptions extends PathTaste {
+  readonly rng: Rng
+  readonly guards?: readonly SampledGuard[]
+}
 
 export interface PathWish {
   readonly hops: number
+  /** What for. */
+  readonly destination?: Destination | undefined
   /** Names of all nodes, for one who insists. */
   readonly path?: readonly string[] | undefined
   /** The entry in use, which every circuit shares. */
@@ -26,15 +46,12 @@ type Chosen = ReturnType<typeof choosePath>
 const AVOID: Duration = 120 * SECOND
 
 export class PathFinder {
-  readonly #options: { readonly rng: Rng; readonly sameNetwork?: boolean }
+  readonly #options: PathFinderOptions
   readonly #guards: EntryGuards
   readonly #avoid = new Map<NodeId, Instant>()
+  #roster: Roster | undefined
 
-  constructor(options: {
-    readonly rng: Rng
-    readonly sameNetwork?: boolean
-    readonly guards?: readonly SampledGuard[]
-  }) {
+  constructor(options: PathFinderOptions) {
     this.#options = options
     this.#guards = new EntryGuards(options.guards ?? [], options.rng)
   }
@@ -49,16 +66,28 @@ export class PathFinder {
    * Errors: those of `choosePath`.
    */
   choose(consensus: Consensus, wish: PathWish, now: Instant): Chosen {
+    const roster = this.#rosterOf(consensus)
     for (const [node, until] of this.#avoid) if (until <= now) this.#avoid.delete(node)
-    if (wish.path !== undefined || wish.entry !== undefined)
-      return this.#chooseBy(wish.entry, consensus, wish)
-    for (const guard of this.#guards.candidates(consensus, now)) {
-      const chosen = this.#chooseBy(guard, consensus, wish)
+    if (wish.path !== undefined || wish.entry !== undefined) return this.#chooseBy(wish.entry, roster, wish)
+    const unwanted = new Set(this.#unwanted(roster))
+    const { excludeNetworks = [] } = this.#options
+    const allowed = (index: number): boolean => {
+      const { nodeId, address } = roster.nodes[index]!
+      return !unwanted.has(nodeId) && !excludeNetworks.some((network) => contains(network, address))
+    }
+    for (const guard of this.#guards.candidates(roster, now, allowed)) {
+      const chosen = this.#chooseBy(guard, roster, wish)
       if (chosen.ok) return chosen
     }
-    const free = this.#chooseBy(undefined, consensus, wish)
+    const free = this.#chooseBy(undefined, roster, wish)
     if (!free.ok || this.#guards.adopt(free.value[0]!.nodeId)) return free
     return failure('IPP_PATH_NONE', 'no path begins at any of the entry guards')
+  }
+
+  /** Made once for every document: later paths cost next to nothing. */
+  #rosterOf(consensus: Consensus): Roster {
+    if (this.#roster?.consensus !== consensus) this.#roster = new Roster(consensus)
+    return this.#roster
   }
 
   /** Its first hop stands. */
@@ -79,19 +108,32 @@ export class PathFinder {
       this.#avoid.set(nodeId as NodeId, after(now, AVOID))
   }
 
-  #chooseBy(entry: NodeId | undefined, consensus: Consensus, { hops, path }: PathWish): Chosen {
-    const { rng, sameNetwork } = this.#options
-    const common = {
+  /** Nodes whose names the user does not want to see. */
+  #unwanted(roster: Roster): NodeId[] {
+    const { exclude = [] } = this.#options
+    return exclude.flatMap((name) => {
+      const index = roster.find(name)
+      return index === undefined ? [] : [roster.nodes[index]!.nodeId]
+    })
+  }
+
+  #chooseBy(entry: NodeId | undefined, roster: Roster, { hops, path, destination }: PathWish): Chosen {
+    const { rng, sameNetwork, exit, excludeNetworks } = this.#options
+    const unwanted = this.#unwanted(roster)
+    const common: PathConstraints = {
       hops,
-      ...(path ? { path } : {}),
+      exclude: unwanted,
+      ...(path ? { path } : exit ? { exit } : {}),
       ...(entry ? { entry } : {}),
+      ...(destination ? { destination } : {}),
+      ...(excludeNetworks ? { excludeNetworks } : {}),
       ...(sameNetwork ? { sameNetwork } : {}),
     }
     // What a node did further inside another circuit is no reason to enter elsewhere.
-    const exclude = [...this.#avoid.keys()].filter((node) => node !== entry)
-    const chosen = choosePath(consensus, { ...common, exclude }, rng)
+    const avoided = [...this.#avoid.keys()].filter((node) => node !== entry)
+    const chosen = choosePath(roster, { ...common, exclude: [...unwanted, ...avoided] }, rng)
     // A small network may have nothing left: a node that failed once is then better than none.
-    return chosen.ok || exclude.length === 0 ? chosen : choosePath(consensus, common, rng)
+    return chosen.ok || avoided.length === 0 ? chosen : choosePath(roster, common, rng)
   }
 }
 

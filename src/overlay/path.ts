@@ -1,30 +1,38 @@
 /**
- * Which nodes a circuit goes through. Pure: the consensus, the constraints and the randomness are arguments.
+ * Which nodes a circuit goes through. Pure: the nodes (`roster.ts`), the constraints and the randomness are arguments.
  *
- * The exit is chosen first, because the destination constrains it most, then the entry, then the middles, each
- * uniformly among the nodes that leave the rest of the path possible. So no choice is ever taken back, and the
- * time is linear in the number of nodes.
+ * The exit is chosen first, because the destination constrains it most, then the entry, then the middles, each by
+ * bandwidth weight among the nodes that leave the rest of the path possible. A draw that bars the way is taken back
+ * and drawn again among the others, which is the same chance as if it had not been there.
  *
- * Nodes of one *neighbourhood* never share a path: normally all nodes of one /16, because one operator or one
- * wiretap often holds all of it; with `sameNetwork` each node is a neighbourhood of its own.
+ * Two nodes of one /16 never share a path, because one operator or one wiretap often holds all of it, nor do two of
+ * one family. (Tor keeps IPv6 networks of one /32 apart as well; nodes here have IPv4 addresses only.) `sameNetwork`
+ * lifts the first for laboratories.
+ *
+ * What users may leave out are networks and nodes. There are no countries: the consensus carries none, and a database
+ * of one's own would make one's choice unlike everybody else's.
  */
 import type { NodeId } from '#base/ids'
-import { type Ip, ipToUint32 } from '#base/ip'
+import { type Ip, ipToUint32, maskOf, type Prefix } from '#base/ip'
 import { type Failure, failure, type Result, success } from '#base/result'
-import { type Rng, uniform } from '#base/rng'
-import type { Consensus, ConsensusNode, NodeRole } from '#directory/documents'
+import type { Rng } from '#base/rng'
+import type { ConsensusNode, NodeRole } from '#directory/documents'
 import { exitAllows } from '#nat/exit-policy'
+import { BIT, MASKS, type Place } from '#overlay/position-weights'
+import type { Roster } from '#overlay/roster'
 
 export interface PathConstraints {
   /** 1..5. With `path` it may be left out; else 3. */
   readonly hops?: number
-  /** The whole path, entry first: names or node ids. Roles and neighbourhoods are checked all the same. */
+  /** The whole path, entry first: names or node ids. Roles and neighbours are checked all the same. */
   readonly path?: readonly string[]
   /** Name or node id. */
   readonly entry?: string
   readonly exit?: string
   /** Never these. */
   readonly exclude?: readonly NodeId[]
+  /** Nor any node in one of these. */
+  readonly excludeNetworks?: readonly Prefix[]
   /** What the circuit is for: the exit's policy must allow it. Absent: any exit will do. */
   readonly destination?: Destination
   /** Allow several nodes of one /16: for networks that are too small to be choosy, such as a laboratory. */
@@ -40,37 +48,28 @@ export interface Destination {
 export const MAX_HOPS = 5
 export const DEFAULT_HOPS = 3
 
+/** Draws that may be taken back. Only a knot of families and networks needs more, and who ties one gets no path. */
+const PATIENCE = 256
+
 /**
  * A path from entry to exit. With one hop the node is entry and exit at once.
  * Errors: IPP_PATH_UNKNOWN_NODE (a pinned node is not listed), IPP_PATH_NONE (with the reason).
  */
-export function choosePath(
-  consensus: Consensus,
-  constraints: PathConstraints,
-  rng: Rng,
-): Result<ConsensusNode[]> {
+export function choosePath(roster: Roster, constraints: PathConstraints, rng: Rng): Result<ConsensusNode[]> {
   const hops = constraints.hops ?? constraints.path?.length ?? DEFAULT_HOPS
   if (!Number.isInteger(hops) || hops < 1 || hops > MAX_HOPS)
     return none(`a path has 1 to ${MAX_HOPS} hops, not ${hops}`)
-  const pins = resolvePins(consensus, constraints, hops)
+  const pins = resolvePins(roster, constraints, hops)
   if (!pins.ok) return pins
-  const search = new Search(consensus, constraints, hops)
-  const path: (ConsensusNode | undefined)[] = new Array(hops).fill(undefined)
+  const search = new Search(roster, constraints, hops, rng)
   // Pinned nodes take their places first, so that no free choice stands in their way.
   for (const [position, node] of pins.value) {
     const refusal = search.refusalOf(node, position)
     if (refusal !== undefined) return none(refusal)
-    search.take(node)
-    path[position] = node
+    search.take(node, position)
   }
-  const open = choiceOrder(hops).filter((position) => path[position] === undefined)
-  for (const [i, position] of open.entries()) {
-    const node = search.choose(position, open.slice(i + 1), rng)
-    if (node === undefined) return none(search.shortage(position, pins.value.size))
-    search.take(node)
-    path[position] = node
-  }
-  return success(path.filter((node) => node !== undefined))
+  const open = choiceOrder(hops).filter((position) => !pins.value.has(position))
+  return search.fill(open) ? success(search.path) : none(search.shortage(pins.value.size))
 }
 
 /** What a node must be to stand there. */
@@ -88,159 +87,245 @@ const choiceOrder = (hops: number): number[] => {
   return order
 }
 
-/** The three kinds of places, as bits: a neighbourhood is described by the places its nodes could take. */
-type Place = 'entry' | 'middle' | 'exit'
-const BIT: Readonly<Record<Place, number>> = { entry: 1, middle: 2, exit: 4 }
-const MASKS = 8
+interface Network {
+  readonly address: number
+  readonly mask: number
+}
 
 class Search {
-  readonly #nodes: readonly ConsensusNode[]
-  readonly #hops: number
+  readonly #roster: Roster
   readonly #constraints: PathConstraints
+  readonly #hops: number
+  readonly #rng: Rng
+  readonly #sameNetwork: boolean
   readonly #excluded: ReadonlySet<NodeId>
-  /** Neighbourhoods that no path member is in yet, with the places their nodes could take. */
-  readonly #neighbourhoods = new Map<string | number, number>()
-  readonly #taken = new Map<string | number, ConsensusNode>()
+  readonly #excludedNetworks: readonly Network[]
+  /** By number of an exit policy: does it let the destination through? */
+  readonly #allowing = new Map<number, boolean>()
+  /** By position. */
+  readonly #taken = new Map<number, number>()
+  /** Only looked at when a draw barred the way. */
+  #neighbourhoods: Neighbourhoods | undefined
+  #patience = PATIENCE
+  /** The position that nobody was found for, when the first draw failed. */
+  #short: number | undefined
 
-  constructor({ nodes }: Consensus, constraints: PathConstraints, hops: number) {
-    this.#nodes = nodes
-    this.#hops = hops
+  constructor(roster: Roster, constraints: PathConstraints, hops: number, rng: Rng) {
+    this.#roster = roster
     this.#constraints = constraints
+    this.#hops = hops
+    this.#rng = rng
+    this.#sameNetwork = constraints.sameNetwork === true
     this.#excluded = new Set(constraints.exclude)
-    for (const node of nodes) {
-      const key = this.#neighbourhoodOf(node)
-      this.#neighbourhoods.set(key, (this.#neighbourhoods.get(key) ?? 0) | this.#placesOf(node))
+    this.#excludedNetworks = (constraints.excludeNetworks ?? []).map(({ address, length }) => ({
+      address: ipToUint32(address),
+      mask: maskOf(length),
+    }))
+  }
+
+  get path(): ConsensusNode[] {
+    return [...this.#taken].sort(([a], [b]) => a - b).map(([, index]) => this.#roster.nodes[index]!)
+  }
+
+  take(index: number, position: number): void {
+    this.#taken.set(position, index)
+  }
+
+  /** Takes nodes for all of these positions, in this order. False: there is no way to. */
+  fill(positions: readonly number[]): boolean {
+    const [position, ...later] = positions
+    if (position === undefined) return true
+    const place = this.#placeAt(position)
+    const barring = new Set<number>()
+    for (; this.#patience > 0; this.#patience--) {
+      const index = this.#roster.draw(
+        place,
+        this.#rng,
+        (candidate) =>
+          !barring.has(candidate) &&
+          this.#fits(candidate, place) &&
+          (this.#neighbourhoods?.leaveEnough(
+            candidate,
+            later.map((p) => BIT[this.#placeAt(p)]),
+          ) ??
+            true),
+      )
+      if (index === undefined) break
+      this.#taken.set(position, index)
+      this.#neighbourhoods?.leave(index)
+      if (this.fill(later)) return true
+      this.#neighbourhoods?.comeBack(index)
+      this.#taken.delete(position)
+      barring.add(index)
+      this.#neighbourhoods ??= this.#lookAround()
     }
-  }
-
-  take(node: ConsensusNode): void {
-    const key = this.#neighbourhoodOf(node)
-    this.#neighbourhoods.delete(key)
-    this.#taken.set(key, node)
-  }
-
-  /** Uniform among the nodes that fit and leave enough for the `later` positions. */
-  choose(position: number, later: readonly number[], rng: Rng): ConsensusNode | undefined {
-    const bit = BIT[this.#placeAt(position)]
-    const counts = this.#countMasks()
-    const feasible = new Map<number, boolean>()
-    const candidates = this.#nodes.filter((node) => {
-      const mask = this.#neighbourhoods.get(this.#neighbourhoodOf(node))
-      if (mask === undefined || (this.#placesOf(node) & bit) === 0) return false
-      let possible = feasible.get(mask)
-      if (possible === undefined) {
-        possible = this.#enough(counts, mask, later)
-        feasible.set(mask, possible)
-      }
-      return possible
-    })
-    return candidates.length === 0 ? undefined : candidates[uniform(rng, candidates.length)]
+    this.#short ??= position
+    return false
   }
 
   /** Why a pinned node cannot stand there, or undefined. */
-  refusalOf(node: ConsensusNode, position: number): string | undefined {
-    if (this.#excluded.has(node.nodeId)) return `${node.name} is excluded`
+  refusalOf(index: number, position: number): string | undefined {
+    const node = this.#roster.nodes[index]!
+    if (this.#isExcluded(index)) return `${node.name} is excluded`
     const missing = rolesAt(position, this.#hops).find((role) => !node.roles.includes(role))
     if (missing !== undefined) return `${node.name} does not serve as ${missing}`
-    if ((this.#placesOf(node) & BIT[this.#placeAt(position)]) === 0)
+    if (position === this.#hops - 1 && !this.#allowsDestination(index))
       return `the exit policy of ${node.name} refuses the destination`
-    const other = this.#taken.get(this.#neighbourhoodOf(node))
-    if (other === undefined) return undefined
-    return other.nodeId === node.nodeId
-      ? `${node.name} stands twice in the path`
-      : `${other.name} and ${node.name} are in one /16 network`
+    for (const taken of this.#taken.values()) {
+      const other = this.#roster.nodes[taken]!
+      if (taken === index) return `${node.name} stands twice in the path`
+      if (this.#roster.conflict(taken, index, true)) return `${other.name} and ${node.name} are of one family`
+      if (this.#roster.conflict(taken, index, this.#sameNetwork))
+        return `${other.name} and ${node.name} are in one /16 network`
+    }
+    return undefined
   }
 
   /** For people: what was looked for, among how many. */
-  shortage(position: number, pinned: number): string {
-    const serving = this.#nodes.filter((n) => (this.#placesOf(n) & BIT[this.#placeAt(position)]) !== 0).length
+  shortage(pinned: number): string {
+    const { nodes } = this.#roster
+    const position = this.#short ?? this.#hops - 1
+    const serving = nodes.filter((_, index) => this.#serves(index, this.#placeAt(position))).length
     const role = rolesAt(position, this.#hops).join(' and ')
-    const networks = this.#constraints.sameNetwork === true ? '' : ' in different /16 networks'
+    const networks = this.#sameNetwork ? '' : ' in different /16 networks'
     return (
       `no ${role} for a path of ${this.#hops} hops${networks}` +
-      ` (${this.#nodes.length} nodes listed, ${serving} can be ${role}, ${pinned} pinned)`
+      ` (${nodes.length} nodes listed, ${serving} can be ${role}, ${pinned} pinned)`
     )
   }
 
-  /** With one hop the only place is the exit's, and `#placesOf` asks for the entry role as well. */
+  /** With one hop the only place is the exit's, and `#serves` asks for the entry role as well. */
   #placeAt(position: number): Place {
     return position === this.#hops - 1 ? 'exit' : position === 0 ? 'entry' : 'middle'
   }
 
-  #placesOf(node: ConsensusNode): number {
-    if (this.#excluded.has(node.nodeId)) return 0
-    let places = 0
-    if (node.roles.includes('entry')) places |= BIT.entry
-    if (node.roles.includes('middle')) places |= BIT.middle
-    if (this.#servesAsExit(node)) places |= BIT.exit
-    return places
+  #fits(index: number, place: Place): boolean {
+    for (const taken of this.#taken.values())
+      if (this.#roster.conflict(taken, index, this.#sameNetwork)) return false
+    return this.#serves(index, place)
   }
 
-  #servesAsExit(node: ConsensusNode): boolean {
-    if (!node.roles.includes('exit') || (this.#hops === 1 && !node.roles.includes('entry'))) return false
+  #serves(index: number, place: Place): boolean {
+    const places = this.#roster.places[index]!
+    if ((places & BIT[place]) === 0 || this.#isExcluded(index)) return false
+    if (place !== 'exit') return true
+    return (this.#hops > 1 || (places & BIT.entry) !== 0) && this.#allowsDestination(index)
+  }
+
+  #isExcluded(index: number): boolean {
+    const { nodeId, address } = this.#roster.nodes[index]!
+    if (this.#excluded.size > 0 && this.#excluded.has(nodeId)) return true
+    if (this.#excludedNetworks.length === 0) return false
+    const value = ipToUint32(address)
+    return this.#excludedNetworks.some((network) => ((value ^ network.address) & network.mask) === 0)
+  }
+
+  #allowsDestination(index: number): boolean {
     const { destination } = this.#constraints
     if (destination === undefined) return true
+    const policy = this.#roster.policyOf[index]!
+    const known = this.#allowing.get(policy)
+    if (known !== undefined) return known
     const { address, protocol, port } = destination
-    return exitAllows(node.exitPolicy, {
-      destination: address,
-      protocol,
-      ...(port === undefined ? {} : { port }),
-    })
+    const query = { destination: address, protocol, ...(port === undefined ? {} : { port }) }
+    const allows = exitAllows(this.#roster.policies[policy]!, query)
+    this.#allowing.set(policy, allows)
+    return allows
   }
 
-  #neighbourhoodOf(node: ConsensusNode): string | number {
-    return this.#constraints.sameNetwork === true ? node.nodeId : ipToUint32(node.address) >>> 16
+  #lookAround(): Neighbourhoods {
+    const { nodes, networks } = this.#roster
+    const found = new Neighbourhoods(nodes.length, (index) => (this.#sameNetwork ? index : networks[index]!))
+    for (let index = 0; index < nodes.length; index++)
+      for (const place of ['entry', 'middle', 'exit'] as const)
+        if (this.#serves(index, place)) found.add(index, BIT[place])
+    for (const index of this.#taken.values()) found.leave(index)
+    return found
+  }
+}
+
+/**
+ * The networks that no member of the path is in yet, by the positions that their nodes could take. It tells without
+ * trying whether a path is still possible, as far as networks matter; families are rare enough to be tried.
+ */
+class Neighbourhoods {
+  readonly #networkOf: (index: number) => number
+  readonly #masks: Uint8Array
+  readonly #counts: number[] = new Array(MASKS).fill(0)
+
+  constructor(nodes: number, networkOf: (index: number) => number) {
+    this.#networkOf = networkOf
+    this.#masks = new Uint8Array(Math.max(nodes, 1 << 16))
   }
 
-  /** How many untaken neighbourhoods there are of each mask. */
-  #countMasks(): readonly number[] {
-    const counts: number[] = new Array(MASKS).fill(0)
-    for (const mask of this.#neighbourhoods.values()) counts[mask] = counts[mask]! + 1
-    return counts
+  add(index: number, bit: number): void {
+    const network = this.#networkOf(index)
+    const before = this.#masks[network]!
+    if ((before & bit) !== 0) return
+    this.#masks[network] = before | bit
+    if (before !== 0) this.#count(before, -1)
+    this.#count(before | bit, 1)
+  }
+
+  leave(index: number): void {
+    this.#count(this.#maskOf(index), -1)
+  }
+
+  comeBack(index: number): void {
+    this.#count(this.#maskOf(index), 1)
   }
 
   /**
-   * Can the `later` positions be filled from distinct neighbourhoods when one of mask `used` is gone? Hall's
-   * marriage theorem: yes if and only if every set of kinds of places has at least as many neighbourhoods that
-   * serve one of them as it has places.
+   * Can places of these bits be filled from distinct networks when the one of `index` is gone? Hall's marriage theorem:
+   * yes if and only if every set of kinds of places has at least as many networks that serve one of them as it has
+   * places.
    */
-  #enough(counts: readonly number[], used: number, later: readonly number[]): boolean {
-    const places = later.map((position) => BIT[this.#placeAt(position)])
+  leaveEnough(index: number, bits: readonly number[]): boolean {
+    const used = this.#maskOf(index)
     for (let kinds = 1; kinds < MASKS; kinds++) {
-      const demand = places.filter((bit) => (bit & kinds) !== 0).length
+      const demand = bits.filter((bit) => (bit & kinds) !== 0).length
       if (demand === 0) continue
       let supply = (used & kinds) !== 0 ? -1 : 0
-      for (let mask = 1; mask < MASKS; mask++) if ((mask & kinds) !== 0) supply += counts[mask]!
+      for (let mask = 1; mask < MASKS; mask++) if ((mask & kinds) !== 0) supply += this.#counts[mask]!
       if (supply < demand) return false
     }
     return true
+  }
+
+  #maskOf(index: number): number {
+    return this.#masks[this.#networkOf(index)]!
+  }
+
+  #count(mask: number, change: number): void {
+    this.#counts[mask] = this.#counts[mask]! + change
   }
 }
 
 /** Pinned positions, in order. */
 function resolvePins(
-  { nodes }: Consensus,
+  roster: Roster,
   { path, entry, exit }: PathConstraints,
   hops: number,
-): Result<Map<number, ConsensusNode>> {
+): Result<Map<number, number>> {
   if (path !== undefined && path.length !== hops)
     return none(`the path names ${path.length} nodes, but ${hops} hops are wanted`)
   const wanted: [number, string][] = [...(path ?? []).entries()]
   if (entry !== undefined) wanted.push([0, entry])
   if (exit !== undefined) wanted.push([hops - 1, exit])
-  const pins = new Map<number, ConsensusNode>()
+  const pins = new Map<number, number>()
   for (const [position, text] of wanted) {
-    // Node ids are longer than any name.
-    const node = nodes.find(({ name, nodeId }) => name === text || nodeId === text)
-    if (node === undefined)
+    const index = roster.find(text)
+    if (index === undefined)
       return failure(
         'IPP_PATH_UNKNOWN_NODE',
-        `${JSON.stringify(text.slice(0, 64))} is not among the ${nodes.length} nodes of the consensus`,
+        `${JSON.stringify(text.slice(0, 64))} is not among the ${roster.nodes.length} nodes of the consensus`,
       )
     const other = pins.get(position)
-    if (other !== undefined && other.nodeId !== node.nodeId)
-      return none(`${other.name} and ${node.name} are both wanted at hop ${position + 1}`)
-    pins.set(position, node)
+    if (other !== undefined && other !== index)
+      return none(
+        `${roster.nodes[other]!.name} and ${roster.nodes[index]!.name} are both wanted at hop ${position + 1}`,
+      )
+    pins.set(position, index)
   }
   return success(pins)
 }

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 import type { IpprivError } from '#base/errors'
 import type { NodeId } from '#base/ids'
+import { unixTime } from '#base/time'
 import { GuardFile } from '#daemon/guard-file'
 import type { SampledGuard } from '#overlay/entry-guards'
 
@@ -14,6 +15,8 @@ after(() => rmSync(root, { recursive: true, force: true }))
 const guard = (digit: string, confirmed = false): SampledGuard => ({
   nodeId: digit.repeat(64) as NodeId,
   confirmed,
+  expires: unixTime(1_800_000_000),
+  ...(confirmed ? {} : { unlisted: unixTime(1_790_000_000) }),
 })
 const errors: IpprivError[] = []
 const fileIn = (dir: string): GuardFile => new GuardFile(dir, (error) => errors.push(error))
@@ -37,7 +40,9 @@ test('a file that is not sound is named, and none of it believed', async () => {
     good.slice(0, -3),
     'null',
     '[]',
-    '{"sampled":[{"nodeId":"../etc","confirmed":true}]}',
+    '{"sampled":[{"nodeId":"../etc","confirmed":true,"expires":1}]}',
+    JSON.stringify({ sampled: [{ ...guard('a'), expires: -1 }] }),
+    JSON.stringify({ sampled: [{ ...guard('a'), unlisted: 'never' }] }),
     JSON.stringify({ sampled: [guard('a'), guard('a')] }),
     JSON.stringify({ sampled: Array.from({ length: 11 }, (_, i) => guard('0123456789abcdef'[i]!)) }),
   ]) {

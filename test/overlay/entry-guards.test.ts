@@ -1,26 +1,35 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { NodeId } from '#base/ids'
+import { ip } from '#base/ip'
 import type { Rng } from '#base/rng'
-import { instant } from '#base/time'
-import type { Consensus, NodeRole } from '#directory/documents'
+import { instant, unixTime } from '#base/time'
+import type { NodeRole } from '#directory/documents'
 import {
+  CONFIRMED_LIFETIME,
   EntryGuards,
   FRUITLESS,
+  LIFETIME,
   MAX_SAMPLE,
   PATIENCE,
   SAMPLE,
   type SampledGuard,
+  UNLISTED,
 } from '#overlay/entry-guards'
+import type { Roster } from '#overlay/roster'
 import { seededRng } from '../sim/random.ts'
+import { id, node, roster } from './nodes.ts'
 
 const T0 = instant(0)
 const MINUTE = 60_000
 
 const rng = (seed: number): Rng => seededRng(seed)
-const id = (n: number): NodeId => n.toString(16).padStart(64, '0') as NodeId
-const consensus = (ids: readonly number[], roles: readonly NodeRole[] = ['entry']): Consensus =>
-  ({ nodes: ids.map((n) => ({ nodeId: id(n), roles })) }) as unknown as Consensus
+const DAY = 86_400
+const consensus = (ids: readonly number[], roles: readonly NodeRole[] = ['entry'], day = 0): Roster =>
+  roster(
+    ids.map((n) => node(n, { roles, address: ip('192.0.2.1') })),
+    day * DAY,
+  )
 const range = (from: number, count: number): number[] => Array.from({ length: count }, (_, i) => from + i)
 const names = (guards: readonly SampledGuard[]): NodeId[] => guards.map(({ nodeId }) => nodeId)
 
@@ -49,7 +58,7 @@ test('every entry is drawn about as often as any other', () => {
 })
 
 test('what was kept comes back, in its order', () => {
-  const kept = [3, 1, 2].map((n) => ({ nodeId: id(n), confirmed: n === 3 }))
+  const kept = [3, 1, 2].map((n) => ({ nodeId: id(n), confirmed: n === 3, expires: unixTime(LIFETIME) }))
   const guards = new EntryGuards(kept, rng(3))
   assert.deepEqual(guards.candidates(consensus(range(0, 20)), T0), [id(3), id(1), id(2)])
 })
@@ -136,4 +145,72 @@ test('what breaks inside does not count against a guard, unless nothing ever suc
   assert.equal(guards.candidates(network, T0)[0], a)
   for (let n = 0; n < FRUITLESS; n++) guards.fruitless(a!, T0)
   assert.equal(guards.candidates(network, T0)[0], b)
+})
+
+test('guards are drawn by bandwidth', () => {
+  const net = roster([...range(1, 9).map((n) => node(n, { bandwidth: 1000 })), node(10, { bandwidth: 9000 })])
+  const source = rng(10)
+  let first = 0
+  for (let i = 0; i < 2000; i++) if (new EntryGuards([], source).candidates(net, T0)[0] === id(10)) first++
+  assert.ok(Math.abs(first - 1000) < 120, `${first} of 1000`)
+})
+
+test('nodes that may not be used are neither tried nor drawn, and come back when they may', () => {
+  const guards = new EntryGuards([], rng(11))
+  const net = consensus(range(0, 20))
+  const [a, ...others] = guards.candidates(net, T0)
+  const without = guards.candidates(net, T0, (index) => net.nodes[index]!.nodeId !== a)
+  assert.deepEqual(without.slice(0, 2), others)
+  assert.equal(without.length, SAMPLE)
+  assert.equal(guards.candidates(net, T0)[0], a)
+})
+
+test('a guard expires; one that was confirmed late stays a while', () => {
+  const guards = new EntryGuards([], rng(12))
+  const on = (day: number) => guards.candidates(consensus(range(0, 20), ['entry'], day), T0)
+  const sample = on(0)
+  for (const { expires } of guards.sampled) assert.ok(expires > 0.74 * LIFETIME && expires <= LIFETIME)
+  assert.equal(new Set(guards.sampled.map(({ expires }) => expires)).size, SAMPLE, 'not all on one day')
+  assert.deepEqual(on(85), sample)
+  guards.succeeded(sample[1]!)
+  const confirmed = guards.sampled[0]!
+  assert.equal(confirmed.expires, 85 * DAY + CONFIRMED_LIFETIME)
+  const later = on(121)
+  assert.equal(later[0], sample[1])
+  assert.deepEqual(
+    later.slice(1).filter((guard) => sample.includes(guard) && names(guards.sampled).includes(guard)).length,
+    guards.sampled.filter(
+      ({ nodeId, expires }) => nodeId !== sample[1] && sample.includes(nodeId) && expires > 121 * DAY,
+    ).length,
+  )
+  for (const { nodeId, expires } of guards.sampled)
+    assert.ok(expires > 121 * DAY, `${nodeId} should have gone`)
+  assert.ok(!names(guards.sampled).every((guard) => sample.includes(guard)))
+})
+
+test('a guard that is not listed for long is forgotten, one that comes back in time is not', () => {
+  const guards = new EntryGuards([], rng(13))
+  const [a, b, c] = guards.candidates(consensus(range(0, 20)), T0)
+  const without = (gone: readonly (NodeId | undefined)[], day: number) =>
+    guards.candidates(
+      consensus(
+        range(0, 20).filter((n) => !gone.includes(id(n))),
+        ['entry'],
+        day,
+      ),
+      T0,
+    )
+  without([a, b], 1)
+  const marked = guards.sampled
+  assert.deepEqual(
+    marked.filter(({ unlisted }) => unlisted !== undefined).map(({ nodeId, unlisted }) => [nodeId, unlisted]),
+    [a, b].map((guard) => [guard, unixTime(DAY)]),
+  )
+  without([a, b], 2)
+  assert.equal(guards.sampled, marked, 'since when does not change')
+  without([a], 19)
+  assert.equal(guards.sampled.find(({ nodeId }) => nodeId === b)!.unlisted, undefined)
+  without([a], 1 + UNLISTED / DAY)
+  assert.ok(!names(guards.sampled).includes(a!))
+  assert.ok(names(guards.sampled).includes(b!) && names(guards.sampled).includes(c!))
 })

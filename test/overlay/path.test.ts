@@ -1,57 +1,21 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import type { NodeId } from '#base/ids'
-import { type Ip, ip, ipToUint32, prefix, uint32ToIp } from '#base/ip'
+import { contains, type Ip, ip, ipToUint32, prefix, uint32ToIp } from '#base/ip'
 import type { Result } from '#base/result'
 import type { Rng } from '#base/rng'
-import { unixTime } from '#base/time'
-import type { Consensus, ConsensusNode, NodeRole } from '#directory/documents'
+import type { Consensus, ConsensusNode } from '#directory/documents'
 import { DEFAULT_EXIT_POLICY, exitAllows, parseExitPolicy } from '#nat/exit-policy'
-import { choosePath, type PathConstraints, rolesAt } from '#overlay/path'
+import { choosePath as chooseFrom, type PathConstraints, rolesAt } from '#overlay/path'
+import { BIT, carriedBy, MASKS, type Place, shareBandwidth } from '#overlay/position-weights'
+import { Roster, UNMEASURED } from '#overlay/roster'
+import { seededRng } from '../sim/random.ts'
+import { ALL, family, generated, network, node, roster } from './nodes.ts'
 
-const ALL: readonly NodeRole[] = ['entry', 'middle', 'exit']
-const NO_KEY = new Uint8Array(32)
+const choosePath = (consensus: Consensus, constraints: PathConstraints, rng: Rng) =>
+  chooseFrom(new Roster(consensus), constraints, rng)
 
-function node(index: number, changes: Partial<ConsensusNode> = {}): ConsensusNode {
-  return {
-    nodeId: index.toString(16).padStart(64, '0') as NodeId,
-    identityKey: NO_KEY,
-    ikeKey: NO_KEY,
-    name: `n${index}`,
-    address: uint32ToIp(0x6400_0001 + (index << 16)),
-    port: 500,
-    roles: ALL,
-    exitPolicy: DEFAULT_EXIT_POLICY,
-    published: unixTime(0),
-    software: 'ippriv',
-    pool: { address: uint32ToIp(0x0a40_0000 + index * 4096), length: 20 },
-    ...changes,
-  }
-}
-
-const network = (nodes: readonly ConsensusNode[]): Consensus => ({
-  validAfter: unixTime(0),
-  freshUntil: unixTime(1),
-  validUntil: unixTime(3),
-  serial: 1,
-  poolSpace: prefix('10.64.0.0/10'),
-  nodes,
-})
-
-/** Deterministic: mulberry32. */
-function seeded(seed: number): Rng {
-  let state = seed >>> 0
-  return {
-    bytes: (length) =>
-      Uint8Array.from({ length }, () => {
-        state = (state + 0x6d2b79f5) >>> 0
-        let t = Math.imul(state ^ (state >>> 15), state | 1)
-        t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
-        return ((t ^ (t >>> 14)) >>> 8) & 255
-      }),
-  }
-}
+const seeded = seededRng
 
 const names = (result: Result<ConsensusNode[]>): string[] => {
   assert.ok(result.ok, result.ok ? '' : result.where)
@@ -164,7 +128,7 @@ test('excluded nodes are never chosen', () => {
   refused(
     choosePath(network(nodes), { exclude }, seeded(1)),
     'IPP_PATH_NONE',
-    /4 nodes listed, 2 can be exit/,
+    /4 nodes listed, 2 can be middle/,
   )
 })
 
@@ -299,18 +263,215 @@ test('generated networks of 5 to 500 nodes: a path is right whenever there is on
   assert.ok(outcomes.found > 50 && outcomes.none > 10, JSON.stringify(outcomes))
 })
 
-test('the choice is uniform: chi-square of exits and entries over twenty equal nodes', () => {
-  const net = network(Array.from({ length: 20 }, (_, i) => node(i + 1)))
-  const rng = seeded(11)
-  const rounds = 20_000
-  const counts = [new Map<string, number>(), new Map<string, number>(), new Map<string, number>()]
-  for (let i = 0; i < rounds; i++)
-    for (const [place, name] of names(choosePath(net, {}, rng)).entries())
-      counts[place]!.set(name, (counts[place]!.get(name) ?? 0) + 1)
-  for (const seen of counts) {
-    let chi = 0
-    for (let i = 1; i <= 20; i++) chi += ((seen.get(`n${i}`) ?? 0) - rounds / 20) ** 2 / (rounds / 20)
-    // 19 degrees of freedom, p = 0.001.
-    assert.ok(chi < 43.8, `chi-square ${chi.toFixed(1)}`)
+test('two of one family never meet, and the user is told; networks and nodes are left out', () => {
+  const nodes = [1, 2, 3, 4, 5, 6].map((i) => node(i, i <= 4 ? family(1) : {}))
+  for (let seed = 0; seed < 50; seed++) {
+    const path = names(choosePath(network(nodes), {}, seeded(seed)))
+    assert.deepEqual(path.filter((name) => name === 'n5' || name === 'n6').length, 2)
   }
+  const related = { path: ['n1', 'n2', 'n5'], sameNetwork: true }
+  refused(choosePath(network(nodes), related, seeded(1)), 'IPP_PATH_NONE', /n1 and n2 are of one family/)
+  refused(choosePath(network(nodes.slice(0, 5)), {}, seeded(1)), 'IPP_PATH_NONE', /no \w+ for a path of 3/)
+  const excludeNetworks = [prefix('1.1.0.0/16'), prefix('1.2.0.0/15')]
+  for (let seed = 0; seed < 50; seed++) {
+    const path = choosePath(network(nodes), { excludeNetworks }, seeded(seed))
+    assert.ok(path.ok)
+    for (const { address } of path.value)
+      assert.ok(!excludeNetworks.some((each) => contains(each, address)), address)
+  }
+})
+
+test('flags decide who stands where, unless nobody has them', () => {
+  const flags = ['running', 'valid', 'fast'] as const
+  const nodes = [
+    node(1, { flags: [...flags, 'guard'] }),
+    node(2, { flags: [...flags, 'exit'] }),
+    node(3, { flags }),
+    node(4, { flags }),
+    node(5, { flags: ['valid', 'fast', 'guard', 'exit'] }),
+    node(6, { flags: ['running', 'valid'] }),
+  ]
+  for (let seed = 0; seed < 50; seed++) {
+    const [entry, middle, exit] = names(choosePath(network(nodes), {}, seeded(seed)))
+    assert.deepEqual([entry, exit], ['n1', 'n2'])
+    assert.ok(middle === 'n3' || middle === 'n4')
+  }
+  const young = nodes.map((each) => ({ ...each, flags: ['running', 'valid'] as const }))
+  const seen = new Set<string>()
+  for (let seed = 0; seed < 200; seed++)
+    for (const name of names(choosePath(network(young), {}, seeded(seed)))) seen.add(name)
+  assert.equal(seen.size, 6)
+})
+
+/** The 0.999 quantile of chi-square, by Wilson and Hilferty. */
+const criticalValue = (freedom: number): number =>
+  freedom * (1 - 2 / (9 * freedom) + 3.0902 * Math.sqrt(2 / (9 * freedom))) ** 3
+
+test('the choice follows the weights: chi-square of each position, alone and as a whole path', () => {
+  for (const seed of [11, 12]) {
+    // Each node in a /16 of its own and in no family, so that what is drawn first follows the weights exactly.
+    const nodes = generated(60, seed).map(({ family: _, ...rest }, i) => ({
+      ...rest,
+      address: uint32ToIp(0x6400_0001 + (i << 16)),
+    }))
+    const net = roster(nodes)
+    const rng = seeded(seed)
+    const rounds = 30_000
+    const chiSquare = (place: Place, seen: ReadonlyMap<number, number>): readonly [number, number] => {
+      const total = nodes.reduce((sum, _, i) => sum + net.weight(i, place), 0)
+      let [chi, freedom, rest, restSeen] = [0, -1, 0, 0]
+      for (const i of nodes.keys()) {
+        const expected = (rounds * net.weight(i, place)) / total
+        // Those who are hardly ever drawn are counted together, or chi-square is none.
+        if (expected < 20) {
+          rest += expected
+          restSeen += seen.get(i) ?? 0
+        } else {
+          chi += ((seen.get(i) ?? 0) - expected) ** 2 / expected
+          freedom++
+        }
+      }
+      return rest < 5 ? [chi, freedom] : [chi + (restSeen - rest) ** 2 / rest, freedom + 1]
+    }
+    for (const place of ['entry', 'middle', 'exit'] as const) {
+      const drawn = new Map<number, number>()
+      for (let i = 0; i < rounds; i++) {
+        const index = net.draw(place, rng, () => true)!
+        drawn.set(index, (drawn.get(index) ?? 0) + 1)
+      }
+      const [chi, freedom] = chiSquare(place, drawn)
+      assert.ok(freedom > 5 && chi < criticalValue(freedom), `${place}: ${chi.toFixed(1)} of ${freedom}`)
+    }
+    const exits = new Map<number, number>()
+    for (let i = 0; i < rounds; i++) {
+      const index = net.find(names(chooseFrom(net, {}, rng))[2]!)!
+      exits.set(index, (exits.get(index) ?? 0) + 1)
+    }
+    const [chi, freedom] = chiSquare('exit', exits)
+    assert.ok(chi < criticalValue(freedom), `exits of paths: ${chi.toFixed(1)} of ${freedom}`)
+    // And the test can fail: uniform draws are not what the weights say.
+    const uniform = new Map<number, number>()
+    const serving = [...nodes.keys()].filter((i) => net.weight(i, 'exit') > 0)
+    for (let i = 0; i < rounds; i++) {
+      const index = serving[i % serving.length]!
+      uniform.set(index, (uniform.get(index) ?? 0) + 1)
+    }
+    assert.ok(chiSquare('exit', uniform)[0] > criticalValue(freedom))
+  }
+})
+
+test('few acceptable ones: the chance among them is still that of their weights', () => {
+  const nodes = Array.from({ length: 400 }, (_, i) =>
+    node(i + 1, { bandwidth: i === 0 ? 300 : i === 1 ? 100 : 10_000 }),
+  )
+  const net = roster(nodes)
+  const rng = seeded(5)
+  let first = 0
+  for (let i = 0; i < 8000; i++) if (net.draw('middle', rng, (index) => index < 2) === 0) first++
+  assert.ok(Math.abs(first - 6000) < 160, `${first} of 6000`)
+  assert.equal(
+    net.draw('middle', rng, () => false),
+    undefined,
+  )
+  assert.equal(
+    roster([]).draw('exit', rng, () => true),
+    undefined,
+  )
+})
+
+test('who was not measured has a small share', () => {
+  const net = roster([node(1), node(2, { bandwidth: 100 * UNMEASURED }), node(3, { bandwidth: 0 })])
+  assert.equal(net.weight(1, 'exit'), 100 * net.weight(0, 'exit'))
+  assert.ok(net.weight(2, 'exit') > 0, 'and who was measured to be dead can still be the only one')
+})
+
+const anyBandwidth = fc.array(fc.integer({ min: 0, max: 1_000_000 }), { minLength: MASKS, maxLength: MASKS })
+
+test('shares of bandwidth: no position carries less than the scarcest must', () => {
+  const outcomes = { balanced: 0, scarce: 0 }
+  fc.assert(
+    fc.property(anyBandwidth, (bandwidth) => {
+      const shares = shareBandwidth(bandwidth)
+      const carried = carriedBy(shares, bandwidth)
+      const total = bandwidth.slice(1).reduce((sum, each) => sum + each, 0)
+      for (let mask = 1; mask < MASKS; mask++) {
+        const { entry, middle, exit } = shares[mask]!
+        assert.ok(Math.abs(entry + middle + exit - 1) < 1e-9)
+        for (const place of ['entry', 'middle', 'exit'] as const)
+          assert.ok((mask & BIT[place]) !== 0 || shares[mask]![place] === 0)
+      }
+      if (total === 0) return
+      // Hall again, with amounts: the scarcest set of positions bounds what the least of them can carry.
+      const bound = Math.min(
+        ...[1, 2, 3, 4, 5, 6, 7].map((kinds) => {
+          const positions = [1, 2, 4].filter((bit) => (kinds & bit) !== 0).length
+          const supply = bandwidth.filter((_, mask) => mask > 0 && (mask & kinds) !== 0)
+          return supply.reduce((sum, each) => sum + each, 0) / positions
+        }),
+      )
+      const balanced = bound > 0.999 * (total / 3)
+      outcomes[balanced ? 'balanced' : 'scarce']++
+      for (const place of ['entry', 'middle', 'exit'] as const)
+        assert.ok(carried[place] >= 0.97 * bound, `${place}: ${carried[place]} of ${bound}`)
+    }),
+    { numRuns: 500 },
+  )
+  assert.ok(outcomes.balanced > 100 && outcomes.scarce > 100, JSON.stringify(outcomes))
+})
+
+test('the cases of dir-spec: scarce exits are exits only, scarce guards guards only, and plenty is shared', () => {
+  const [guard, middle, exit] = [BIT.entry | BIT.middle, BIT.middle, BIT.exit | BIT.middle]
+  const all = guard | exit
+  const given = (amounts: Readonly<Record<number, number>>) =>
+    shareBandwidth(Array.from({ length: MASKS }, (_, mask) => amounts[mask] ?? 0))
+  // Case 2 of dir-spec 3.8.3, E and G scarce: Wee = Wgg = 1, nobody who can be an end stands in the middle.
+  const both = given({ [guard]: 100, [middle]: 1000, [exit]: 100, [all]: 20 })
+  assert.ok(both[exit]!.exit > 0.98 && both[guard]!.entry > 0.98 && both[all]!.middle < 0.02)
+  // Case 3a, E scarce: Wee = Wed = 1, guards are shared with the middle.
+  const exits = given({ [guard]: 1000, [middle]: 500, [exit]: 100, [all]: 100 })
+  assert.ok(exits[exit]!.exit > 0.98 && exits[all]!.exit > 0.98)
+  assert.ok(Math.abs(exits[guard]!.entry - 0.75) < 0.02, 'Wgg = (G + M) / 2G')
+  // Case 1, nobody scarce: Wgg = (E + G + M) / 3G and so on, for what is not both.
+  const none = given({ [guard]: 600, [middle]: 100, [exit]: 500 })
+  assert.ok(Math.abs(none[guard]!.entry - 1200 / 1800) < 0.01)
+  assert.ok(Math.abs(none[exit]!.exit - 1200 / 1500) < 0.01)
+})
+
+test('10 to 10,000 generated nodes: every path is right, and takes less than two milliseconds', () => {
+  for (const size of [10, 30, 100, 1000, 10_000]) {
+    const nodes = generated(size, size)
+    const net = roster(nodes)
+    const rng = { bytes: (length: number) => crypto.getRandomValues(new Uint8Array(length)) }
+    const destination = { address: ip('203.0.113.80'), protocol: 'tcp' as const, port: 8080 }
+    const rounds = 300
+    let found = 0
+    const began = process.cpuUsage()
+    const paths = []
+    for (let i = 0; i < rounds; i++) {
+      const chosen = chooseFrom(net, i % 2 === 0 ? {} : { destination }, rng)
+      if (chosen.ok) found = paths.push(chosen.value)
+    }
+    const used = process.cpuUsage(began)
+    const each = (used.user + used.system) / 1000 / rounds
+    assert.ok(found > (size >= 100 ? rounds - 1 : 0), `${size} nodes: ${found} paths`)
+    for (const [entry, middle, exit] of paths) {
+      assert.equal(new Set([entry, middle, exit].map((n) => slash16(n!.address))).size, 3)
+      const families = [entry, middle, exit].map((n) => n!.family?.key[0]).filter((key) => key !== undefined)
+      assert.equal(new Set(families).size, families.length)
+      assert.ok(entry!.flags!.includes('guard') && exit!.flags!.includes('exit'))
+    }
+    assert.ok(each < 2, `${size} nodes: ${each.toFixed(3)} ms of CPU each`)
+  }
+})
+
+test('ten thousand in a knot of networks and families cost no more than a moment', () => {
+  const nodes = Array.from({ length: 10_000 }, (_, i) =>
+    node(i + 1, { address: uint32ToIp(0x0100_0001 + ((i % 2) << 16)), ...family(2 + (i % 3)) }),
+  )
+  const net = roster(nodes)
+  const began = process.cpuUsage()
+  refused(chooseFrom(net, {}, seeded(1)), 'IPP_PATH_NONE', /10000 nodes listed/)
+  refused(chooseFrom(net, { hops: 5, sameNetwork: true }, seeded(1)), 'IPP_PATH_NONE', /path of 5 hops/)
+  const used = process.cpuUsage(began)
+  assert.ok(used.user + used.system < 10e6, `${(used.user + used.system) / 1e6} s`)
 })
