@@ -2,7 +2,7 @@
 import { parseIp, parsePrefix } from '#base/ip'
 import { parseExitRule } from '#nat/exit-policy'
 
-export type FormatName = 'ipv4' | 'ipv4-prefix' | 'directory-url' | 'exit-rule'
+export type FormatName = 'ipv4' | 'ipv4-prefix' | 'directory-url' | 'exit-rule' | 'node' | 'node-or-network'
 
 export const FORMATS: Readonly<Record<FormatName, (text: string) => string | undefined>> = {
   ipv4: (text) => (parseIp(text) === undefined ? 'no IPv4 address' : undefined),
@@ -13,7 +13,13 @@ export const FORMATS: Readonly<Record<FormatName, (text: string) => string | und
     const rule = parseExitRule(text)
     return rule.ok ? undefined : rule.where
   },
+  node: (text) => (NODE.test(text) ? undefined : 'neither a name of a node nor a node id'),
+  'node-or-network': (text) =>
+    NODE.test(text) || parsePrefix(text) !== undefined ? undefined : 'no node and no IPv4 prefix',
 }
+
+/** A name, or a node id. Neither can be taken for a network. */
+const NODE = /^([a-z0-9-]{1,19}|[0-9a-f]{64})$/
 
 export interface DirectoryUrl {
   readonly address: string

@@ -4,7 +4,7 @@ import { dirname, join, resolve } from 'node:path'
 import { LineCounter, parseDocument } from 'yaml'
 import { fromHex } from '#base/bytes'
 import { IpprivError } from '#base/errors'
-import { formatPrefix, type Ip, ip, isPrivateNetwork, type Prefix, prefix } from '#base/ip'
+import { formatPrefix, type Ip, ip, isPrivateNetwork, type Prefix, parsePrefix, prefix } from '#base/ip'
 import { parseDirectoryUrl } from '#config/formats'
 import { type ConfigFile, type ConfigKind, schemaOf } from '#config/schema'
 import { formatProblem, locate, type Problem, validate } from '#config/validate'
@@ -51,6 +51,11 @@ export interface ClientConfig extends DaemonConfig {
     readonly cipher: EspCipher
     /** Names, entry first; undefined: chosen afresh for every circuit. */
     readonly path: readonly string[] | undefined
+    /** Name or node id. */
+    readonly exit: string | undefined
+    /** Names and node ids. */
+    readonly exclude: readonly string[]
+    readonly excludeNetworks: readonly Prefix[]
     readonly sameNetwork: boolean
   }
   readonly keylog: string | undefined
@@ -225,6 +230,8 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
       hops: value.circuit?.path?.length ?? value.circuit?.hops ?? DEFAULT_HOPS,
       cipher: value.circuit?.cipher ?? DEFAULT_CIPHER,
       path: value.circuit?.path,
+      exit: value.circuit?.exit,
+      ...excluded(value.circuit?.exclude ?? []),
       sameNetwork: value.circuit?.sameNetwork ?? false,
     },
     keylog: value.debug?.keylog === undefined ? undefined : absolute(value.debug.keylog, file),
@@ -291,4 +298,10 @@ function nodeResumption({ resumption = {} }: ConfigFile<'node'>): ResumptionConf
   return kind === 'data'
     ? { kind, limit: (limit ?? DEFAULT_MEBIBYTES) * 2 ** 20 }
     : { kind, limit: (limit ?? DEFAULT_SECONDS) * 1000 }
+}
+
+/** A prefix has dots, and neither a name nor a node id has. */
+function excluded(list: readonly string[]) {
+  const excludeNetworks = list.map(parsePrefix).filter((network) => network !== undefined)
+  return { exclude: list.filter((each) => parsePrefix(each) === undefined), excludeNetworks }
 }

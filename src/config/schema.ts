@@ -244,6 +244,27 @@ export const ClientSchema = section(
               uniqueItems: true,
             }),
           ),
+          exit: Type.Optional(
+            text('a name of a node or a node id', {
+              description: 'Always this exit. Whoever watches it sees all you do, and you stand out there.',
+              format: 'node',
+            }),
+          ),
+          exclude: Type.Optional(
+            Type.Array(
+              text('a name of a node, a node id, or an IPv4 prefix such as 198.51.100.0/24', {
+                description: '',
+                format: 'node-or-network',
+              }),
+              {
+                expected: 'a list of nodes and networks',
+                description:
+                  'Never these nodes, nor any in these networks. Countries cannot be named: the consensus knows none. Leaving out much sets this client apart.',
+                maxItems: 256,
+                uniqueItems: true,
+              },
+            ),
+          ),
           sameNetwork: Type.Optional(
             Type.Boolean({
               expected: 'true or false',

@@ -9,20 +9,19 @@ import type { Consensus } from '#directory/documents'
 import type { IkeKeys, Lifetimes } from '#ikev2/events'
 import type { SampledGuard } from '#overlay/entry-guards'
 import type { GuardOptions } from '#overlay/guard'
+import type { PathTaste } from '#overlay/path-finder'
 import type { Effect } from '#overlay/ports'
 import type { RekeyEvent, RekeyWish } from '#overlay/rekeys'
 import type { SaKey } from '#telescope/plane'
 import type { Telescope } from '#telescope/telescope'
 
-export interface ClientOptions extends GuardOptions {
+export interface ClientOptions extends GuardOptions, PathTaste {
   /** Layers of a circuit, 1..5. */
   readonly hops: number
   /** Offered in this order. One constant for all clients unless the user insists. */
   readonly ciphers: readonly EspCipher[]
   /** Names of the nodes the default circuit must use. */
   readonly path?: readonly string[]
-  /** Allow two nodes of one /16: for test networks only. */
-  readonly sameNetwork?: boolean
   readonly crypto: CryptoProvider
   readonly rng: Rng
   readonly keyLog?: boolean

@@ -8,6 +8,7 @@ import Value from 'typebox/value'
 import { LineCounter, parseDocument } from 'yaml'
 import { fromHex } from '#base/bytes'
 import { IpprivError } from '#base/errors'
+import { prefix } from '#base/ip'
 import { parseDirectoryUrl } from '#config/formats'
 import { loadConfig, parseConfig } from '#config/load'
 import { type ConfigKind, SCHEMAS, schemaOf } from '#config/schema'
@@ -92,6 +93,9 @@ test('a client: values and defaults', () => {
     hops: 3,
     cipher: 'aes-256-gcm-16',
     path: undefined,
+    exit: undefined,
+    exclude: [],
+    excludeNetworks: [],
     sameNetwork: false,
   })
   assert.equal(config.control, '/run/ippriv/client.sock')
@@ -104,8 +108,29 @@ test('a client: values and defaults', () => {
     hops: 2,
     cipher: 'chacha20-poly1305',
     path: ['alder', 'birch'],
+    exit: undefined,
+    exclude: [],
+    excludeNetworks: [],
     sameNetwork: false,
   })
+  const id = '0f'.repeat(32)
+  const choosy = parseConfig(
+    'client',
+    `${CLIENT}circuit: { exit: ${id}, exclude: [alder, 198.51.100.0/24, ${id}] }`,
+    '/c.yaml',
+  )
+  assert.equal(choosy.circuit.exit, id)
+  assert.deepEqual(choosy.circuit.exclude, ['alder', id])
+  assert.deepEqual(choosy.circuit.excludeNetworks, [prefix('198.51.100.0/24')])
+  for (const bad of ['[Alder]', '["198.51.100.1/24"]', '[alder, alder]', '["de "]'])
+    assert.throws(
+      () => parseConfig('client', `${CLIENT}circuit: { exclude: ${bad} }`, 'f'),
+      /circuit.exclude/,
+    )
+  assert.throws(
+    () => parseConfig('client', `${CLIENT}circuit: { exit: 198.51.100.0/24 }`, 'f'),
+    /circuit.exit/,
+  )
 })
 
 test('a directory: values and defaults; paths are relative to the file', () => {
