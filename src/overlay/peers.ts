@@ -2,6 +2,7 @@
 import { equalBytes } from '#base/bytes'
 import type { IkeSaId, NodeId } from '#base/ids'
 import { contains, host, type Ip, type Prefix, rangeOf, samePrefix, uint32ToIp } from '#base/ip'
+import type { Instant } from '#base/time'
 import type { ConsensusNode } from '#directory/documents'
 import type { IkeId, TrafficSelector } from '#ikev2/events'
 import { nodeOfIdentity } from '#overlay/identity'
@@ -16,6 +17,8 @@ export interface Peer {
   sa: IkeSaId | undefined
   /** The overlay tunnel, while it is up. */
   tunnel: Pairs | undefined
+  /** When the last tunnel came up. */
+  since: Instant
 }
 
 /** What an overlay tunnel carries, as IKE negotiates it. */
@@ -32,7 +35,8 @@ export class Peers {
   }
 
   add(node: ConsensusNode, link: OverlayLink): Peer {
-    const peer: Peer = { node, link, sa: undefined, tunnel: undefined }
+    const since = Number.NEGATIVE_INFINITY as Instant
+    const peer: Peer = { node, link, sa: undefined, tunnel: undefined, since }
     this.#byNode.set(node.nodeId, peer)
     return peer
   }

@@ -14,6 +14,8 @@ export const RETRY_SPREAD: Duration = 300
 export const RETRY_LATER: Duration = 2 * SECOND
 /** How long the peer with the higher node id waits for the other to begin. */
 export const TAKE_OVER: Duration = 4 * SECOND
+/** A tunnel that the other node begins this soon after ours is up was begun at once with ours: nobody restarts so fast. */
+export const CROSSING: Duration = 3 * SECOND
 /** A peer that leaves a request unanswered for this long is gone. */
 export const PEER_PATIENCE: Duration = 30 * SECOND
 export const STOP_PATIENCE: Duration = 1 * SECOND

@@ -325,16 +325,20 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     if (peer === undefined || peer.link.peer !== event.path.remote.address)
       return this.#ike.close(event.sa, this.#now)
     const { sa, tunnel } = peer
-    // Both began at once: on both sides the tunnel counts that the lower node id began.
-    const ours = sa !== undefined && sa !== event.sa && tunnel === undefined
-    if (ours && this.#initiatesTo(nodeId)) return this.#ike.close(event.sa, this.#now)
+    // Both began at once: on both sides the tunnel counts that the lower node id began, whichever is up first.
+    const ours = sa !== undefined && sa !== event.sa
+    const crosses = tunnel === undefined || this.#now - peer.since < times.CROSSING
+    if (ours && crosses && this.#initiatesTo(nodeId)) return this.#ike.close(event.sa, this.#now)
     this.#effects.plane({ link: peer }, overlaySas(peer.link, event.child))
     peer.sa = event.sa
     peer.tunnel = { child: event.child }
+    peer.since = this.#now
     // The peer came anew (it restarted): the kernel prefers the newest SA of a reqid, the old one goes silently.
     if (tunnel !== undefined) this.#effects.plane({ link: peer }, overlaySasRemove(peer.link, tunnel))
     this.#estate.superseded(peer.link.reqid, this.#now)
-    if (sa !== undefined && sa !== event.sa) this.#ike.abandon(sa)
+    // The peer may have established what we began, and believe in it: it is deleted. What it forgot, it would not hear of.
+    if (ours && tunnel === undefined) this.#ike.close(sa, this.#now)
+    else if (ours) this.#ike.abandon(sa)
     this.#timers.clear(nodeId)
     this.#effects.event({ kind: 'overlay.up', peer: peer.node })
   }

@@ -1,5 +1,5 @@
-/** Debian's stock strongSwan in a network namespace: configuration, daemon, and what it says about itself. */
-import { copyFile, mkdir, writeFile } from 'node:fs/promises'
+/** A stock strongSwan in a network namespace: configuration, daemon, and what it says about itself. */
+import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Background, CommandResult, Commands } from '#demo/command'
 import { until } from '#demo/command'
@@ -18,13 +18,16 @@ export class Charon {
   /** On a tmpfs: Unix sockets do not work on a host's file system. */
   readonly #home: string
   readonly #log: string
+  readonly #root: string | undefined
   #process: Background | undefined
 
-  constructor(commands: Commands, namespace: string, home: string, log: string) {
+  /** `root`: of another system, which has the programs; absent: this one. */
+  constructor(commands: Commands, namespace: string, home: string, log: string, root?: string) {
     this.#commands = commands
     this.#namespace = namespace
     this.#home = home
     this.#log = log
+    this.#root = root
   }
 
   /** `options` are lines of the section `charon`; nothing else differs from Debian's defaults but logs and plugins. */
@@ -78,6 +81,23 @@ swanctl { load = pem pkcs1 pkcs8 x509 pubkey openssl random sha1 sha2 hmac }
     return await this.#commands.run(argv, { check: false, timeoutMs: 120_000 })
   }
 
+  /** How much it has said so far. */
+  async logLength(): Promise<number> {
+    return (await this.logFrom(0)).length
+  }
+
+  async logFrom(mark: number): Promise<string> {
+    return (await readFile(this.#log, 'utf8')).slice(mark)
+  }
+
+  /** What it says from `mark` on, once `pattern` is in it. */
+  async logged(mark: number, pattern: RegExp, patienceMs: number): Promise<string> {
+    return await until(`waiting for charon to log ${pattern}`, patienceMs, async () => {
+      const log = await this.logFrom(mark)
+      return pattern.test(log) ? log : undefined
+    })
+  }
+
   get pid(): number | undefined {
     return this.#process?.pid
   }
@@ -100,6 +120,12 @@ swanctl { load = pem pkcs1 pkcs8 x509 pubkey openssl random sha1 sha2 hmac }
       `STRONGSWAN_CONF=${join(this.#home, 'strongswan.conf')}`,
       `SWANCTL_DIR=${join(this.#home, 'swanctl')}`,
     ]
-    return inNamespace(this.#namespace, 'env', ...environment, ...argv)
+    const elsewhere = this.#root === undefined ? [] : ['unshare', '-m', 'sh', '-ec', ELSEWHERE, this.#root]
+    return inNamespace(this.#namespace, 'env', ...environment, ...elsewhere, ...argv)
   }
 }
+
+/** Another system's programs with this one's devices, and its /run for sockets and configuration. */
+const ELSEWHERE = `mount -t proc proc "$0/proc"
+for folder in dev run; do mount --rbind /$folder "$0/$folder"; done
+exec chroot "$0" "$@"`

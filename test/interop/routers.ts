@@ -24,9 +24,24 @@ export interface Neighbour {
   readonly ikeKey: string
 }
 
+/** A node of ours, to a stock client. */
+export interface Gateway {
+  readonly name: string
+  readonly nodeId: string
+  readonly address: string
+  /** As nodes publish it. */
+  readonly ikeKey: Uint8Array
+}
+
 export interface Suite {
   readonly ike: string
   readonly esp: string
+}
+
+/** What a router takes of its neighbours and of clients. */
+export interface Offers {
+  readonly overlay: Suite
+  readonly telescopes: Suite
 }
 
 export const SUITES = {
@@ -34,13 +49,24 @@ export const SUITES = {
   'chacha20-poly1305': { ike: 'chacha20poly1305-prfsha256-x25519', esp: 'chacha20poly1305-x25519' },
 } as const satisfies Record<string, Suite>
 
-const BOTH: Suite = {
-  ike: Object.values(SUITES)
-    .map(({ ike }) => ike)
-    .join(),
-  esp: Object.values(SUITES)
-    .map(({ esp }) => esp)
-    .join(),
+/** X25519 with ML-KEM-768 (RFC 9370): strongSwan 6.0.2 or later with OpenSSL 3.5. */
+export const HYBRID: Suite = {
+  ike: 'aes256gcm16-prfsha256-x25519-ke1_mlkem768',
+  esp: 'aes256gcm16-x25519-ke1_mlkem768',
+}
+
+export const HYBRID_OFFERS: Offers = { overlay: HYBRID, telescopes: HYBRID }
+
+const CLASSIC_OFFERS: Offers = {
+  overlay: SUITES['aes-256-gcm-16'],
+  telescopes: {
+    ike: Object.values(SUITES)
+      .map(({ ike }) => ike)
+      .join(),
+    esp: Object.values(SUITES)
+      .map(({ esp }) => esp)
+      .join(),
+  },
 }
 
 const PSK = `secrets { ike-anonymous { secret = "${PUBLISHED_KEY}" } }\n`
@@ -49,7 +75,11 @@ const COMMON = `version = 2
     send_certreq = no`
 
 /** Of a relay at `address`, with its own key in `own.pem` and each neighbour's in `NAME.pem`. */
-export function relayConfig(address: string, status: StockStatus, esp = BOTH.esp): string {
+export function relayConfig(
+  address: string,
+  status: StockStatus,
+  { overlay: between, telescopes }: Offers = CLASSIC_OFFERS,
+): string {
   const local = `local {
       auth = pubkey
       id = "@#${status.nodeId}"
@@ -61,7 +91,7 @@ export function relayConfig(address: string, status: StockStatus, esp = BOTH.esp
     mobike = no
     local_addrs = ${address}
     remote_addrs = ${peer.address}
-    proposals = ${SUITES['aes-256-gcm-16'].ike}
+    proposals = ${between.ike}
     ${local}
     remote {
       auth = pubkey
@@ -73,7 +103,7 @@ export function relayConfig(address: string, status: StockStatus, esp = BOTH.esp
       remote_ts = ${peer.pool},${peer.address}/32
       mark_in = ${markOf(i)}
       mark_out = ${markOf(i)}
-      esp_proposals = ${SUITES['aes-256-gcm-16'].esp}
+      esp_proposals = ${between.esp}
     } }
   }
 `,
@@ -82,7 +112,7 @@ export function relayConfig(address: string, status: StockStatus, esp = BOTH.esp
 ${overlay.join('')}  telescope {
     ${COMMON}
     local_addrs = ${address}
-    proposals = ${BOTH.ike}
+    proposals = ${telescopes.ike}
     pools = telescopes
     unique = never
     ${local}
@@ -92,7 +122,7 @@ ${overlay.join('')}  telescope {
     }
     children { telescope {
       local_ts = 0.0.0.0/0
-      esp_proposals = ${esp}
+      esp_proposals = ${telescopes.esp}
     } }
   }
 }
@@ -122,13 +152,13 @@ iptables-legacy -t nat -A POSTROUTING -s ${pool} -o eth0 -m policy --dir out --p
 `
 }
 
-/** Of a stock client with Debian's defaults: it needs an address, and takes everything through its gateway. */
-export function clientConfig(gateway: Neighbour, suite: Suite): string {
+/** Of a stock client with Debian's defaults: it needs `vips`, and takes everything through its gateway. */
+export function clientConfig(gateway: Gateway, suite: Suite, vips = '0.0.0.0'): string {
   return `connections { gateway {
     version = 2
     remote_addrs = ${gateway.address}
     proposals = ${suite.ike}
-    vips = 0.0.0.0
+    vips = ${vips}
     local {
       auth = psk
       id = somebody@example.org
@@ -139,7 +169,7 @@ export function clientConfig(gateway: Neighbour, suite: Suite): string {
       pubkeys = ${gateway.name}.pem
     }
     children { everything {
-      remote_ts = 0.0.0.0/0
+      remote_ts = ${vips.includes(':') ? '0.0.0.0/0,::/0' : '0.0.0.0/0'}
       esp_proposals = ${suite.esp}
     } }
 } }

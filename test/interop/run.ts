@@ -1,6 +1,7 @@
 /**
- * `npm run interop`: our programs with Debian's stock strongSwan, over the real ESP of a User-Mode Linux. Prints a table
- * of cells, and ends with 1 if one of them failed. `--out DIRECTORY` keeps logs and configuration files there.
+ * `npm run interop`: our programs with stock strongSwan, over the real ESP of a User-Mode Linux and over userspace ESP on
+ * this host. Prints a table of cells, and ends with 1 if one of them failed. `--out DIRECTORY` keeps logs and
+ * configuration files there, `--only PART` plays one of the parts of guest.ts, or `host`.
  */
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'

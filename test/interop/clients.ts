@@ -1,0 +1,82 @@
+/** Cells: a stock client whose gateway is a node of ours. */
+import assert from 'node:assert/strict'
+import { until } from '#demo/command'
+import { PAGE_MARK } from '#demo/content'
+import { type NodeStatus, ready } from '#demo/daemons'
+import type { Host } from '#demo/topology'
+import type { Cells } from './cell.ts'
+import type { Charon } from './charon.ts'
+import { clientConfig, type Suite, SUITES } from './routers.ts'
+import { LIMIT, lastLines, pem, type Stage } from './stage.ts'
+
+const PLAIN = 'plain'
+const GATEWAY = 'alder'
+
+export async function playClients({ cell }: Cells, stage: Stage): Promise<void> {
+  const aes = SUITES['aes-256-gcm-16']
+  for (const [cipher, suite] of Object.entries(SUITES))
+    await cell('b client', `charon through our node, ${cipher}`, () =>
+      stockClient(stage, stage.charon(PLAIN, cipher), suite),
+    )
+  await cell('b client', 'charon through our node, key exchange P-256', () => {
+    const suite = { ...aes, ike: aes.ike.replace('x25519', 'ecp256') }
+    return stockClient(stage, stage.charon(PLAIN, 'ecp256'), suite)
+  })
+  await cell('b client', 'MOBIKE: charon moves, through our node', () =>
+    stockClient(stage, stage.charon(PLAIN, 'mobike'), aes, {
+      async meanwhile(_, host) {
+        await stage.relocate(host, host.address, host.address.replace(/1$/, '77'))
+        await until('an answer from the new address', LIMIT, async () =>
+          (await stage.scene.traffic.ping(host, 3)).received > 0 ? true : undefined,
+        )
+        return 'moved'
+      },
+    }),
+  )
+}
+
+export interface StockClient {
+  /** Of strongswan.conf. */
+  readonly options?: string
+  /** Addresses it asks for. */
+  readonly vips?: string
+  /** What happens once a page came through; says what it was. */
+  readonly meanwhile?: (charon: Charon, host: Host) => Promise<string>
+}
+
+/** A stock client comes up, gets a page and a file through our node, and goes; the lease returns. */
+export async function stockClient(
+  stage: Stage,
+  charon: Charon,
+  suite: Suite,
+  { options = '', vips, meanwhile }: StockClient = {},
+): Promise<string> {
+  // Nobody else is to have an address of it.
+  await stage.stopClient()
+  const host = stage.host(PLAIN)
+  const gateway = await stage.gateway(GATEWAY)
+  await charon.prepare(options)
+  await charon.publicKey(`${GATEWAY}.pem`, pem(gateway.ikeKey))
+  await charon.start(LIMIT)
+  try {
+    await charon.load(clientConfig(gateway, suite, vips))
+    const { stdout } = await charon.swanctl('--initiate', '--child', 'everything', '--timeout', '30')
+    assert.match(stdout, /initiate completed successfully/, lastLines(stdout))
+    assert.match(
+      await charon.sas(),
+      suite.esp.startsWith('aes256gcm16') ? /ESP:AES_GCM_16-256/ : /ESP:CHACHA20_POLY1305/,
+    )
+    assert.ok((await stage.scene.traffic.page(host, '/')).includes(PAGE_MARK))
+    const told = await meanwhile?.(charon, host)
+    const mbps = await stage.verified(PLAIN, GATEWAY)
+    const ended = await charon.swanctl('--terminate', '--ike', 'gateway', '--timeout', '20')
+    assert.match(ended.stdout, /terminate completed successfully/, lastLines(ended.stdout))
+    await ready<NodeStatus>(stage.scene.daemons.get(GATEWAY)!, LIMIT, ({ circuits }) =>
+      circuits === 0 ? undefined : 'it lends',
+    )
+    const first = told === undefined ? '' : `${told}; `
+    return `${first}page and file verified, ${mbps.toFixed(1)} Mbit/s; deleted by charon, lease returned`
+  } finally {
+    await charon.stop()
+  }
+}
