@@ -4,7 +4,8 @@
 #   npm    packages of package-lock.json, and the Node.js 24 that is one of them (the host's may be older)
 #   demo   the above, and the programs that `npm run demo` uses
 #   test   the above, and the programs that `npm test` uses
-#   interop  those of demo, and Debian's strongSwan for `npm run interop`; its service is not left running
+#   interop  those of demo, and Debian's strongSwan for `npm run interop`; its service is not left running. A newer one
+#            as well where it is to be had (strongswan6.sh): some cells need it, and say so
 #   bench  those of demo, and the peers that `npm run bench` measures beside us; no service is left running
 #   all    everything but strongSwan and the peers of the bench
 #
@@ -103,3 +104,7 @@ elif ! node_is_right; then
   rm -f "$stamp"
   die "$node is not Node.js $wanted; run me again to install everything anew"
 fi
+
+# ---------------------------------------------------------------------------------- a strongSwan with ML-KEM
+# What needs it is absent without it.
+if [ "$target" = interop ]; then sh deploy/strongswan6.sh || :; fi

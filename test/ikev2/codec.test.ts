@@ -87,9 +87,14 @@ const payload: fc.Arbitrary<Payload> = fc.oneof(
   record({
     kind: fc.constant('CP' as const),
     type: octet,
-    attributes: fc.array(record({ type: fc.integer({ min: 0, max: 0x7fff }), data: octets(20) }), {
-      maxLength: 4,
-    }),
+    attributes: fc.array(
+      fc.oneof(
+        record({ type: fc.constantFrom(1, 2), data: fc.oneof(exactly(0), exactly(4)) }),
+        record({ type: fc.constant(8), data: fc.oneof(exactly(0), exactly(17)) }),
+        record({ type: fc.integer({ min: 9, max: 0x7fff }), data: octets(20) }),
+      ),
+      { maxLength: 4 },
+    ),
   }),
   record({
     kind: fc.constant('Unknown' as const),

@@ -490,12 +490,32 @@ refusesAuth(
   PROOF,
 )
 refusesAuth(
-  'CP without an IPv4 address',
-  replace('CP', (cp) => ({ ...cp, attributes: [{ type: 8, data: NOTHING }] })),
+  'CP without an address',
+  replace('CP', (cp) => ({ ...cp, attributes: [{ type: 3, data: NOTHING }] })),
   'no-cp',
   N.FAILED_CP_REQUIRED,
   PROOF,
 )
+refusesAuth(
+  '3.15: an IPv6 address alone is asked for',
+  replace('CP', (cp) => ({ ...cp, attributes: [{ type: 8, data: NOTHING }] })),
+  'no-address',
+  N.INTERNAL_ADDRESS_FAILURE,
+  PROOF,
+)
+for (const [type, length] of [
+  [1, 3],
+  [1, 17],
+  [2, 5],
+  [8, 4],
+  [8, 16],
+] as const)
+  refusesAuth(
+    `3.15.1: configuration attribute ${type} of ${length} octets`,
+    replace('CP', (cp) => ({ ...cp, attributes: [{ type, data: new Uint8Array(length) }] })),
+    'malformed',
+    N.INVALID_SYNTAX,
+  )
 
 const range = (start: string, end: string): Payload & { kind: 'TSi' } => ({
   kind: 'TSi',

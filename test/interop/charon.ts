@@ -31,7 +31,11 @@ export class Charon {
   }
 
   /** `options` are lines of the section `charon`; nothing else differs from Debian's defaults but logs and plugins. */
-  async prepare(options: string, logged: 'everything' | 'nothing' = 'everything'): Promise<void> {
+  async prepare(
+    options: string,
+    logged: 'everything' | 'nothing' = 'everything',
+    esp: 'kernel' | 'userspace' = 'kernel',
+  ): Promise<void> {
     for (const folder of FOLDERS)
       await mkdir(join(this.#home, 'swanctl', folder), { recursive: true, mode: 0o700 })
     const quiet =
@@ -40,7 +44,7 @@ export class Charon {
     await writeFile(
       join(this.#home, 'strongswan.conf'),
       `charon-systemd {
-  load = ${PLUGINS}
+  load = ${esp === 'userspace' ? `kernel-libipsec ${PLUGINS}` : PLUGINS}
   ${options}
   ${logged === 'everything' ? everything : ''}
   ${quiet}

@@ -6,7 +6,7 @@ import { type NodeStatus, ready } from '#demo/daemons'
 import type { Host } from '#demo/topology'
 import type { Cells } from './cell.ts'
 import type { Charon } from './charon.ts'
-import { clientConfig, type Suite, SUITES } from './routers.ts'
+import { clientConfig, SUITES, type Suite } from './routers.ts'
 import { LIMIT, lastLines, pem, type Stage } from './stage.ts'
 
 const PLAIN = 'plain'
@@ -38,6 +38,8 @@ export async function playClients({ cell }: Cells, stage: Stage): Promise<void> 
 export interface StockClient {
   /** Of strongswan.conf. */
   readonly options?: string
+  /** It does ESP itself, not its kernel. */
+  readonly userspace?: true
   /** Addresses it asks for. */
   readonly vips?: string
   /** What happens once a page came through; says what it was. */
@@ -49,13 +51,13 @@ export async function stockClient(
   stage: Stage,
   charon: Charon,
   suite: Suite,
-  { options = '', vips, meanwhile }: StockClient = {},
+  { options = '', userspace, vips, meanwhile }: StockClient = {},
 ): Promise<string> {
   // Nobody else is to have an address of it.
   await stage.stopClient()
   const host = stage.host(PLAIN)
   const gateway = await stage.gateway(GATEWAY)
-  await charon.prepare(options)
+  await charon.prepare(options, 'everything', userspace ? 'userspace' : 'kernel')
   await charon.publicKey(`${GATEWAY}.pem`, pem(gateway.ikeKey))
   await charon.start(LIMIT)
   try {

@@ -141,7 +141,9 @@ export class Relay {
   async #dealKeys(): Promise<void> {
     const names = ['alder', RELAY, 'birch']
     const folder = (name: string): string => this.#stage.keysOf(name)
-    const made = await Promise.all(names.map(async (name) => ({ name, ...(await readNodeKeys(folder(name))) })))
+    const made = await Promise.all(
+      names.map(async (name) => ({ name, ...(await readNodeKeys(folder(name))) })),
+    )
     const sorted = made.toSorted((a, b) => (a.nodeId < b.nodeId ? -1 : 1))
     for (const { name } of made) await rename(folder(name), `${folder(name)}.dealt`)
     for (const [i, { name }] of sorted.entries()) await rename(`${folder(name)}.dealt`, folder(names[i]!))

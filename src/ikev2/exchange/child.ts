@@ -4,14 +4,19 @@
  */
 import type { IkeSaId, Spi } from '#base/ids'
 import { SPI_MIN } from '#base/ids'
-import { bytesToIp, type Ip, ipToBytes, ipToUint32, type UdpPath } from '#base/ip'
+import type { Ip, UdpPath } from '#base/ip'
 import type { EspCipher } from '#crypto/suites'
-import type { Refusal } from '#ikev2/counters'
 import { ANY_SELECTOR, type PeerIdentity, type ResponderPolicy, type TrafficSelector } from '#ikev2/events'
-import { faultOfNotify, noProposal, PeerFault, tsUnacceptable } from '#ikev2/fault'
+import {
+  addressReply,
+  addressRequest,
+  checkAddressRequest,
+  noAddressLeft,
+  readAddress,
+} from '#ikev2/exchange/configuration'
+import { faultOfNotify, noProposal, tsUnacceptable } from '#ikev2/fault'
 import type { Payload, Proposal } from '#ikev2/message/payload'
-import { errorNotify, find, need } from '#ikev2/message/registry'
-import { CP_ATTRIBUTE, CP_TYPE, NOTIFY } from '#ikev2/numbers'
+import { errorNotify, need } from '#ikev2/message/registry'
 import {
   acceptEsp,
   chooseEsp,
@@ -44,13 +49,8 @@ export interface ChildTerms {
 }
 
 export function childRequest(offer: ChildOffer): Payload[] {
-  const address: Payload = {
-    kind: 'CP',
-    type: CP_TYPE.number.REQUEST,
-    attributes: [{ type: CP_ATTRIBUTE.number.INTERNAL_IP4_ADDRESS, data: new Uint8Array(0) }],
-  }
   return [
-    ...(offer.requestAddress ? [address] : []),
+    ...(offer.requestAddress ? [addressRequest()] : []),
     { kind: 'SA', proposals: proposalsOf(offer) },
     { kind: 'TSi', selectors: toWire(offer.localSelectors) },
     { kind: 'TSr', selectors: toWire(offer.remoteSelectors) },
@@ -62,7 +62,7 @@ export function readChildAnswer(offer: ChildOffer, payloads: readonly Payload[])
   const error = errorNotify(payloads)
   if (error !== undefined) throw faultOfNotify(error.type)
   const { suite, proposal } = acceptEsp(proposalsOf(offer), need(payloads, 'SA').proposals)
-  const leased = offer.requestAddress ? readLease(payloads) : undefined
+  const leased = offer.requestAddress ? readAddress(payloads) : undefined
   const localSelectors = leased === undefined ? offer.localSelectors : [hostSelector(leased)]
   const { remoteSelectors } = offer
   const tsi = allFromWire(need(payloads, 'TSi').selectors)
@@ -107,7 +107,7 @@ export function answerChild(
       ...(leased === undefined ? {} : { leased }),
     },
     payloads: [
-      ...(leased === undefined ? [] : [leaseReply(leased)]),
+      ...(leased === undefined ? [] : [addressReply(leased)]),
       { kind: 'SA', proposals: [{ ...proposal, spi: spiBytes(inboundSpi) }] },
       { kind: 'TSi', selectors: toWire(remoteSelectors) },
       { kind: 'TSr', selectors: toWire(localSelectors) },
@@ -152,47 +152,12 @@ function lend(
   proposedLocal: readonly TrafficSelector[],
   proposedRemote: readonly TrafficSelector[],
 ): Narrowed & { readonly leased: Ip } {
-  const cp = find(payloads, 'CP')
-  const asks = cp?.attributes.some(({ type }) => type === CP_ATTRIBUTE.number.INTERNAL_IP4_ADDRESS)
-  if (cp?.type !== CP_TYPE.number.REQUEST || !asks)
-    throw addressFault('no-cp', 'a nobody that asks for no address', NOTIFY.number.FAILED_CP_REQUIRED)
+  checkAddressRequest(payloads)
   if (!covers(proposedLocal, [ANY_SELECTOR]) || !covers(proposedRemote, [ANY_SELECTOR]))
     throw tsUnacceptable('a nobody proposes any <-> any')
   const leased = policy.lease(request.sa, request.path)
-  if (leased === undefined)
-    throw addressFault('no-address', 'no address is left to lend', NOTIFY.number.INTERNAL_ADDRESS_FAILURE)
+  if (leased === undefined) throw noAddressLeft()
   return { leased, localSelectors: [ANY_SELECTOR], remoteSelectors: [hostSelector(leased)] }
-}
-
-const leaseReply = (leased: Ip): Payload => ({
-  kind: 'CP',
-  type: CP_TYPE.number.REPLY,
-  attributes: [{ type: CP_ATTRIBUTE.number.INTERNAL_IP4_ADDRESS, data: ipToBytes(leased) }],
-})
-
-/** The one address of the answer. DNS and whatever else it offers is not asked for and not looked at. */
-function readLease(payloads: readonly Payload[]): Ip {
-  const cp = find(payloads, 'CP')
-  if (cp?.type !== CP_TYPE.number.REPLY) throw addressRefused('no configuration reply')
-  const of = (type: number): Uint8Array[] =>
-    cp.attributes.filter((attribute) => attribute.type === type).map(({ data }) => data)
-  const { number } = CP_ATTRIBUTE
-  const [address, ...others] = of(number.INTERNAL_IP4_ADDRESS)
-  if (address?.length !== 4 || others.length > 0) throw addressRefused('not exactly one IPv4 address')
-  if (of(number.INTERNAL_IP6_ADDRESS).length > 0) throw addressRefused('an IPv6 address nobody asked for')
-  if (
-    of(number.INTERNAL_IP4_NETMASK).some((mask) => mask.length !== 4 || mask.some((octet) => octet !== 255))
-  )
-    throw addressRefused('a netmask wider than the address')
-  const leased = bytesToIp(address)
-  if (!isUnicast(leased)) throw addressRefused('not an address a host can have')
-  return leased
-}
-
-/** Not "this network", loopback, multicast or reserved. Whether it is in the right pool, the overlay knows. */
-function isUnicast(address: Ip): boolean {
-  const first = ipToUint32(address) >>> 24
-  return first !== 0 && first !== 127 && first < 224
 }
 
 /** @throws PeerFault */
@@ -201,9 +166,3 @@ export function readSpi(spi: Uint8Array): Spi {
   if (value < SPI_MIN) throw noProposal('a reserved SPI')
   return value as Spi
 }
-
-const addressRefused = (detail: string): PeerFault =>
-  new PeerFault('IPP_IKE_ADDRESS_REFUSED', 'bad-lease', detail)
-
-const addressFault = (counter: Refusal, detail: string, type: number): PeerFault =>
-  new PeerFault('IPP_IKE_ADDRESS_REFUSED', counter, detail, { type })

@@ -9,7 +9,7 @@
  * payload are views of the message. Reserved fields are ignored on receipt and zero on sending.
  */
 import type { IkeId } from '#ikev2/events'
-import { PAYLOAD, PROTOCOL, TS_TYPE } from '#ikev2/numbers'
+import { CP_ATTRIBUTE, PAYLOAD, PROTOCOL, TS_TYPE } from '#ikev2/numbers'
 import { Reader, Writer } from '#wire/cursor'
 
 export type Payload =
@@ -303,10 +303,21 @@ function decodeCp(body: Reader): Payload {
   while (body.remaining > 0) {
     // The high bit is reserved (section 3.15.1).
     const attribute = body.u16() & 0x7fff
-    attributes.push({ type: attribute, data: body.bytes(body.u16()) })
+    const length = body.u16()
+    const whole = CP_LENGTH.get(attribute)
+    if (whole !== undefined && length !== 0 && length !== whole)
+      body.fail(`${CP_ATTRIBUTE.nameOf(attribute)} of ${length} octets`)
+    attributes.push({ type: attribute, data: body.bytes(length) })
   }
   return { kind: 'CP', type, attributes }
 }
+
+/** Section 3.15.1: an IPv6 address comes with the length of its prefix. Without a value they are asked for. */
+const CP_LENGTH: ReadonlyMap<number, number> = new Map([
+  [CP_ATTRIBUTE.number.INTERNAL_IP4_ADDRESS, 4],
+  [CP_ATTRIBUTE.number.INTERNAL_IP4_NETMASK, 4],
+  [CP_ATTRIBUTE.number.INTERNAL_IP6_ADDRESS, 17],
+])
 
 // ---------------------------------------------------------------------------------------------- encoding
 
