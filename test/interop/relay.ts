@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { fromHex, toHex } from '#base/bytes'
 import { readNodeKeys } from '#config/keys'
 import { sleep } from '#demo/command'
-import { type NodeStatus, nodeReady, ready } from '#demo/daemons'
+import { type DirectoryStatus, type NodeStatus, nodeReady, ready } from '#demo/daemons'
 import { inNamespace } from '#demo/topology'
 import { PUBLISHED_KEY } from '#overlay/identity'
 import type { Charon } from './charon.ts'
@@ -40,7 +40,13 @@ export class Relay {
     await this.#stage.prepare()
     await this.#dealKeys()
     await this.#stage.amend(RELAY, { stock: { key: PUBLISHED_KEY } })
-    await this.#stage.startNodes(OVERLAY)
+    // Its speaker asks for the consensus now and then: let the first one have everybody.
+    const nodes = OVERLAY.filter((name) => name !== RELAY)
+    await this.#stage.startNodes(nodes)
+    await ready<DirectoryStatus>(scene.daemons.get('directory')!, LIMIT, (status) =>
+      status.nodes === nodes.length ? undefined : `the directory knows ${status.nodes} nodes`,
+    )
+    scene.start(this.#stage.host(RELAY))
     const status = await ready<StockStatus>(scene.daemons.get(RELAY)!, LIMIT, ({ listed, neighbours }) =>
       listed && neighbours.length === 2 ? undefined : 'it does not know its neighbours',
     )
