@@ -25,7 +25,13 @@ import type {
   Question,
 } from '#directory/authority-events'
 import { joinDocument, signBody, verifyBody } from '#directory/canonical'
-import { bodyOf, buildConsensus, CLOCK_TOLERANCE, listedTexts, verifyConsensus } from '#directory/consensus'
+import {
+  bodyOf,
+  buildConsensus,
+  CLOCK_TOLERANCE,
+  type ListedNode,
+  verifyConsensus,
+} from '#directory/consensus'
 import { Counters } from '#directory/counters'
 import { decodeDescriptor } from '#directory/descriptor'
 import { inquiries } from '#directory/inquiry'
@@ -34,6 +40,7 @@ import { type Filed, Round } from '#directory/round'
 import { roundAt, scheduleOf, stepOf } from '#directory/schedule'
 import { sortVotes, tallyVotes } from '#directory/tally'
 import { decodeVote, digestOf, encodeVote, type KnownDescriptors, type VoteTerms } from '#directory/vote'
+import { listedWords, steadyWords } from '#directory/words'
 
 export interface AuthorityOptions {
   readonly key: KeyPair
@@ -173,10 +180,12 @@ export class Authority {
     const { terms, key, crypto } = this.#options
     if (this.#voted >= round.period) return []
     this.#voted = round.period
-    const forgotten = outlivedNodes(this.#records, now, terms.length)
+    const listed = this.#listedWords()
+    // Their words in it may be old, and their pools are in use.
+    const forgotten = outlivedNodes(this.#records, now, terms.length).filter((id) => !listed.has(id))
     for (const id of forgotten) this.#records.delete(id)
     const { start } = scheduleOf(round.period, terms.length)
-    const nodes = listedNodes(this.#records, start, terms.length)
+    const nodes = steadyWords(listedNodes(this.#records, start, terms.length), listed, now)
     const alive = new Set(nodes.map(({ descriptor }) => descriptor.nodeId))
     const reserved: Prefix[] = []
     for (const { descriptor, pool } of this.#records.values())
@@ -194,6 +203,11 @@ export class Authority {
     effects.push({ kind: 'keep', what: 'voted', period: round.period })
     effects.push({ kind: 'tell', message: 'vote', text: vote.value.text })
     return effects
+  }
+
+  #listedWords(): ReadonlyMap<NodeId, ListedNode> {
+    const held = this.#document
+    return held === undefined ? new Map() : listedWords(held.text, held.consensus)
   }
 
   #callRoll(round: Round): AuthorityEffect[] {
@@ -354,7 +368,7 @@ export class Authority {
   #adopt(document: HeldDocument): AuthorityEffect[] {
     this.#document = document
     const { consensus, text } = document
-    const texts = listedTexts(text)
+    const words = listedWords(text, consensus)
     const changed: AuthorityRecord[] = []
     const lent = new Map(consensus.nodes.map(({ nodeId, pool }) => [pool.address, nodeId] as const))
     for (const record of this.#records.values()) {
@@ -366,13 +380,14 @@ export class Authority {
       this.#records.set(descriptor.nodeId, without)
       changed.push(without)
     }
-    for (const [i, { pool, ...descriptor }] of consensus.nodes.entries()) {
+    for (const said of words.values()) {
+      const { descriptor, pool } = said
       const known = this.#records.get(descriptor.nodeId)
       const newer = known !== undefined && known.descriptor.published >= descriptor.published
       if (newer && known.pool?.address === pool.address) continue
-      const words = newer ? known : { descriptor, text: texts[i]! }
+      const latest = newer ? known : said
       const since = known?.since ?? consensus.validAfter
-      const record = { descriptor: words.descriptor, text: words.text, pool, since }
+      const record = { descriptor: latest.descriptor, text: latest.text, pool, since }
       this.#records.set(descriptor.nodeId, record)
       changed.push(record)
     }
@@ -414,7 +429,12 @@ export class Authority {
     this.#rounds.set(period, round)
     // Two are enough: what was, and what is to be. In a new round descriptors are verified anew, so that this stays small.
     for (const old of [...this.#rounds.keys()].sort((a, b) => a - b).slice(0, -2)) this.#rounds.delete(old)
-    this.#known = new Map([...this.#records.values()].map(({ text, descriptor }) => [text, descriptor]))
+    this.#known = new Map(
+      [...this.#records.values(), ...this.#listedWords().values()].map(({ text, descriptor }) => [
+        text,
+        descriptor,
+      ]),
+    )
     return round
   }
 

@@ -21,6 +21,7 @@ import { type Publication, preparePublication } from '#directory/publication'
 import type { Acceptance, DirectoryClock, DirectoryLog, DirectoryService } from '#directory/service'
 import { Shelf } from '#directory/shelf'
 import type { DirectoryStore } from '#directory/store'
+import { listedWords, steadyWords } from '#directory/words'
 
 export interface RegistryOptions {
   readonly store: DirectoryStore
@@ -81,7 +82,7 @@ export class DirectoryRegistry implements DirectoryService {
     }
     const now = clock.unixTime()
     const stored = await storedPublication(options, state.document, listedNodes(records, now, period))
-    const fresh = stored ?? (await nextPublication(options, records, state.serial + 1, foreign))
+    const fresh = stored ?? (await nextPublication(options, records, new Map(), state.serial + 1, foreign))
     const registry = new DirectoryRegistry(options, records, fresh)
     if (stored === undefined) registry.counters.add('consensus.published')
     return registry
@@ -98,7 +99,7 @@ export class DirectoryRegistry implements DirectoryService {
     this.shelf.put(publication)
     this.#publication = publication
     this.#serial = publication.consensus.serial
-    this.#published = byId(nodes)
+    this.#published = nodes
     this.#lastAttempt = options.clock.monotonic()
   }
 
@@ -212,19 +213,20 @@ export class DirectoryRegistry implements DirectoryService {
     const changed = this.#changedAt !== undefined
     try {
       const outlived = outlivedNodes(this.#records, clock.unixTime(), period)
-      const next = await nextPublication(this.#options, this.#records, this.#serial + 1, outlived)
+      const serial = this.#serial + 1
+      const next = await nextPublication(this.#options, this.#records, this.#published, serial, outlived)
       for (const id of outlived) {
         this.#records.delete(id)
         this.#early.delete(id)
       }
       this.#publication = next.publication
       this.shelf.put(next.publication)
-      this.#published = byId(next.nodes)
+      this.#published = next.nodes
       this.#serial = next.publication.consensus.serial
       this.#changedAt = undefined
       this.#failing = undefined
       this.counters.add('consensus.published')
-      log.info({ serial: this.#serial, nodes: next.nodes.length, changed }, 'published a document')
+      log.info({ serial: this.#serial, nodes: next.nodes.size, changed }, 'published a document')
     } catch (error) {
       this.#failing =
         error instanceof IpprivError
@@ -246,24 +248,25 @@ type ListedCandidate = Pick<ListedNode, 'descriptor' | 'text'>
 
 interface Published {
   readonly publication: Publication
-  readonly nodes: readonly ListedNode[]
+  readonly nodes: ReadonlyMap<NodeId, ListedNode>
 }
 
 /** Signs the next document, and has it on disk before it returns it. @throws IpprivError */
 async function nextPublication(
   options: RegistryOptions,
   records: ReadonlyMap<NodeId, NodeRecord>,
+  published: ReadonlyMap<NodeId, ListedNode>,
   serial: number,
   outlived: readonly NodeId[] = [],
 ): Promise<Published> {
   const { store, key, crypto, clock, plan, period } = options
   const validAfter = clock.unixTime()
-  const nodes = listedNodes(records, validAfter, period)
+  const nodes = steadyWords(listedNodes(records, validAfter, period), published, validAfter)
   const signed = signConsensus({ serial, validAfter, period, poolSpace: plan.space, nodes }, [key], crypto)
   if (!signed.ok) throw toError(signed)
   const publication = await preparePublication(signed.value.text, signed.value.consensus, crypto)
   await store.putDocument(serial, signed.value.text, outlived)
-  return { publication, nodes }
+  return { publication, nodes: byId(nodes) }
 }
 
 /** The stored document, when it is ours, still fresh and says what a new one would say. */
@@ -293,7 +296,9 @@ async function storedPublication(
         sameSubstance(record.descriptor, node)
       )
     })
-  return same ? { publication: await preparePublication(document, verified.value, crypto), nodes } : undefined
+  if (!same) return undefined
+  const publication = await preparePublication(document, verified.value, crypto)
+  return { publication, nodes: listedWords(document, verified.value) }
 }
 
 const byId = <T extends { readonly descriptor: { readonly nodeId: NodeId } }>(nodes: readonly T[]) =>

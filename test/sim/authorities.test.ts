@@ -67,6 +67,30 @@ test('five authorities: a document each period, signed by all, without an alarm'
   assert.ok(new Set(net.published.flat().map(({ text }) => text)).size === 3, 'the same bytes for everybody')
 })
 
+test('nodes that say nothing new stand in every document with the same words', () => {
+  const net = network(14)
+  for (let period = 1; period <= 8; period++) {
+    net.runUntil(at(period * PERIOD - 1800))
+    for (const name of NAMES) net.uploadToAll(fresh(name, period * PERIOD - 1800))
+  }
+  net.runUntil(at(8 * PERIOD + 10))
+  const moved = describe('alder', { published: at(8 * PERIOD), port: 501 }).text
+  net.uploadToAll(moved)
+  net.runUntil(at(9 * PERIOD + 10))
+  agree(net, ALL, NEXT + 8)
+  const words = (i: number) =>
+    JSON.parse(net.published[0]![i]!.text.split('\n')[0]!).nodes.map(
+      ({ descriptor }: { descriptor: string }) => descriptor,
+    )
+  assert.equal(net.published[0]!.length, 9)
+  for (const i of [1, 4, 7]) assert.deepEqual(words(i), words(0))
+  assert.deepEqual(
+    words(8).filter((text: string) => !words(0).includes(text)),
+    [moved],
+  )
+  assert.deepEqual(net.alarms, [])
+})
+
 test('any two dead: the others go on, and say who is missing', () => {
   for (const [a, b] of [
     [0, 1],
