@@ -57,7 +57,7 @@ function rows(schema: Schema, prefix: string): string[] {
     const key = `${prefix}${name}`
     const required = schema.required?.includes(name) ?? false
     const row = `| \`${key}\` | ${cell(property.expected ?? '')} | ${defaultOf(property, required)} | ${cell(property.description ?? '')} |`
-    return [row, ...rows(property, `${key}.`)]
+    return [row, ...rows(property, `${key}.`), ...rows(property.items ?? {}, `${key}[].`)]
   })
 }
 

@@ -9,7 +9,7 @@ import { parseDirectoryUrl } from '#config/formats'
 import { type ConfigFile, type ConfigKind, schemaOf } from '#config/schema'
 import { formatProblem, locate, type Problem, validate } from '#config/validate'
 import type { EspCipher } from '#crypto/suites'
-import type { NodeRole } from '#directory/documents'
+import { type NodeRole, SHORTEST_PERIOD } from '#directory/documents'
 import { exitAllowsAnything, exitPolicyOf, parseExitPolicy } from '#nat/exit-policy'
 import type { ExitPolicy } from '#nat/rules'
 
@@ -72,7 +72,14 @@ export interface DirectoryConfig extends DaemonConfig {
   readonly uploads: 'own-address' | 'anywhere'
   /** Seconds. */
   readonly period: number
+  /** Undefined: it decides alone. */
+  readonly council: CouncilConfig | undefined
 }
+
+/** A list of all authorities, or a bootstrap file that has one. */
+export type CouncilConfig =
+  | { readonly kind: 'pinned'; readonly authorities: readonly AuthorityConfig[]; readonly threshold: number }
+  | { readonly kind: 'bootstrap'; readonly file: string }
 
 interface DaemonConfig {
   /** Absolute path of the file this came from. */
@@ -101,13 +108,34 @@ export interface UserspaceConfig {
   readonly parallel: 'connection' | 'packet'
 }
 
-export interface TrustedDirectory {
+export interface DirectoryServer {
   /** `http://address:port`, without a slash at the end. */
   readonly url: string
   readonly address: Ip
   readonly port: number
+}
+
+/** Whose documents are believed, and who serves them. */
+export type TrustedDirectory =
+  | {
+      readonly kind: 'pinned'
+      /** At least one. */
+      readonly servers: readonly DirectoryServer[]
+      /** Ed25519 public keys, 32 octets each. */
+      readonly keys: readonly Uint8Array[]
+      /** So many of them must have signed. */
+      readonly threshold: number
+    }
+  /** A file that says all of that. */
+  | { readonly kind: 'bootstrap'; readonly file: string }
+
+/** One of the authorities, as an authority is told. */
+export interface AuthorityConfig {
+  readonly name: string
   /** Ed25519 public key, 32 octets. */
   readonly key: Uint8Array
+  /** `http://address:port`, without a slash at the end. */
+  readonly url: string
 }
 
 export interface Configs {
@@ -171,6 +199,8 @@ const keyText = (path: readonly (string | number)[]): string =>
 /** Problems between values that are acceptable each by itself. */
 const TOGETHER: { readonly [K in ConfigKind]: (value: ConfigFile<K>, at: Locator) => Problem[] } = {
   node(value, at) {
+    const unclear = directoryProblem(value.directory, at)
+    if (unclear !== undefined) return [unclear]
     const { strategy = 'clocked', limit } = value.resumption ?? {}
     if (strategy === 'clocked' && limit !== undefined && limit > MAX_CLOCKED)
       return [at(['resumption', 'limit'], `at most ${MAX_CLOCKED} with the strategy clocked`, `${limit}`)]
@@ -181,6 +211,8 @@ const TOGETHER: { readonly [K in ConfigKind]: (value: ConfigFile<K>, at: Locator
       : [at(['exit', 'policy'], 'a rule that accepts something, or no role exit', 'none')]
   },
   client(value, at) {
+    const unclear = directoryProblem(value.directory, at)
+    if (unclear !== undefined) return [unclear]
     const { hops, path } = value.circuit ?? {}
     return hops === undefined || path === undefined || path.length === hops
       ? []
@@ -189,6 +221,8 @@ const TOGETHER: { readonly [K in ConfigKind]: (value: ConfigFile<K>, at: Locator
   directory(value, at) {
     const space = prefix(value.poolSpace ?? DEFAULT_POOL_SPACE)
     const length = value.poolLength ?? DEFAULT_POOL_LENGTH
+    const unclear = councilProblem(value, at)
+    if (unclear !== undefined) return [unclear]
     if (!isPrivateNetwork(space))
       return [at(['poolSpace'], 'a part of a private network (RFC 1918, RFC 6598)', formatPrefix(space))]
     if (length >= space.length) return []
@@ -213,7 +247,7 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
     keys: keysOf(value, file),
     plane: value.plane ?? 'auto',
     userspace: userspaceOf(value.userspace),
-    directory: directoryOf(value.directory),
+    directory: directoryOf(value.directory, file),
     stock: value.stock === undefined ? undefined : stockOf(value.stock, file),
     exitPolicy: value.roles.includes('exit') ? nodeExitPolicy(value) : [],
     resumption: nodeResumption(value),
@@ -225,7 +259,7 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
     address: value.address === undefined ? undefined : ip(value.address),
     plane: value.plane ?? 'auto',
     userspace: userspaceOf(value.userspace),
-    directory: directoryOf(value.directory),
+    directory: directoryOf(value.directory, file),
     circuit: {
       hops: value.circuit?.path?.length ?? value.circuit?.hops ?? DEFAULT_HOPS,
       cipher: value.circuit?.cipher ?? DEFAULT_CIPHER,
@@ -245,6 +279,7 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
     poolLength: value.poolLength ?? DEFAULT_POOL_LENGTH,
     uploads: value.uploads ?? 'own-address',
     period: value.period ?? DEFAULT_PERIOD,
+    council: councilOf(value, file),
   }),
 }
 
@@ -271,9 +306,76 @@ const keysOf = (value: { state: string; keys?: string }, file: string): string =
 
 const absolute = (path: string, file: string): string => resolve(dirname(file), path)
 
-function directoryOf(value: { url: string; key: string }): TrustedDirectory {
-  const url = parseDirectoryUrl(value.url)!
-  return { url: url.base, address: ip(url.address), port: url.port, key: fromHex(value.key) }
+/** One server with one key, several with a threshold, or a file. */
+function directoryProblem(value: ConfigFile<'client'>['directory'], at: Locator): Problem | undefined {
+  const { url, key, urls, keys, threshold, bootstrap } = value
+  const place = ['directory']
+  if (bootstrap !== undefined)
+    return Object.keys(value).length === 1
+      ? undefined
+      : at(place, 'bootstrap alone: the file names servers and keys', 'other keys beside it')
+  if (urls === undefined && keys === undefined && threshold === undefined) {
+    if (url !== undefined && key !== undefined) return undefined
+    const lacks = url === undefined ? 'url' : 'key'
+    return at(place, `the key ${lacks}; or urls, keys and threshold; or bootstrap`, 'it is absent')
+  }
+  if (url !== undefined || key !== undefined)
+    return at(place, 'either url and key, or urls, keys and threshold', 'both')
+  if (urls === undefined || keys === undefined || threshold === undefined)
+    return at(place, 'urls, keys and threshold, all three', 'not all of them')
+  return thresholdProblem(threshold, keys.length, [...place, 'threshold'], at)
+}
+
+function councilProblem(value: ConfigFile<'directory'>, at: Locator): Problem | undefined {
+  const { authorities, threshold, bootstrap, period = DEFAULT_PERIOD } = value
+  if (authorities === undefined && threshold === undefined && bootstrap === undefined) return undefined
+  if (period < SHORTEST_PERIOD)
+    return at(['period'], `at least ${SHORTEST_PERIOD} seconds, so that authorities can agree`, `${period}`)
+  if (bootstrap !== undefined)
+    return authorities === undefined && threshold === undefined
+      ? undefined
+      : at(['bootstrap'], 'either bootstrap, or authorities and threshold', 'both')
+  if (authorities === undefined || threshold === undefined)
+    return at([], 'authorities and threshold, both', 'one of them')
+  for (const what of ['name', 'key', 'url'] as const)
+    if (new Set(authorities.map((one) => one[what])).size < authorities.length)
+      return at(['authorities'], `every ${what} once`, 'one of them again')
+  return thresholdProblem(threshold, authorities.length, ['threshold'], at)
+}
+
+/** With half of them or fewer, two documents could be valid at a time. */
+function thresholdProblem(
+  threshold: number,
+  keys: number,
+  place: readonly string[],
+  at: Locator,
+): Problem | undefined {
+  if (2 * threshold > keys && threshold <= keys) return undefined
+  return at(place, `more than half of the ${keys} keys and no more than all`, `${threshold}`)
+}
+
+function directoryOf(value: ConfigFile<'client'>['directory'], file: string): TrustedDirectory {
+  if (value.bootstrap !== undefined) return { kind: 'bootstrap', file: absolute(value.bootstrap, file) }
+  const urls = value.urls ?? [value.url!]
+  const keys = (value.keys ?? [value.key!]).map(fromHex)
+  return { kind: 'pinned', servers: urls.map(serverOf), keys, threshold: value.threshold ?? 1 }
+}
+
+/** What a URL of the right form says. */
+export function serverOf(text: string): DirectoryServer {
+  const { base, address, port } = parseDirectoryUrl(text)!
+  return { url: base, address: ip(address), port }
+}
+
+function councilOf(value: ConfigFile<'directory'>, file: string): CouncilConfig | undefined {
+  if (value.bootstrap !== undefined) return { kind: 'bootstrap', file: absolute(value.bootstrap, file) }
+  if (value.authorities === undefined) return undefined
+  const authorities = value.authorities.map(({ name, key, url }) => ({
+    name,
+    key: fromHex(key),
+    url: serverOf(url).url,
+  }))
+  return { kind: 'pinned', authorities, threshold: value.threshold! }
 }
 
 const stockOf = (value: { key: string; publicKey?: string }, file: string): StockConfig => ({

@@ -91,19 +91,56 @@ const Userspace = section(
   { description: 'The userspace plane, where it runs.' },
 )
 
+const directoryUrl = (description: string) =>
+  text('a URL such as http://198.18.50.1:9030 with an IPv4 address and a port', {
+    description,
+    format: 'directory-url',
+  })
+const publicKey = (description: string) =>
+  text('64 hex digits, as `ippriv keygen directory` prints them', {
+    description,
+    pattern: '^[0-9a-fA-F]{64}$',
+  })
+const MOST_AUTHORITIES = 16
+const threshold = integer(1, MOST_AUTHORITIES, {
+  description: 'So many authorities must have signed a consensus: more than half of them.',
+})
+
 const DirectoryReference = section(
   {
-    url: text('a URL such as http://198.18.50.1:9030 with an IPv4 address and a port', {
-      description:
-        'Where it listens. An address, not a name: looking one up would tell a resolver. Documents are signed, so plain HTTP does.',
-      format: 'directory-url',
-    }),
-    key: text('64 hex digits, as `ippriv keygen directory` prints them', {
-      description: 'Its public key. A consensus that it did not sign is refused.',
-      pattern: '^[0-9a-fA-F]{64}$',
-    }),
+    url: Type.Optional(
+      directoryUrl(
+        'Where a single one listens. An address, not a name: looking one up would tell a resolver. Documents are signed, so plain HTTP does.',
+      ),
+    ),
+    key: Type.Optional(publicKey('Its public key. A consensus that it did not sign is refused.')),
+    urls: Type.Optional(
+      Type.Array(directoryUrl(''), {
+        expected: 'a list of URLs such as http://198.18.50.1:9030',
+        description: 'Where several authorities listen: the next is asked when one fails.',
+        minItems: 1,
+        maxItems: MOST_AUTHORITIES,
+        uniqueItems: true,
+      }),
+    ),
+    keys: Type.Optional(
+      Type.Array(publicKey(''), {
+        expected: 'a list of public keys',
+        description: 'Public keys of all authorities, in any order.',
+        minItems: 1,
+        maxItems: MOST_AUTHORITIES,
+        uniqueItems: true,
+      }),
+    ),
+    threshold: Type.Optional(threshold),
+    bootstrap: Type.Optional(
+      path('Instead of all these: a bootstrap file, which the authorities signed (docs/directory.md).'),
+    ),
   },
-  { description: 'The directory this daemon trusts.' },
+  {
+    description:
+      'The directory this daemon trusts: `url` and `key`, or `urls`, `keys` and `threshold`, or `bootstrap`.',
+  },
 )
 
 const state = (kind: string) =>
@@ -314,6 +351,28 @@ export const DirectorySchema = section(
           'Whether a node must upload its descriptor from the address it names. With `anywhere` anybody can fill the directory with nodes that do not exist.',
         default: 'own-address',
       }),
+    ),
+    authorities: Type.Optional(
+      Type.Array(
+        section({
+          name: nodeName('For people.'),
+          key: publicKey('Its public key.'),
+          url: directoryUrl('Where it listens.'),
+        }),
+        {
+          expected: 'a list of authorities, each with name, key and url',
+          description:
+            'All authorities of the network, this one included, alike in every one of them. Absent: this directory decides alone.',
+          minItems: 1,
+          maxItems: MOST_AUTHORITIES,
+        },
+      ),
+    ),
+    threshold: Type.Optional(threshold),
+    bootstrap: Type.Optional(
+      path(
+        'Instead of `authorities` and `threshold`: the bootstrap file of the network (docs/directory.md).',
+      ),
     ),
     period: Type.Optional(
       integer(1, 604_800, {

@@ -8,6 +8,7 @@ import type { Driver } from '#daemon/driver'
 import { GuardFile } from '#daemon/guard-file'
 import { Pending } from '#daemon/pending'
 import { Runtime } from '#daemon/runtime'
+import { resolveTrust } from '#daemon/trust'
 import { requireLocalAddress } from '#linux/interfaces'
 import { sourceTowards } from '#linux/source'
 import { clientSysctls } from '#linux/sysctl'
@@ -23,9 +24,12 @@ export async function runClient(options: { config: string; check?: boolean }): P
   if (options.check) return
   const runtime = new Runtime('client', config)
   await runtime.run(async () => {
-    const { directory, circuit } = config
+    const { circuit } = config
+    const trust = await resolveTrust(config.directory, config.state, runtime.crypto)
+    // One for all: they are on the same side of this host.
+    const [{ address: target }] = trust.servers
     if (config.address !== undefined) await requireLocalAddress(config.address)
-    const self = config.address ?? (await sourceTowards(directory.address))
+    const self = config.address ?? (await sourceTowards(target))
     runtime.listenIke(self)
     const { plane, context } = await runtime.openPlane(config.plane, config.userspace, self)
     await runtime.setSysctls(clientSysctls(plane.device))
@@ -34,7 +38,7 @@ export async function runClient(options: { config: string; check?: boolean }): P
     const client = new OverlayClient({
       guards: await guardFile.read(),
       self,
-      directory: { address: directory.address, port: directory.port },
+      directories: trust.servers,
       context,
       hops: circuit.hops,
       ciphers: circuit.cipher === CIPHERS[0] ? CIPHERS : [circuit.cipher],
@@ -68,7 +72,7 @@ export async function runClient(options: { config: string; check?: boolean }): P
     driver.input({ kind: 'start' })
     await driver.idle()
     if (guardFailure !== undefined) throw guardFailure
-    await runtime.followDirectory(directory, {
+    await runtime.followDirectory(trust, {
       onConsensus: (consensus) => driver.input({ kind: 'consensus', consensus }),
       onExpired: () => driver.input({ kind: 'consensus.expired' }),
       onTrouble: (line) => {
@@ -76,7 +80,7 @@ export async function runClient(options: { config: string; check?: boolean }): P
       },
     })
     // Who sets the address wants that one and no other.
-    if (config.address === undefined) followUnderlay(runtime, driver, self, directory.address)
+    if (config.address === undefined) followUnderlay(runtime, driver, self, target)
     runtime.serve({
       status: async () => ({
         role: 'client',

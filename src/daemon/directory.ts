@@ -1,12 +1,17 @@
-/** `ippriv directory`: the directory server. */
+/** `ippriv directory`: the directory server, alone or one of several authorities. */
+import { equalBytes, toHex } from '#base/bytes'
+import { IpprivError } from '#base/errors'
 import { readAuthorityKey } from '#config/keys'
-import { loadConfig } from '#config/load'
+import { type DirectoryConfig, loadConfig } from '#config/load'
+import { nodeCrypto } from '#crypto/node'
 import { Runtime } from '#daemon/runtime'
-import { startDirectory } from '#directory/daemon'
+import { readBootstrap } from '#daemon/trust'
+import { type Authorities, startDirectory } from '#directory/daemon'
 
 export async function runDirectory(options: { config: string; check?: boolean }): Promise<void> {
   const config = await loadConfig('directory', options.config)
   const key = await readAuthorityKey(config.keys)
+  const authorities = await authoritiesOf(config, key.publicKey)
   if (options.check) return
   const runtime = new Runtime('directory', config)
   await runtime.run(async () => {
@@ -17,6 +22,7 @@ export async function runDirectory(options: { config: string; check?: boolean })
       plan: { space: config.poolSpace, length: config.poolLength },
       period: config.period,
       uploads: config.uploads,
+      ...(authorities === undefined ? {} : { authorities }),
       crypto: runtime.crypto,
       log: runtime.log,
     })
@@ -24,4 +30,17 @@ export async function runDirectory(options: { config: string; check?: boolean })
     runtime.serve({ status: async () => server.status() })
     return undefined
   })
+}
+
+/** Undefined: it decides alone. @throws IpprivError IPP_CONFIG_INVALID when the key is of none of them */
+async function authoritiesOf(
+  { council, file }: DirectoryConfig,
+  own: Uint8Array,
+): Promise<Authorities | undefined> {
+  if (council === undefined) return undefined
+  const { authorities: members, threshold } =
+    council.kind === 'pinned' ? council : await readBootstrap(council.file, nodeCrypto)
+  if (!members.some(({ key }) => equalBytes(key, own)))
+    throw new IpprivError('IPP_CONFIG_INVALID', `${file}: authorities: none has our key, ${toHex(own)}`)
+  return { members, threshold }
 }

@@ -19,7 +19,7 @@ export async function raiseGuard(file: string): Promise<void> {
   await instead(await loadConfig('client', file), async () => {
     const context = contextOf()
     const backend = await chooseFirewall(context)
-    await backend.apply(clientRules({ entries: [], directory: undefined, context }))
+    await backend.apply(clientRules({ entries: [], directories: [], context }))
   })
 }
 

@@ -7,6 +7,7 @@ import { loadConfig, type NodeConfig } from '#config/load'
 import { Pending } from '#daemon/pending'
 import { IKE_PORT, Runtime, SOFTWARE } from '#daemon/runtime'
 import { speakFor } from '#daemon/stock'
+import { resolveTrust } from '#daemon/trust'
 import { encodeDescriptor } from '#directory/descriptor'
 import { requireLocalAddress } from '#linux/interfaces'
 import { nodeSysctls } from '#linux/sysctl'
@@ -23,6 +24,7 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
   if (options.check) return
   const runtime = new Runtime('node', config)
   await runtime.run(async () => {
+    const trust = await resolveTrust(config.directory, config.state, runtime.crypto)
     await requireLocalAddress(config.address)
     runtime.listenIke(config.address)
     const { plane, context, inventory } = await runtime.openPlane(
@@ -76,7 +78,7 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
     driver.input({ kind: 'start' })
     await driver.idle()
     let trouble: string | null = null
-    await runtime.followDirectory(config.directory, {
+    await runtime.followDirectory(trust, {
       descriptor: () => descriptorOf(runtime, config, keys),
       onConsensus: (consensus) => driver.input({ kind: 'consensus', consensus }),
       onExpired: () => driver.input({ kind: 'consensus.expired' }),

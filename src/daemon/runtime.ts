@@ -13,20 +13,14 @@ import type { Ip } from '#base/ip'
 import type { Machine } from '#base/machine'
 import type { Rng } from '#base/rng'
 import { unixTime } from '#base/time'
-import type {
-  ClientConfig,
-  DirectoryConfig,
-  NodeConfig,
-  PlaneChoice,
-  TrustedDirectory,
-  UserspaceConfig,
-} from '#config/load'
+import type { ClientConfig, DirectoryConfig, NodeConfig, PlaneChoice, UserspaceConfig } from '#config/load'
 import { nodeCrypto } from '#crypto/node'
 import type { CryptoProvider } from '#crypto/provider'
 import { DirectorySync } from '#daemon/directory-sync'
 import { Driver } from '#daemon/driver'
 import { Expiry } from '#daemon/expiry'
 import { HandshakeWorkers } from '#daemon/handshake-workers'
+import type { Trust } from '#daemon/trust'
 import { DirectoryClient } from '#directory/client'
 import type { Consensus } from '#directory/documents'
 import type { SigningCredential } from '#ikev2/computation'
@@ -211,7 +205,7 @@ export class Runtime {
   }
 
   async followDirectory(
-    directory: TrustedDirectory,
+    trust: Trust,
     hooks: {
       descriptor?: () => string
       onConsensus: (consensus: Consensus) => void
@@ -223,8 +217,9 @@ export class Runtime {
   ): Promise<void> {
     const dispatcher = new Agent({ connect: markedConnector() as never })
     const client = new DirectoryClient({
-      urls: [directory.url],
-      authorities: [directory.key],
+      urls: [trust.servers[0].url, ...trust.servers.slice(1).map(({ url }) => url)],
+      authorities: trust.keys,
+      threshold: trust.threshold,
       crypto: this.crypto,
       unixTime: () => unixTime(Date.now() / 1000),
       dispatcher,

@@ -10,6 +10,7 @@ import { unixTime } from '#base/time'
 import { readStockKeys } from '#config/keys'
 import type { NodeConfig, StockConfig } from '#config/load'
 import { IKE_PORT, Runtime, SOFTWARE } from '#daemon/runtime'
+import { resolveTrust } from '#daemon/trust'
 import { encodeDescriptor } from '#directory/descriptor'
 import type { Consensus, ConsensusNode } from '#directory/documents'
 
@@ -18,6 +19,7 @@ export async function speakFor(config: NodeConfig, stock: StockConfig, check: bo
   if (check) return
   const runtime = new Runtime('node', config)
   await runtime.run(async () => {
+    const trust = await resolveTrust(config.directory, config.state, runtime.crypto)
     let consensus: Consensus | undefined
     let trouble: string | null = null
     const descriptor = (): string => {
@@ -35,7 +37,7 @@ export async function speakFor(config: NodeConfig, stock: StockConfig, check: bo
       const pair = { privateKey: identity.seed, publicKey: identity.publicKey }
       return unwrap(encodeDescriptor(fields, pair, runtime.crypto)).text
     }
-    await runtime.followDirectory(config.directory, {
+    await runtime.followDirectory(trust, {
       descriptor,
       onConsensus: (fresh) => {
         consensus = fresh

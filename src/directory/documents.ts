@@ -47,6 +47,9 @@ export interface StockAuthentication {
   readonly key: string
 }
 
+/** Seconds: the shortest period in which each step of authorities is two whole seconds. */
+export const SHORTEST_PERIOD = 24
+
 export const PUBLISHED_KEY_PATTERN = '^[A-Za-z0-9._+-]{1,64}$'
 
 export type NodeRole = 'entry' | 'middle' | 'exit'

@@ -21,9 +21,6 @@ export interface Schedule {
 /** Seconds. A period of an hour has steps of five minutes. */
 export const stepOf = (length: number): number => Math.min(300, Math.floor(length / 12))
 
-/** The shortest period that leaves whole seconds for steps. */
-export const SHORTEST_PERIOD = 24
-
 export function scheduleOf(period: number, length: number): Schedule {
   const start = startOf(period, length)
   const step = stepOf(length)

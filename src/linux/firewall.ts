@@ -67,7 +67,11 @@ async function probe(
 function sample(context: FilterContext): readonly RuleSet[] {
   const poolSpace = prefix('10.64.0.0/10')
   return [
-    clientRules({ entries: [ip('192.0.2.1')], directory: { address: ip('192.0.2.2'), port: 9030 }, context }),
+    clientRules({
+      entries: [ip('192.0.2.1')],
+      directories: [{ address: ip('192.0.2.2'), port: 9030 }],
+      context,
+    }),
     nodeRules({
       poolSpace,
       pool: prefix('10.64.0.0/20'),

@@ -18,15 +18,15 @@ import { DAEMON_MARK } from '#nat/rules'
 export interface ClientRulesRequest {
   /** Public addresses of the entries that may be spoken to; empty: none yet. */
   readonly entries: readonly Ip[]
-  readonly directory: { readonly address: Ip; readonly port: number } | undefined
+  readonly directories: readonly { readonly address: Ip; readonly port: number }[]
   readonly context: FilterContext
 }
 
 /**
  * The client's guard. Fail-closed: everything is dropped but loopback, what goes into or came out of the
- * telescope, ESP and the daemon's IKE with an entry, and the daemon's own requests to the directory.
+ * telescope, ESP and the daemon's IKE with an entry, and the daemon's own requests to the directories.
  */
-export function clientRules({ entries, directory, context }: ClientRulesRequest): RuleSet {
+export function clientRules({ entries, directories, context }: ClientRulesRequest): RuleSet {
   const toEntry = toward(entries)
   const fromEntry = from(entries)
   const output = [
@@ -58,8 +58,7 @@ export function clientRules({ entries, directory, context }: ClientRulesRequest)
       rule([...NAT_T, fromEntry], ACCEPT),
     )
   }
-  if (directory !== undefined) {
-    const { address, port } = directory
+  for (const { address, port } of directories) {
     const of = [host(address)]
     output.push(
       rule(

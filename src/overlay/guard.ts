@@ -26,7 +26,8 @@ type GuardEffect = Exclude<Effect<never>, { kind: 'event' | 'transmit' }>
 export interface GuardOptions {
   /** Our own address toward the entry. */
   readonly self: Ip
-  readonly directory: { readonly address: Ip; readonly port: number }
+  /** From which the consensus is fetched. */
+  readonly directories: readonly { readonly address: Ip; readonly port: number }[]
   readonly context: FilterContext
   /** Layers of the default circuit: four and five leave less room in a cable's 1500 octets than the constant. */
   readonly hops: number
@@ -60,11 +61,10 @@ export class Guard {
 
   /** Our own address is another one, and the way out of this host may be, too. */
   move(self: Ip): GuardEffect[] {
-    const { directory } = this.#options
     const from = this.#self
     const entry = this.#entry
     this.#self = self
-    const uplinks = entry === undefined ? [directory.address] : [directory.address, entry]
+    const uplinks = entry === undefined ? this.#servers : [...this.#servers, entry]
     return [
       ...(self === from ? [] : [onPlane(clientPassMove(this.#plan, entry, from))]),
       onHost(
@@ -79,7 +79,7 @@ export class Guard {
       onHost(this.#filter(this.#entry === undefined ? [] : [this.#entry])),
       onPlane(clientGuard(this.#plan)),
       onHost(
-        { kind: 'route.add', route: uplink(this.#options.directory.address) },
+        ...this.#servers.map((address) => ({ kind: 'route.add' as const, route: uplink(address) })),
         ...this.#everywhere('route.add'),
       ),
     ]
@@ -107,8 +107,9 @@ export class Guard {
     const entry = this.#entry
     if (entry === undefined) return []
     this.#entry = undefined
-    const route: HostOperation[] =
-      entry === this.#options.directory.address ? [] : [{ kind: 'route.remove', route: uplink(entry) }]
+    const route: HostOperation[] = this.#servers.includes(entry)
+      ? []
+      : [{ kind: 'route.remove', route: uplink(entry) }]
     return [onPlane(clientEntryPassRemove(this.#self, entry)), onHost(this.#filter([]), ...route)]
   }
 
@@ -123,14 +124,19 @@ export class Guard {
     return [
       onHost(...this.#everywhere('route.remove')),
       ...this.unpin(),
-      onHost({ kind: 'route.remove', route: uplink(this.#options.directory.address) }),
+      onHost(...this.#servers.map((address) => ({ kind: 'route.remove' as const, route: uplink(address) }))),
       onPlane(clientGuardRemove(this.#plan)),
       onHost({ kind: 'firewall.clear', owner: 'ippriv_client' }),
     ]
   }
 
   get #plan(): GuardPlan {
-    return { self: this.#self, directory: this.#options.directory }
+    return { self: this.#self, directories: this.#options.directories }
+  }
+
+  /** Addresses of the directories. */
+  get #servers(): Ip[] {
+    return [...new Set(this.#options.directories.map(({ address }) => address))]
   }
 
   #everywhere(kind: 'route.add' | 'route.remove'): HostOperation[] {
@@ -145,9 +151,9 @@ export class Guard {
   }
 
   #filter(entries: readonly Ip[]): HostOperation {
-    const { directory } = this.#options
+    const { directories } = this.#options
     const context = { ...this.#options.context, address: this.#self }
-    return { kind: 'firewall.set', rules: clientRules({ entries, directory, context }) }
+    return { kind: 'firewall.set', rules: clientRules({ entries, directories, context }) }
   }
 }
 

@@ -53,7 +53,7 @@ export const IKE_PORT = 500
 /** What the client may say outside the telescope before it has an entry: it fetches the consensus. */
 export interface GuardPlan {
   readonly self: Ip
-  readonly directory: { readonly address: Ip; readonly port: number }
+  readonly directories: readonly { readonly address: Ip; readonly port: number }[]
 }
 
 /** First of all operations, and last to be undone: block everything but the consensus. */
@@ -116,9 +116,8 @@ export function clientTruncate(layers: readonly Layer[], keep: number): PlaneOpe
   return operations
 }
 
-function guardPolicies({ self, directory }: GuardPlan): PolicySpec[] {
+function guardPolicies({ self, directories }: GuardPlan): PolicySpec[] {
   const { tcp, icmp } = OUTER_PROTOCOLS
-  const source = host(directory.address)
   return [
     ...(['in', 'out', 'fwd'] as const).map(
       (direction): PolicySpec => ({
@@ -129,13 +128,13 @@ function guardPolicies({ self, directory }: GuardPlan): PolicySpec[] {
         templates: [],
       }),
     ),
-    bypass('out', {
-      source: host(self),
-      destination: source,
-      protocol: tcp,
-      destinationPort: directory.port,
+    ...directories.flatMap(({ address, port }) => {
+      const far = host(address)
+      return [
+        bypass('out', { source: host(self), destination: far, protocol: tcp, destinationPort: port }),
+        bypass('in', { source: far, destination: host(self), protocol: tcp, sourcePort: port }),
+      ]
     }),
-    bypass('in', { source, destination: host(self), protocol: tcp, sourcePort: directory.port }),
     // Path-MTU errors about the outer packets (ICMP type 3 code 4, RFC 1191) come from any router.
     bypass('in', { source: ANY, destination: host(self), protocol: icmp, icmp: { type: 3, code: 4 } }),
   ]

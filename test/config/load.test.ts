@@ -65,7 +65,12 @@ test('a node: values and defaults', () => {
     keys: '/var/lib/ippriv/node/keys',
     plane: 'auto',
     userspace: { workers: 1, parallel: 'connection' },
-    directory: { url: 'http://198.18.50.1:9030', address: '198.18.50.1', port: 9030, key: fromHex(KEY) },
+    directory: {
+      kind: 'pinned',
+      servers: [{ url: 'http://198.18.50.1:9030', address: '198.18.50.1', port: 9030 }],
+      keys: [fromHex(KEY)],
+      threshold: 1,
+    },
     stock: undefined,
     exitPolicy: [
       ...PROTECTED_DESTINATIONS,
@@ -140,6 +145,61 @@ test('a directory: values and defaults; paths are relative to the file', () => {
   assert.equal(config.period, 3600)
   assert.equal(config.state, '/etc/ippriv/state')
   assert.equal(config.keys, '/etc/ippriv/state/keys')
+})
+
+test('several authorities: of a client by keys and threshold, of an authority by name; or a file', () => {
+  const [other, third] = ['b'.repeat(64), 'c'.repeat(64)]
+  const client = (directory: string) =>
+    parseConfig('client', `state: s\ndirectory: ${directory}\n`, '/etc/i/f.yaml').directory
+  const urls = '["http://198.18.50.1:9030", "http://198.18.50.2:9030"]'
+  const keys = `["${KEY}", "${other}", "${third}"]`
+  assert.deepEqual(client(`{ urls: ${urls}, keys: ${keys}, threshold: 2 }`), {
+    kind: 'pinned',
+    servers: [1, 2].map((n) => ({
+      url: `http://198.18.50.${n}:9030`,
+      address: `198.18.50.${n}`,
+      port: 9030,
+    })),
+    keys: [KEY, other, third].map(fromHex),
+    threshold: 2,
+  })
+  assert.deepEqual(client('{ bootstrap: net.txt }'), { kind: 'bootstrap', file: '/etc/i/net.txt' })
+  const authority = (name: string, key: string, n: number) =>
+    `  - { name: ${name}, key: "${key}", url: "http://198.18.50.${n}:9030" }\n`
+  const both = `authorities:\n${authority('ash', KEY, 1)}${authority('bay', other, 2)}`
+  const council = (text: string) => parseConfig('directory', `${DIRECTORY}${text}`, '/etc/i/f.yaml').council
+  assert.deepEqual(council(`${both}threshold: 2\n`), {
+    kind: 'pinned',
+    authorities: [
+      { name: 'ash', key: fromHex(KEY), url: 'http://198.18.50.1:9030' },
+      { name: 'bay', key: fromHex(other), url: 'http://198.18.50.2:9030' },
+    ],
+    threshold: 2,
+  })
+  assert.deepEqual(council('bootstrap: net.txt\n'), { kind: 'bootstrap', file: '/etc/i/net.txt' })
+  assert.equal(council(''), undefined)
+  const wrong: [() => unknown, RegExp][] = [
+    [() => client('{}'), /directory: expected the key url; or urls, keys and threshold; or bootstrap/],
+    [() => client(`{ url: "http://198.18.50.1:9030" }`), /expected the key key/],
+    [() => client(`{ urls: ${urls}, keys: ${keys} }`), /expected urls, keys and threshold, all three/],
+    [() => client(`{ url: "http://198.18.50.1:9030", key: "${KEY}", threshold: 1 }`), /either url and key/],
+    [
+      () => client(`{ urls: ${urls}, keys: ${keys}, threshold: 1 }`),
+      /threshold: expected more than half of the 3/,
+    ],
+    [() => client(`{ urls: ${urls}, keys: ${keys}, threshold: 4 }`), /threshold: .*, found 4/],
+    [() => client(`{ urls: ${urls}, keys: ["${KEY}", "${KEY}"], threshold: 2 }`), /every value once/],
+    [() => client(`{ bootstrap: f, url: "http://198.18.50.1:9030" }`), /bootstrap alone/],
+    [() => council(both), /expected authorities and threshold, both/],
+    [() => council(`${both}threshold: 1\n`), /threshold: expected more than half of the 2/],
+    [() => council(`${both}threshold: 2\nbootstrap: f\n`), /either bootstrap, or authorities/],
+    [() => council(`${both}threshold: 2\nperiod: 10\n`), /period: expected at least 24 seconds/],
+    [
+      () => council(`authorities:\n${authority('ash', KEY, 1)}${authority('ash', other, 2)}threshold: 2\n`),
+      /authorities: expected every name once/,
+    ],
+  ]
+  for (const [attempt, expected] of wrong) assert.throws(attempt, expected)
 })
 
 test('an error names file, line and column, what was expected and what was found', () => {

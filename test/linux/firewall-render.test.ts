@@ -12,7 +12,7 @@ const userspace: FilterContext = { plane: 'userspace', device: 'ipp0', address: 
 const xfrm: FilterContext = { ...userspace, plane: 'xfrm' }
 const client = clientRules({
   entries: [ip('198.18.10.1'), ip('198.18.11.1')],
-  directory: { address: ip('198.18.50.1'), port: 9030 },
+  directories: [{ address: ip('198.18.50.1'), port: 9030 }],
   context: xfrm,
 })
 const policy = parseExitPolicy(['reject 198.18.40.2 tcp 25', 'accept 0.0.0.0/0 udp 53-100'])

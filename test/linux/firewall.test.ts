@@ -56,12 +56,12 @@ async function guard(_name: string, backend: 'nft' | 'iptables-legacy'): Promise
   const context: FilterContext = { plane: 'userspace', device: 'tel0', address: ip('198.18.1.1') }
   const rules = clientRules({
     entries: [ip('198.18.10.1')],
-    directory: { address: ip('198.18.50.1'), port: 9030 },
+    directories: [{ address: ip('198.18.50.1'), port: 9030 }],
     context,
   })
 
   assert.ok(ping(client, '198.18.60.1', PATIENCE), 'the plain path works before the guard')
-  const empty = clientRules({ entries: [], directory: undefined, context })
+  const empty = clientRules({ entries: [], directories: [], context })
   apply(client, { backend, context, apply: empty })
   assert.ok(!ping(client, '198.18.10.1'), 'closed first')
   // A successor replaces what a killed predecessor left.
@@ -119,7 +119,7 @@ function closedWithXfrm(backend: 'nft' | 'iptables-legacy'): void {
   link(client, '198.18.1.1/24', world, '198.18.1.254/24')
   const context: FilterContext = { plane: 'xfrm', device: 'tel0', address: ip('198.18.1.1') }
   assert.ok(ping(client, '198.18.1.254', PATIENCE))
-  apply(client, { backend, context, apply: clientRules({ entries: [], directory: undefined, context }) })
+  apply(client, { backend, context, apply: clientRules({ entries: [], directories: [], context }) })
   assert.ok(!ping(client, '198.18.1.254'), 'no IPsec policy: not into the telescope')
 }
 

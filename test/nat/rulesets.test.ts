@@ -81,7 +81,7 @@ test('client: what may leave', () => {
   const own: FilterContext = { ...context, address: ip(S) }
   const rules = clientRules({
     entries: [ip(A)],
-    directory: { address: ip(DIRECTORY), port: 9030 },
+    directories: [{ address: ip(DIRECTORY), port: 9030 }],
     context: own,
   })
   const out = (packet: Packet) => decide(rules, 'output', { from: S, ...packet })
@@ -101,8 +101,8 @@ test('client: what may leave', () => {
   const inUdp = { to: A, protocol: 'udp', sport: 4500, dport: 4500 } as const
   assert.equal(out(inUdp), 'accept', 'ESP in UDP, made by the kernel')
   assert.equal(out({ ...inUdp, from: '10.64.0.5' }), 'drop', 'anybody can bind 4500 of a lent address')
-  const directory = { address: ip(DIRECTORY), port: 9030 }
-  const userspace = clientRules({ entries: [ip(A)], directory, context: { ...own, plane: 'userspace' } })
+  const directories = [{ address: ip(DIRECTORY), port: 9030 }]
+  const userspace = clientRules({ entries: [ip(A)], directories, context: { ...own, plane: 'userspace' } })
   assert.equal(decide(userspace, 'output', { from: S, ...inUdp }), 'drop')
   assert.equal(decide(userspace, 'output', { from: S, ...inUdp, mark: DAEMON_MARK }), 'accept')
   assert.equal(out({ to: A, protocol: 'udp', sport: 40000, dport: 500, mark: DAEMON_MARK }), 'drop')
@@ -117,7 +117,7 @@ test('client: what may leave', () => {
 test('client: what may come in', () => {
   const rules = clientRules({
     entries: [ip(A)],
-    directory: { address: ip(DIRECTORY), port: 9030 },
+    directories: [{ address: ip(DIRECTORY), port: 9030 }],
     context,
   })
   const into = (packet: Packet) => decide(rules, 'input', { to: S, ...packet })
@@ -148,8 +148,23 @@ test('client: what may come in', () => {
   assert.equal(into({ from: D, protocol: 'icmp', icmp: [8, 0], out: true }), 'drop')
 })
 
+test('client: every directory can be reached, each at its own port', () => {
+  const directories = [
+    { address: ip(DIRECTORY), port: 9030 },
+    { address: ip('198.18.50.2'), port: 9031 },
+  ]
+  const rules = clientRules({ entries: [], directories, context })
+  const reaches = (to: string, dport: number, mark?: number) =>
+    decide(rules, 'output', { to, protocol: 'tcp', dport, ...(mark === undefined ? {} : { mark }) })
+  assert.equal(reaches(DIRECTORY, 9030, DAEMON_MARK), 'accept')
+  assert.equal(reaches('198.18.50.2', 9031, DAEMON_MARK), 'accept')
+  assert.equal(reaches('198.18.50.2', 9030, DAEMON_MARK), 'drop')
+  assert.equal(reaches('198.18.50.2', 9031), 'drop')
+  assert.equal(reaches('198.18.50.3', 9031, DAEMON_MARK), 'drop')
+})
+
 test('client without an entry: nobody but the directory', () => {
-  const rules = clientRules({ entries: [], directory: { address: ip(DIRECTORY), port: 9030 }, context })
+  const rules = clientRules({ entries: [], directories: [{ address: ip(DIRECTORY), port: 9030 }], context })
   assert.equal(decide(rules, 'output', { to: A, ...ike, mark: DAEMON_MARK }), 'drop')
   assert.equal(decide(rules, 'output', { to: A, protocol: 'esp' }), 'drop')
   assert.equal(

@@ -128,7 +128,7 @@ export class SimOverlay {
     const { address, crypto = nodeCrypto, skew = 0 } = options
     const machine = new OverlayClient({
       self: address,
-      directory: { address: ip('198.18.50.1'), port: 9030 },
+      directories: [{ address: ip('198.18.50.1'), port: 9030 }],
       context: { plane: 'userspace', device: 'ippriv0', address },
       hops: options.hops ?? 3,
       ciphers: ['aes-256-gcm-16'],

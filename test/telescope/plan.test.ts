@@ -44,7 +44,7 @@ test('a telescope of three hops grows, shrinks and closes as the transcript says
   const guard = {
     self: S,
     entries: [HOPS[0]!.address],
-    directory: { address: ip('198.18.50.1'), port: 9030 },
+    directories: [{ address: ip('198.18.50.1'), port: 9030 }],
   }
   say('guard', clientGuard(guard))
   say('pass for the entry', clientEntryPass(S, HOPS[0]!.address))
