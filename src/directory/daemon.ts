@@ -14,6 +14,7 @@ import type { UploadSource } from '#directory/routes/descriptor'
 import { createDirectoryServer, type RequestLimits } from '#directory/server'
 import type { DirectoryClock, DirectoryLog, DirectoryService } from '#directory/service'
 import { openDirectoryStore } from '#directory/store'
+import { DirectoryWatch } from '#directory/watch'
 
 export interface DirectoryOptions {
   /** Port 0: any free one. */
@@ -73,11 +74,23 @@ export const SYSTEM_CLOCK: DirectoryClock = {
  * is left open then.
  */
 export async function startDirectory(options: DirectoryOptions): Promise<RunningDirectory> {
-  const { key, log, clock = SYSTEM_CLOCK } = options
+  const { key, crypto, log, period, clock = SYSTEM_CLOCK } = options
   const { service, council, run, close: closeService } = await openService(options, clock)
   try {
+    const watch = new DirectoryWatch({
+      crypto,
+      clock,
+      log,
+      authorities: options.authorities?.members ?? [{ name: 'directory', key: key.publicKey }],
+      self: key.publicKey,
+      threshold: options.authorities?.threshold ?? 1,
+      period,
+      historyFile: join(options.stateDir, 'history.json'),
+    })
+    await watch.restore()
     const app = createDirectoryServer({
       service,
+      outlook: () => watch.outlook(service, council?.report()),
       clock,
       log,
       ...(council === undefined ? {} : { council }),
@@ -85,7 +98,7 @@ export async function startDirectory(options: DirectoryOptions): Promise<Running
       ...(options.uploads === undefined ? {} : { uploads: options.uploads }),
     })
     const port = await listen(app, options.listen)
-    const stop = run()
+    const stop = run(() => watch.look(service))
     log.info({ port, nodes: service.publication?.consensus.nodes.length ?? 0 }, 'directory is up')
 
     let closing: Promise<void> | undefined
@@ -93,6 +106,7 @@ export async function startDirectory(options: DirectoryOptions): Promise<Running
       stop()
       await app.close()
       await closeService()
+      await watch.idle()
     }
     return {
       address: options.listen.address,
@@ -124,8 +138,8 @@ export async function startDirectory(options: DirectoryOptions): Promise<Running
 interface OpenService {
   readonly service: DirectoryService
   readonly council?: Council
-  /** Starts its timer, and returns what stops it. */
-  readonly run: () => () => void
+  /** Starts its timer, and returns what stops it. `done` is called after each turn. */
+  readonly run: (done: () => void) => () => void
   readonly close: () => Promise<void>
 }
 
@@ -145,8 +159,8 @@ async function openRegistry(options: DirectoryOptions, clock: DirectoryClock): P
   )
   return {
     service: registry,
-    run: () => {
-      const timer = drive(registry)
+    run: (done) => {
+      const timer = drive(registry, done)
       wake = timer.wake
       return timer.stop
     },
@@ -174,11 +188,12 @@ async function openCouncil(
   return {
     service: council,
     council,
-    run: () => {
+    run: (done) => {
       let timer: NodeJS.Timeout | undefined
       let stopped = false
       const turn = async (): Promise<void> => {
         await council.tick()
+        done()
         if (!stopped) timer = setTimeout(turn, COUNCIL_PACE)
       }
       void turn()
@@ -203,8 +218,8 @@ async function orClose<T>(store: { close(): Promise<void> }, open: () => Promise
   }
 }
 
-/** Calls the registry when it is due, and earlier when it says that something changed. */
-function drive(registry: DirectoryRegistry): { wake: () => void; stop: () => void } {
+/** Calls the registry when it is due, and earlier when it says that something changed; `done` after each time. */
+function drive(registry: DirectoryRegistry, done: () => void): { wake: () => void; stop: () => void } {
   let timer: NodeJS.Timeout | undefined
   let stopped = false
   const arm = (delay: Duration): void => {
@@ -212,7 +227,10 @@ function drive(registry: DirectoryRegistry): { wake: () => void; stop: () => voi
     if (!stopped) timer = setTimeout(run, delay)
   }
   const run = (): void => {
-    void registry.publishIfDue().then(arm)
+    void registry.publishIfDue().then((delay) => {
+      done()
+      arm(delay)
+    })
   }
   run()
   return {

@@ -7,12 +7,14 @@ import { failure } from '#base/result'
 import { DOCUMENT_LIMITS } from '#directory/canonical'
 import type { Council } from '#directory/council'
 import { messagePath } from '#directory/messenger'
+import type { Outlook } from '#directory/page/outlook'
 import { type RateLimit, RateLimiter } from '#directory/rate-limit'
 import { refuse, translate } from '#directory/refusal'
 import { authorityRoutes } from '#directory/routes/authority'
 import { consensusRoute } from '#directory/routes/consensus'
 import { descriptorRoute, type UploadSource } from '#directory/routes/descriptor'
 import { healthRoute } from '#directory/routes/health'
+import { pageRoutes } from '#directory/routes/page'
 import type { DirectoryClock, DirectoryLog, DirectoryService } from '#directory/service'
 
 export interface DirectoryServerOptions {
@@ -24,6 +26,8 @@ export interface DirectoryServerOptions {
   readonly limits?: Partial<RequestLimits>
   /** `own-address` unless said otherwise. */
   readonly uploads?: UploadSource
+  /** What the page shows; absent: there is no page. */
+  readonly outlook?: () => Outlook | undefined
 }
 
 /** Per source address. */
@@ -91,6 +95,7 @@ export function createDirectoryServer(options: DirectoryServerOptions): FastifyI
   descriptorRoute(app, service, options.uploads ?? 'own-address')
   consensusRoute(app, service.shelf, service.counters)
   healthRoute(app, service, clock)
+  if (options.outlook !== undefined) pageRoutes(app, options.outlook)
   if (council !== undefined) authorityRoutes(app, council)
   return app
 }

@@ -1,0 +1,152 @@
+/**
+ * What a directory remembers about itself for the people who run it: since when something is wrong, and what the network
+ * was like. It decides nothing. The history is kept in a file, and losing it loses a picture.
+ */
+import { readFile, rename, writeFile } from 'node:fs/promises'
+import { equalBytes, toHex } from '#base/bytes'
+import type { UnixTime } from '#base/time'
+import type { CryptoProvider } from '#crypto/provider'
+import type { Alarm } from '#directory/alarms'
+import { countSignatures, openDocument } from '#directory/canonical'
+import { decodeHistory, encodeHistory, extendHistory, type HistoryPoint } from '#directory/history'
+import type { CouncilReport } from '#directory/minutes'
+import { factsOf } from '#directory/page/facts'
+import type { AuthorityOutlook, Outlook } from '#directory/page/outlook'
+import type { Publication } from '#directory/publication'
+import type { DirectoryClock, DirectoryLog, DirectoryService } from '#directory/service'
+
+export interface WatchOptions {
+  readonly crypto: CryptoProvider
+  readonly clock: DirectoryClock
+  readonly log: DirectoryLog
+  /** All pinned authorities; one of them is `self`, where this directory is one. */
+  readonly authorities: readonly { readonly name: string; readonly key: Uint8Array }[]
+  readonly self?: Uint8Array
+  readonly threshold: number
+  /** Seconds. */
+  readonly period: number
+  /** Absent: the history ends with the process. */
+  readonly historyFile?: string
+}
+
+/** What is watched. */
+export type Watched = Pick<DirectoryService, 'publication' | 'problem'>
+
+export class DirectoryWatch {
+  readonly #options: WatchOptions
+  #history: readonly HistoryPoint[] = []
+  #seen: { readonly publication: Publication; readonly authorities: readonly AuthorityOutlook[] } | undefined
+  #problem: { readonly line: string; readonly since: UnixTime } | undefined
+  /** The end of the queue of writes; never rejects. */
+  #writing: Promise<unknown> = Promise.resolve()
+
+  constructor(options: WatchOptions) {
+    this.#options = options
+  }
+
+  /** Reads what a predecessor kept. */
+  async restore(): Promise<void> {
+    const { historyFile, log } = this.#options
+    if (historyFile === undefined) return
+    try {
+      this.#history = decodeHistory(await readFile(historyFile, 'utf8'))
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
+        log.warn({ error: String(error) }, 'could not read the history of the network; it begins anew')
+    }
+  }
+
+  /** Looks at what is served, and at why nothing newer is. To be called a few times in a period. */
+  look({ publication, problem }: Watched): void {
+    const { clock, period } = this.#options
+    if (problem === undefined) this.#problem = undefined
+    else this.#problem = { line: problem.line, since: this.#problem?.since ?? clock.unixTime() }
+    if (publication === undefined || publication === this.#seen?.publication) return
+    const authorities = this.#signers(publication)
+    this.#seen = { publication, authorities }
+    const { consensus } = publication
+    const facts = consensus.nodes.map(factsOf)
+    const measured = facts.flatMap(({ bandwidth }) => (bandwidth === undefined ? [] : [bandwidth]))
+    const point: HistoryPoint = {
+      at: consensus.validAfter,
+      nodes: facts.length,
+      exits: facts.filter(({ flags }) => flags.includes('exit')).length,
+      ...(measured.length === 0 ? {} : { bandwidth: measured.reduce((sum, rate) => sum + rate, 0) }),
+      signatures: authorities.filter(({ signed }) => signed).length,
+    }
+    this.#history = extendHistory(this.#history, point, period / 2)
+    this.#keep()
+  }
+
+  /** How it is now. Undefined: no document was ever made. */
+  outlook(watched: Watched, council?: CouncilReport): Outlook | undefined {
+    this.look(watched)
+    const { clock, threshold } = this.#options
+    const { publication } = watched
+    if (publication === undefined) return undefined
+    const { consensus, packed } = publication
+    const now = clock.unixTime()
+    return {
+      now,
+      consensus,
+      size: { plain: packed.identity.length, packed: packed.br.length },
+      authorities: (this.#seen?.authorities ?? []).map((authority) => {
+        const member = council?.authorities.find(({ name }) => name === authority.name)
+        if (council === undefined || member === undefined) return authority
+        // Before the roll is called a vote may still come.
+        const due = now < council.schedule.roll ? council.period - 1 : council.period
+        return { ...authority, voted: member.lastVote >= due }
+      }),
+      threshold,
+      alarms: this.alarms(watched, council),
+      history: this.#history,
+    }
+  }
+
+  /** What is wrong now, the eldest first. */
+  alarms({ publication }: Watched, council?: CouncilReport): Alarm[] {
+    const now = this.#options.clock.unixTime()
+    const alarms: Alarm[] = [...(council?.alarms ?? [])]
+    for (const { name, silentSince } of council?.authorities ?? [])
+      if (silentSince !== undefined)
+        alarms.push({ name: 'silent', authority: name, since: silentSince, last: now })
+    if (this.#problem !== undefined) {
+      const { line, since } = this.#problem
+      alarms.push({ name: 'publishing', authority: undefined, since, last: now, detail: line })
+    }
+    const end = publication?.consensus.validUntil
+    if (end !== undefined && now >= end)
+      alarms.push({ name: 'expired', authority: undefined, since: end, last: now })
+    return alarms.sort((a, b) => a.since - b.since || (a.name < b.name ? -1 : 1))
+  }
+
+  /** Resolves when what was begun is written. */
+  async idle(): Promise<void> {
+    await this.#writing
+  }
+
+  #signers({ packed }: Publication): AuthorityOutlook[] {
+    const { authorities, self, crypto } = this.#options
+    const envelope = openDocument('consensus', packed.identity)
+    return authorities.map(({ name, key }) => ({
+      name,
+      key: toHex(key),
+      signed: envelope.ok && countSignatures(envelope.value, [key], crypto) === 1,
+      self: self !== undefined && equalBytes(self, key),
+    }))
+  }
+
+  #keep(): void {
+    const { historyFile, log } = this.#options
+    if (historyFile === undefined) return
+    const text = encodeHistory(this.#history)
+    this.#writing = this.#writing.then(async () => {
+      try {
+        await writeFile(`${historyFile}.new`, text, { mode: 0o600 })
+        await rename(`${historyFile}.new`, historyFile)
+      } catch (error) {
+        log.warn({ error: String(error) }, 'could not keep the history of the network')
+      }
+    })
+  }
+}
