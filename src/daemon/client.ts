@@ -32,7 +32,7 @@ export async function runClient(options: { config: string; check?: boolean }): P
     const self = config.address ?? (await sourceTowards(target))
     runtime.listenIke(self)
     const { plane, context } = await runtime.openPlane(config.plane, config.userspace, self)
-    await runtime.setSysctls(clientSysctls(plane.device))
+    await (await runtime.openSysctls()).set(clientSysctls(plane.device))
     const guardFile = new GuardFile(config.state, (error) => runtime.log.error(errorLine(error)))
     runtime.onClose(() => guardFile.done())
     const client = new OverlayClient({

@@ -10,7 +10,7 @@ import { speakFor } from '#daemon/stock'
 import { resolveTrust } from '#daemon/trust'
 import { encodeDescriptor } from '#directory/descriptor'
 import { requireLocalAddress } from '#linux/interfaces'
-import { nodeSysctls } from '#linux/sysctl'
+import { FORWARDING, nodeSysctls } from '#linux/sysctl'
 import { nodeCredential } from '#overlay/identity'
 import { OverlayRouter, type RouterEvent, type RouterInput } from '#overlay/router'
 
@@ -32,7 +32,7 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
       config.userspace,
       config.address,
     )
-    await runtime.setSysctls(nodeSysctls(plane.device))
+    const sysctls = await runtime.openSysctls()
     const ikeKey = {
       privateKey: keys.ike.seed,
       publicKey: keys.ike.publicKey,
@@ -48,6 +48,7 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
       ikeKey,
       ciphers: ['aes-256-gcm-16', 'chacha20-poly1305', 'aes-128-gcm-16'],
       context,
+      isRouter: (await sysctls.original(FORWARDING)) === '1',
       crypto: runtime.crypto,
       rng: runtime.rng,
       keyLog: config.keylog !== undefined,
@@ -77,6 +78,8 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
     }
     driver.input({ kind: 'start' })
     await driver.idle()
+    // Not before the filter stands: this host may have been no router until now.
+    await sysctls.set(nodeSysctls(plane.device))
     let trouble: string | null = null
     await runtime.followDirectory(trust, {
       descriptor: () => descriptorOf(runtime, config, keys),

@@ -32,7 +32,7 @@ import { chooseFirewall } from '#linux/firewall'
 import { LinuxHost } from '#linux/host'
 import { notifySupervisor } from '#linux/notify'
 import { markedConnector, UdpSockets } from '#linux/sockets'
-import { SysctlKeeper, type Sysctls } from '#linux/sysctl'
+import { SysctlKeeper } from '#linux/sysctl'
 import { UserPlane } from '#linux/user-plane'
 import { XfrmPlane } from '#linux/xfrm-plane'
 import { probeKernelEsp } from '#linux/xfrm-probe'
@@ -168,11 +168,12 @@ export class Runtime {
     this.sockets.listen({ address, port: NAT_T_PORT })
   }
 
-  async setSysctls(sysctls: Sysctls): Promise<void> {
+  /** Kernel settings, as they were before a predecessor that was killed; put back at the end. */
+  async openSysctls(): Promise<SysctlKeeper> {
     const keeper = new SysctlKeeper(this.#config.state)
     await keeper.open({ adopt: this.#adopts })
     this.onClose(() => keeper.close())
-    await keeper.set(sysctls)
+    return keeper
   }
 
   /** Connects a machine with the plane, the host and the sockets. Needs `openPlane`. */

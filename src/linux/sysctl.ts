@@ -10,13 +10,15 @@ import { IpprivError } from '#base/errors'
 /** Values by path below /proc/sys, `net/ipv4/ip_forward`. A `*` stands for every network device there is. */
 export type Sysctls = Readonly<Record<string, string>>
 
+export const FORWARDING = 'net/ipv4/ip_forward'
+
 /**
  * A node forwards, and must not tell a neighbour a shorter way. Reverse-path filtering on the plane's device
  * is loose: what comes out of it has the sources of other nodes' clients.
  */
 export function nodeSysctls(device: string): Sysctls {
   return {
-    'net/ipv4/ip_forward': '1',
+    [FORWARDING]: '1',
     'net/ipv4/conf/*/send_redirects': '0',
     ...overlayDevice(device),
     ...privateAddressesHidden,
@@ -67,6 +69,11 @@ export class SysctlKeeper {
   async open({ adopt = false } = {}): Promise<void> {
     this.#before = await this.#readNote()
     if (!adopt) await this.close()
+  }
+
+  /** What a setting is when none of ours is in force; undefined: there is no such setting. */
+  async original(path: string): Promise<string | undefined> {
+    return this.#before.get(path) ?? (await read(path))
   }
 
   /** Sets the values that differ. Devices that are not there are passed over. */

@@ -103,6 +103,8 @@ export interface NodeRulesRequest {
   /** Public addresses of the other nodes; when given, clients are forwarded to these only. */
   readonly neighbours?: readonly Ip[]
   readonly context: FilterContext
+  /** Packets that have nothing to do with telescopes are forwarded as before. Default: none is. */
+  readonly isRouter?: boolean
 }
 
 /**
@@ -121,6 +123,7 @@ export function nodeRules(request: NodeRulesRequest): RuleSet {
       rules: [
         ...(poolSpace === undefined ? [] : nodeForward(request, poolSpace, isExit)),
         rule([FROM_TELESCOPE], DROP, 'what came out of a tunnel goes nowhere else'),
+        ...(request.isRouter ? [] : [rule([], DROP, 'a router of telescopes only')]),
       ],
     },
   ]

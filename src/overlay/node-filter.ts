@@ -7,7 +7,7 @@ import type { RouterOptions } from '#overlay/router-events'
 
 /** Clients are forwarded to the other nodes of the consensus only; without one, to nobody. */
 export function nodeFilter(
-  { nodeId, exitPolicy, roles, context }: RouterOptions,
+  { nodeId, exitPolicy, roles, context, isRouter = false }: RouterOptions,
   consensus: Consensus | undefined,
   pool: Prefix | undefined,
 ): HostOperation {
@@ -16,7 +16,7 @@ export function nodeFilter(
   const poolSpace = consensus?.poolSpace
   return {
     kind: 'firewall.set',
-    rules: nodeRules({ poolSpace, pool, neighbours, exitPolicy, roles, context }),
+    rules: nodeRules({ poolSpace, pool, neighbours, exitPolicy, roles, context, isRouter }),
   }
 }
 

@@ -4,10 +4,11 @@ import type { UdpPath } from '#base/ip'
 import type { ResumptionPolicy } from '#ikev2/events'
 import type { Strategy } from '#ikev2/resumption/strategy'
 import { type ResumptionTicket, wipeTicket } from '#ikev2/resumption/ticket'
+import type { Bindings } from '#overlay/bindings'
 import type { Peers } from '#overlay/peers'
 import { TrafficMeter } from '#overlay/traffic'
 import { Wallet } from '#overlay/wallet'
-import { type Binding, bindingEnds } from '#telescope/plan'
+import { bindingEnds } from '#telescope/plan'
 import type { SaCounters, SaKey } from '#telescope/plane'
 import { saKeys } from '#telescope/renewal'
 
@@ -25,7 +26,7 @@ export class Resumptions {
     else this.wallet.keep(peer, ticket)
   }
 
-  read(counters: readonly SaCounters[], bindings: ReadonlyMap<IkeSaId, Binding>, peers: Peers): void {
+  read(counters: readonly SaCounters[], bindings: Bindings, peers: Peers): void {
     this.#traffic.read(counters, espSas(bindings, peers))
   }
 
@@ -35,10 +36,7 @@ export class Resumptions {
 }
 
 /** Every ESP SA of telescopes and overlay tunnels, with the IKE SA it is of. */
-function* espSas(
-  bindings: ReadonlyMap<IkeSaId, Binding>,
-  peers: Peers,
-): Generator<readonly [SaKey, IkeSaId]> {
+function* espSas(bindings: Bindings, peers: Peers): Generator<readonly [SaKey, IkeSaId]> {
   for (const [sa, binding] of bindings)
     for (const key of saKeys(bindingEnds(binding), binding)) yield [key, sa]
   for (const { sa, tunnel, link } of peers)

@@ -1,6 +1,6 @@
 /** The face of a node: what it is made of, what it is told, and what it says (`router.ts`). */
 import type { ErrorCode } from '#base/errors'
-import type { NodeId } from '#base/ids'
+import type { IkeSaId, NodeId } from '#base/ids'
 import type { Ip, Prefix, UdpPath } from '#base/ip'
 import type { Rng } from '#base/rng'
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
@@ -9,6 +9,7 @@ import type { Consensus, ConsensusNode, NodeRole } from '#directory/documents'
 import type { Computed, IkeKeys, Lifetimes } from '#ikev2/events'
 import type { Strategy } from '#ikev2/resumption/strategy'
 import type { ExitPolicy, FilterContext } from '#nat/rules'
+import type { Peer } from '#overlay/peers'
 import type { Effect } from '#overlay/ports'
 import type { RekeyEvent, RekeyWish } from '#overlay/rekeys'
 import type { Inventory, SaCounters, SaKey } from '#telescope/plane'
@@ -23,6 +24,8 @@ export interface RouterOptions {
   readonly ikeKey: KeyPair & { readonly ecdsa?: KeyPair }
   readonly ciphers: readonly EspCipher[]
   readonly context: FilterContext
+  /** This host forwards packets for others, too, and is left to it. Default: it forwards for telescopes alone. */
+  readonly isRouter?: boolean
   readonly crypto: CryptoProvider
   readonly rng: Rng
   readonly keyLog?: boolean
@@ -71,3 +74,6 @@ export type RouterEvent =
   /** Filter, route or hardening do not stand. They are tried again, and no client is admitted meanwhile. */
   | { readonly kind: 'guard.failed'; readonly code: ErrorCode; readonly detail: string }
   | { readonly kind: 'stopped' }
+
+/** Who hears of an effect that could not be performed. */
+export type RouterOwner = { readonly link: Peer } | { readonly circuit: IkeSaId } | 'guard'

@@ -6,46 +6,32 @@
  *   IKE        a peer with a pinned key: its overlay SA. Nobody in particular: lend an address and bind it
  *   stop       delete what can be deleted, then take everything down; the filter goes last
  *
- * Of two peers the one with the lower node id initiates, so that a pair has one tunnel. A node that restarted may have
- * no tunnel while its peer believes in the old one: so the other one initiates, too, after waiting in vain.
+ * What the two are in detail: links.ts and bindings.ts.
  */
-import { utf8 } from '#base/bytes'
 import type { ErrorCode } from '#base/errors'
 import type { IkeSaId, NodeId } from '#base/ids'
 import { contains, type Ip, type Prefix, samePrefix } from '#base/ip'
 import type { Machine } from '#base/machine'
-import { jittered } from '#base/rng'
 import { after, type Duration, earliest, type Instant, TimerTable } from '#base/time'
-import type { Consensus, ConsensusNode } from '#directory/documents'
+import type { Consensus } from '#directory/documents'
 import { IkeEngine } from '#ikev2/engine'
-import type { ChildEstablished, IkeEvent, IkeMoved, Lifetimes, ResponderPolicy } from '#ikev2/events'
-import { AddressPool } from '#nat/pool'
+import type { ChildEstablished, IkeEvent, ResponderPolicy } from '#ikev2/events'
+import { Bindings } from '#overlay/bindings'
 import { EffectQueue } from '#overlay/effects'
 import { Estate } from '#overlay/estate'
-import { nodeCredential, nodeIdentity, nodeOfIdentity, PUBLISHED_KEY } from '#overlay/identity'
+import { nodeOfIdentity } from '#overlay/identity'
+import { Leases } from '#overlay/leases'
+import { Links } from '#overlay/links'
 import { nodeFilter, privateRoute } from '#overlay/node-filter'
-import { acceptSelectors, type Peer, Peers, selectorsOf } from '#overlay/peers'
 import type { Effect, HostOperation } from '#overlay/ports'
 import { notRekeyed, Rekeys } from '#overlay/rekeys'
+import { responderPolicy } from '#overlay/responder'
 import { Resumptions } from '#overlay/resumptions'
-import type { RouterEvent, RouterInput, RouterOptions } from '#overlay/router-events'
+import type { RouterEvent, RouterInput, RouterOptions, RouterOwner } from '#overlay/router-events'
 import * as times from '#overlay/router-times'
-import {
-  type Binding,
-  bind,
-  bindingEnds,
-  harden,
-  hardenRemove,
-  type OverlayLink,
-  overlayPolicies,
-  overlayPoliciesRemove,
-  overlaySas,
-  overlaySasRemove,
-  rebind,
-  unbind,
-} from '#telescope/plan'
+import { harden, hardenRemove } from '#telescope/plan'
 import type { PlaneOperation, SaKey } from '#telescope/plane'
-import { isOfHeir, portsOf, type Renewal, renew } from '#telescope/renewal'
+import type { Renewal } from '#telescope/renewal'
 import { ReqIdAllocator } from '#telescope/reqids'
 
 export type { RouterEvent, RouterInput, RouterOptions } from '#overlay/router-events'
@@ -53,24 +39,20 @@ export type { RouterEvent, RouterInput, RouterOptions } from '#overlay/router-ev
 const STOP = 'stop'
 const GUARD = 'guard'
 
-/** Who hears of an effect that could not be performed. */
-type Owner = { readonly link: Peer } | { readonly circuit: IkeSaId } | typeof GUARD
-
 export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> {
   readonly #options: RouterOptions
   readonly #ike: IkeEngine
-  readonly #effects = new EffectQueue<RouterEvent, Owner>()
-  readonly #peers = new Peers()
-  readonly #bindings = new Map<IkeSaId, Binding>()
-  readonly #leases = new Map<IkeSaId, Ip>()
+  readonly #effects = new EffectQueue<RouterEvent, RouterOwner>()
   readonly #resumptions = new Resumptions()
   readonly #reqids = new ReqIdAllocator()
+  readonly #bindings = new Bindings(this.#effects, this.#reqids)
   readonly #rekeys = new Rekeys()
-  readonly #timers = new TimerTable<NodeId | typeof STOP | typeof GUARD>()
+  readonly #timers = new TimerTable<typeof STOP | typeof GUARD>()
   /** What a predecessor left. */
   readonly #estate: Estate
+  readonly #links: Links
   #consensus: Consensus | undefined
-  #pool: AddressPool | undefined
+  #leases: Leases | undefined
   #poolPrefix: Prefix | undefined
   /** Filter, route and hardening stand. Effects are done, or have failed, before the next input. */
   #guarded = false
@@ -86,7 +68,18 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     const { crypto, inventory, keyLog = false, offload = false } = options
     const perform = (operations: readonly PlaneOperation[]) => this.#effects.plane(GUARD, operations)
     this.#estate = new Estate(inventory, { reqids: this.#reqids, perform })
-    this.#ike = new IkeEngine({ crypto, responder: this.#responder(), keyLog, offload })
+    this.#ike = new IkeEngine({ crypto, responder: this.#responderPolicy(), keyLog, offload })
+    this.#links = new Links(options, {
+      ike: this.#ike,
+      effects: this.#effects,
+      reqids: this.#reqids,
+      estate: this.#estate,
+      resumptions: this.#resumptions,
+      bereave: ({ reqid }) => {
+        for (const sa of this.#bindings.through(reqid)) this.#abandon(sa)
+      },
+      retry: (nodeId) => this.#retry(nodeId),
+    })
   }
 
   handle(input: RouterInput, now: Instant): void {
@@ -111,7 +104,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
         this.#heard(input.sa)
         break
       case 'traffic':
-        this.#resumptions.read(input.counters, this.#bindings, this.#peers)
+        this.#resumptions.read(input.counters, this.#bindings, this.#links.peers)
         this.#estate.observe(input.counters, now)
         break
       case 'consensus.expired':
@@ -131,10 +124,10 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     this.#now = now
     this.#ike.tick(now)
     if (this.#estate.tick(now)) this.#fortify()
+    this.#links.tick(now)
     for (const timer of this.#timers.expired(now)) {
       if (timer === STOP) this.#takeDown()
-      else if (timer === GUARD) this.#fortify()
-      else this.#connect(timer)
+      else this.#fortify()
     }
     this.#drain()
   }
@@ -144,7 +137,10 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   }
 
   nextTimeout(): Instant | undefined {
-    return earliest(earliest(this.#ike.nextTimeout(), this.#timers.next()), this.#estate.nextTimeout())
+    return [this.#timers.next(), this.#estate.nextTimeout(), this.#links.nextTimeout()].reduce(
+      earliest,
+      this.#ike.nextTimeout(),
+    )
   }
 
   get pool(): Prefix | undefined {
@@ -161,11 +157,11 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   }
 
   leases(): { readonly inUse: number; readonly free: number; readonly quarantined: number } {
-    return this.#pool?.counts(this.#now) ?? { inUse: 0, free: 0, quarantined: 0 }
+    return this.#leases?.counts(this.#now) ?? { inUse: 0, free: 0, quarantined: 0 }
   }
 
   overlay(): readonly { readonly peer: string; readonly address: Ip; readonly state: 'up' | 'connecting' }[] {
-    return this.#peers.report()
+    return this.#links.peers.report()
   }
 
   counters(): Record<string, number> {
@@ -186,35 +182,33 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     }
     if (this.#poolPrefix === undefined) this.#join(mine.pool)
     const others = consensus.nodes.filter((node) => node.nodeId !== this.#options.nodeId)
-    const { stale, fresh } = this.#peers.compare(others)
-    for (const peer of stale) this.#removePeer(peer, 'no longer in the consensus')
-    for (const node of fresh) this.#addPeer(node)
-    const links = [...this.#peers].map(({ link }) => link)
-    this.#estate.settle(
-      { self: this.#options.self, pool: this.#pool!, links, isExit: this.#isExit },
-      this.#now,
-    )
+    const { stale, fresh } = this.#links.peers.compare(others)
+    for (const peer of stale) this.#links.remove(peer, 'no longer in the consensus', this.#now)
+    for (const node of fresh) this.#links.add(node, mine.pool, this.#now)
+    const links = [...this.#links.peers].map(({ link }) => link)
+    const pool = this.#leases!.pool
+    this.#estate.settle({ self: this.#options.self, pool, links, isExit: this.#isExit }, this.#now)
     // Clients are forwarded to the nodes of the current consensus only.
     if (stale.length + fresh.length > 0) this.#fortify()
   }
 
   #join(pool: Prefix): void {
     this.#poolPrefix = pool
-    this.#pool = new AddressPool(pool, this.#options.rng)
+    this.#leases = new Leases(pool, this.#options.rng)
     this.#fortify()
     this.#effects.event({ kind: 'listed', pool })
   }
 
   #leave(reason: string): void {
-    for (const peer of [...this.#peers]) this.#removePeer(peer, reason)
-    for (const sa of [...this.#bindings.keys()]) this.#abandon(sa)
+    for (const peer of [...this.#links.peers]) this.#links.remove(peer, reason, this.#now)
+    for (const [sa] of [...this.#bindings]) this.#abandon(sa)
     this.#estate.end(this.#now)
     if (this.#poolPrefix !== undefined && this.#consensus !== undefined) {
       this.#effects.plane(GUARD, hardenRemove(this.#poolPrefix, this.#isExit))
       this.#effects.host(GUARD, [{ kind: 'route.remove', route: privateRoute(this.#consensus) }])
     }
     this.#poolPrefix = undefined
-    this.#pool = undefined
+    this.#leases = undefined
   }
 
   // -------------------------------------------------------------------------------------------- guard
@@ -244,212 +238,60 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     this.#effects.event({ kind: 'guard.failed', code, detail })
   }
 
-  // -------------------------------------------------------------------------------------------- overlay
+  // -------------------------------------------------------------------------------------------- tunnels and telescopes
 
-  #addPeer(node: ConsensusNode): void {
-    const { self } = this.#options
-    const link: OverlayLink = {
-      self,
-      selfPool: this.#poolPrefix!,
-      peer: node.address,
-      peerPool: node.pool,
-      reqid: this.#estate.reqidOf(self, node.address) ?? this.#reqids.allocate(),
-    }
-    const peer = this.#peers.add(node, link)
-    this.#effects.plane({ link: peer }, overlayPolicies(link))
-    if (this.#initiatesTo(node.nodeId)) this.#connect(node.nodeId)
-    else this.#connectLater(node.nodeId, times.TAKE_OVER)
-  }
-
-  #removePeer(peer: Peer, detail: string): void {
-    this.#peers.delete(peer)
-    this.#estate.bereave(peer.link.reqid, this.#now)
-    this.#timers.clear(peer.node.nodeId)
-    this.#resumptions.wallet.drop(peer.node.nodeId)
-    for (const [sa, binding] of [...this.#bindings]) {
-      if (binding.via?.reqid === peer.link.reqid) this.#abandon(sa)
-    }
-    if (peer.tunnel !== undefined)
-      this.#effects.plane({ link: peer }, overlaySasRemove(peer.link, peer.tunnel))
-    this.#effects.plane({ link: peer }, overlayPoliciesRemove(peer.link))
-    this.#reqids.release(peer.link.reqid)
-    if (peer.sa !== undefined) this.#ike.close(peer.sa, this.#now)
-    if (peer.tunnel !== undefined) this.#effects.event({ kind: 'overlay.down', peer: peer.node, detail })
-  }
-
-  /** A tunnel with SAs or policies missing is none: away with all of it, and once more from the start. */
-  #linkFailed(peer: Peer, detail: string): void {
-    const { nodeId } = peer.node
-    if (this.#stopping || this.#peers.get(nodeId) !== peer) return
-    this.#removePeer(peer, detail)
-    this.#connectLater(nodeId, times.LINK_RETRY)
-  }
-
-  #connect(nodeId: NodeId): void {
-    if (this.#stopping) return
-    const peer = this.#peers.get(nodeId)
-    if (peer === undefined) {
-      const node = this.#consensus?.nodes.find((each) => each.nodeId === nodeId)
-      if (node === undefined) return
-      this.#addPeer(node)
-      return this.#fortify()
-    }
-    if (peer.sa !== undefined) return
-    const { self, port, ikeKey, ciphers } = this.#options
-    const selectors = selectorsOf(peer.link)
-    peer.sa = this.#ike.initiate(
-      {
-        path: {
-          local: { address: self, port },
-          remote: { address: peer.node.address, port: peer.node.port },
-        },
-        credential: nodeCredential(this.#options.nodeId, ikeKey),
-        peer: { id: nodeIdentity(nodeId), publicKey: peer.node.ikeKey },
-        requestAddress: false,
-        localSelectors: selectors.local,
-        remoteSelectors: selectors.remote,
-        espCiphers: ciphers,
-        liveness: times.PEER_LIVENESS,
-        patience: times.PEER_PATIENCE,
-        lifetimes: this.#lifetimes,
-        ...(peer.node.ike === undefined
-          ? { resume: { ...this.#resumptions.wallet.spend(nodeId), returnUnanswered: true } }
-          : {}),
-      },
-      this.#now,
-    )
-  }
-
-  #overlayUp(nodeId: NodeId, event: ChildEstablished): void {
-    const peer = this.#peers.get(nodeId)
-    if (peer === undefined || peer.link.peer !== event.path.remote.address)
-      return this.#ike.close(event.sa, this.#now)
-    const { sa, tunnel } = peer
-    // Both began at once: on both sides the tunnel counts that the lower node id began, whichever is up first.
-    const ours = sa !== undefined && sa !== event.sa
-    const crosses = tunnel === undefined || this.#now - peer.since < times.CROSSING
-    if (ours && crosses && this.#initiatesTo(nodeId)) return this.#ike.close(event.sa, this.#now)
-    this.#effects.plane({ link: peer }, overlaySas(peer.link, event.child))
-    peer.sa = event.sa
-    peer.tunnel = { child: event.child }
-    peer.since = this.#now
-    // The peer came anew (it restarted): the kernel prefers the newest SA of a reqid, the old one goes silently.
-    if (tunnel !== undefined) this.#effects.plane({ link: peer }, overlaySasRemove(peer.link, tunnel))
-    this.#estate.superseded(peer.link.reqid, this.#now)
-    // The peer may have established what we began, and believe in it: it is deleted. What it forgot, it would not hear of.
-    if (ours && tunnel === undefined) this.#ike.close(sa, this.#now)
-    else if (ours) this.#ike.abandon(sa)
-    this.#timers.clear(nodeId)
-    this.#effects.event({ kind: 'overlay.up', peer: peer.node })
-  }
-
-  #overlayClosed(peer: Peer, detail: string): void {
-    if (peer.tunnel !== undefined)
-      this.#effects.plane({ link: peer }, overlaySasRemove(peer.link, peer.tunnel))
-    const wasUp = peer.tunnel !== undefined
-    peer.sa = undefined
-    peer.tunnel = undefined
-    if (wasUp) this.#effects.event({ kind: 'overlay.down', peer: peer.node, detail })
-    if (this.#stopping) return
-    const { nodeId } = peer.node
-    this.#connectLater(
-      nodeId,
-      !this.#initiatesTo(nodeId) ? times.TAKE_OVER : wasUp ? times.RETRY_FIRST : times.RETRY_LATER,
-    )
+  #retry(nodeId: NodeId): void {
+    const node = this.#consensus?.nodes.find((each) => each.nodeId === nodeId)
+    if (node === undefined || this.#poolPrefix === undefined) return
+    this.#links.add(node, this.#poolPrefix, this.#now)
+    this.#fortify()
   }
 
   #rekey(wish: RouterInput & { kind: 'rekey' }): void {
-    const { sa, tunnel } = this.#peers.byText(wish.peer) ?? {}
+    const { sa, tunnel } = this.#links.peers.byText(wish.peer) ?? {}
     if (sa !== undefined && tunnel) return this.#rekeys.begin(this.#ike, wish, sa, tunnel.child, this.#now)
     this.#effects.event(notRekeyed(wish, 'IPP_OVERLAY_DOWN', wish.peer))
   }
 
-  #connectLater(peer: NodeId, pause: Duration): void {
-    this.#timers.set(peer, after(this.#now, jittered(this.#options.rng, pause, times.RETRY_SPREAD)))
+  #established(event: ChildEstablished): void {
+    if (event.peer.kind === 'none') return this.#bind(event)
+    const nodeId = nodeOfIdentity(event.peer.id)
+    if (nodeId === undefined) return this.#ike.close(event.sa, this.#now)
+    this.#links.up(nodeId, event, this.#now)
   }
-
-  #initiatesTo(peer: NodeId): boolean {
-    return this.#options.nodeId < peer
-  }
-
-  // -------------------------------------------------------------------------------------------- telescopes
 
   #bind(event: ChildEstablished): void {
+    const { leased } = event
     const client = event.path.remote.address
-    const via = this.#peers.lender(client)
-    if (event.leased === undefined || (via === undefined && this.#isPrivate(client))) {
+    const via = this.#links.peers.lender(client)?.link
+    if (leased === undefined || (via === undefined && this.#isPrivate(client)))
       return this.#ike.close(event.sa, this.#now)
-    }
-    const binding: Binding = {
-      self: this.#options.self,
-      client,
-      leased: event.leased,
-      reqid: this.#reqids.allocate(),
-      child: event.child,
-      ...(via ? { via: via.link } : {}),
-      ...portsOf(event),
-    }
-    this.#bindings.set(event.sa, binding)
-    this.#effects.plane({ circuit: event.sa }, bind(binding))
-    this.#effects.event({ kind: 'circuit.bound' })
-  }
-
-  /** A client of ours is somewhere else, or behind another NAT. What it is lent, and what is inside, stays. */
-  #rebind(event: IkeMoved): void {
-    const before = this.#bindings.get(event.sa)
-    if (before === undefined) return
-    const { ports: _, ...rest } = before
-    const binding: Binding = { ...rest, client: event.path.remote.address, ...portsOf(event) }
-    this.#bindings.set(event.sa, binding)
-    this.#effects.plane({ circuit: event.sa }, rebind(before, binding))
-  }
-
-  #unbind(sa: IkeSaId): void {
-    const binding = this.#bindings.get(sa)
-    if (binding === undefined) return
-    this.#bindings.delete(sa)
-    this.#effects.plane({ circuit: sa }, unbind(binding))
-    this.#reqids.release(binding.reqid)
-    this.#effects.event({ kind: 'circuit.released' })
+    this.#bindings.add(event, { self: this.#options.self, leased, via })
   }
 
   /** New keys for an overlay tunnel or a telescope. Neither is of use without its one Child SA. */
   #renew(event: Renewal): void {
-    const binding = this.#bindings.get(event.sa)
-    const peer = this.#peers.bySa(event.sa)
-    if (binding !== undefined) {
-      const { tunnel, operations } = renew(binding, bindingEnds(binding), event)
-      if (tunnel === undefined) return this.#lost(event.sa)
-      this.#bindings.set(event.sa, tunnel)
-      this.#effects.plane({ circuit: event.sa }, operations)
-    } else if (peer?.tunnel !== undefined) {
-      const { tunnel, operations } = renew(peer.tunnel, peer.link, event)
-      if (tunnel === undefined) return this.#lost(event.sa)
-      peer.tunnel = tunnel
-      this.#effects.plane({ link: peer }, operations)
-    } else if (event.kind === 'child.closed') this.#ike.close(event.sa, this.#now)
+    const peer = this.#links.peers.bySa(event.sa)
+    let stands = event.kind !== 'child.closed'
+    if (this.#bindings.has(event.sa)) stands = this.#bindings.renew(event)
+    else if (peer?.tunnel !== undefined) stands = this.#links.renew(peer, peer.tunnel, event)
+    if (!stands) this.#lost(event.sa)
   }
 
   #heard(sa: SaKey): void {
-    for (const [id, binding] of this.#bindings)
-      if (isOfHeir(binding, sa)) return this.#ike.heardOn(id, sa.spi, this.#now)
-    const id = this.#peers.heirHeard(sa)
+    const id = this.#bindings.heirHeard(sa) ?? this.#links.peers.heirHeard(sa)
     if (id !== undefined) this.#ike.heardOn(id, sa.spi, this.#now)
   }
 
   #lost(sa: IkeSaId): void {
-    this.#unbind(sa)
+    this.#bindings.remove(sa)
     this.#ike.close(sa, this.#now)
-  }
-
-  #endLease(sa: IkeSaId): void {
-    if (this.#leases.delete(sa)) this.#pool?.release(sa, this.#now)
   }
 
   /** Forgets a client without a word. */
   #abandon(sa: IkeSaId): void {
-    this.#unbind(sa)
-    this.#endLease(sa)
+    this.#bindings.remove(sa)
+    this.#leases?.end(sa, this.#now)
     this.#ike.abandon(sa)
   }
 
@@ -459,57 +301,22 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
 
   // -------------------------------------------------------------------------------------------- IKE
 
-  #responder(): ResponderPolicy {
-    const { ciphers, roles, resumption } = this.#options
-    return {
-      credential: nodeCredential(this.#options.nodeId, this.#options.ikeKey),
-      // A ticket is seen on the wire, and in a tunnel by the hop before: so first hops and nodes only.
-      ...(resumption === undefined
-        ? {}
-        : {
-            resumption: this.#resumptions.policy(
-              resumption,
-              ({ remote }) => !this.#stopping && !this.#isPrivate(remote.address),
-            ),
-          }),
-      espCiphers: ciphers,
-      publishedKey: utf8(PUBLISHED_KEY),
-      liveness: times.CLIENT_LIVENESS,
-      lifetimes: {
-        child: times.RESPONDER_FACTOR * this.#lifetimes.child,
-        ike: times.RESPONDER_FACTOR * this.#lifetimes.ike,
-      },
-      admitAnonymous: ({ remote }) => {
-        if (this.#stopping || this.#pool === undefined) return 'IPP_OVERLAY_NOT_LISTED'
+  #responderPolicy(): ResponderPolicy {
+    return responderPolicy(this.#options, this.#resumptions, {
+      isStopping: () => this.#stopping,
+      unready: () => {
+        if (this.#stopping || this.#leases === undefined) return 'IPP_OVERLAY_NOT_LISTED'
         if (!this.#guarded) return 'IPP_GUARD_DOWN'
-        if (this.#expired) return 'IPP_DIR_EXPIRED'
-        if (!this.#isPrivate(remote.address))
-          return roles.includes('entry') ? undefined : 'IPP_OVERLAY_FOREIGN_SOURCE'
-        if (!roles.includes('middle') && !roles.includes('exit')) return 'IPP_OVERLAY_FOREIGN_SOURCE'
-        return this.#peers.lender(remote.address)?.tunnel === undefined
-          ? 'IPP_OVERLAY_FOREIGN_SOURCE'
-          : undefined
+        return this.#expired ? 'IPP_DIR_EXPIRED' : undefined
       },
-      neighbourOf: ({ remote }) => this.#peers.lender(remote.address)?.node.nodeId,
-      // Only an entry sees where clients are; deeper layers come from an address that was lent.
-      mayMove: ({ remote }) => !this.#isPrivate(remote.address),
-      publicKeyOf: (id, { remote }) => {
-        // A tunnel begun now would not be deleted any more, and its peer would believe in it.
-        if (this.#stopping) return undefined
-        const peer = this.#peers.byIdentity(id)
-        return peer?.node.address === remote.address ? peer.node.ikeKey : undefined
-      },
-      lease: (sa) => {
-        const address = this.#pool?.lease(sa, this.#now)
+      isPrivate: (address) => this.#isPrivate(address),
+      peers: () => this.#links.peers,
+      lend: (sa, neighbourhood) => {
+        const address = this.#leases?.lend(sa, neighbourhood, this.#now)
         if (address === undefined) this.#effects.event({ kind: 'pool.exhausted' })
-        else this.#leases.set(sa, address)
         return address
       },
-      selectorsFor: (id, local, remote) => {
-        const peer = this.#peers.byIdentity(id)
-        return peer && acceptSelectors(peer.link, { local, remote })
-      },
-    }
+    })
   }
 
   #drain(): void {
@@ -533,24 +340,21 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
       case 'ike.rekeyed':
         return
       case 'ticket':
-        return this.#resumptions.keep(this.#peers.bySa(event.sa)?.node.nodeId, event.ticket)
+        return this.#resumptions.keep(this.#links.peers.bySa(event.sa)?.node.nodeId, event.ticket)
       case 'ike.moved':
-        return this.#rebind(event)
-      case 'child.established': {
-        if (event.peer.kind === 'none') return this.#bind(event)
-        const nodeId = nodeOfIdentity(event.peer.id)
-        return nodeId === undefined ? this.#ike.close(event.sa, this.#now) : this.#overlayUp(nodeId, event)
-      }
+        return this.#bindings.move(event)
+      case 'child.established':
+        return this.#established(event)
       case 'child.rekeyed':
       case 'child.switched':
       case 'child.closed':
         return this.#renew(event)
       case 'ike.closed': {
-        this.#unbind(event.sa)
-        this.#endLease(event.sa)
+        this.#bindings.remove(event.sa)
+        this.#leases?.end(event.sa, this.#now)
         this.#resumptions.forget(event.sa)
-        const peer = this.#peers.bySa(event.sa)
-        if (peer !== undefined) this.#overlayClosed(peer, event.detail)
+        const peer = this.#links.peers.bySa(event.sa)
+        if (peer !== undefined) this.#links.closed(peer, event.detail, this.#now)
       }
     }
   }
@@ -560,7 +364,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     const owner = this.#effects.ownerOf(effect)
     if (owner === undefined) return
     if (owner === GUARD) this.#guardFailed(code, detail)
-    else if ('link' in owner) this.#linkFailed(owner.link, detail)
+    else if ('link' in owner) this.#links.failed(owner.link, detail, this.#now)
     else if (this.#bindings.has(owner.circuit)) this.#lost(owner.circuit)
   }
 
@@ -569,7 +373,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   #stop(): void {
     if (this.#stopping) return
     this.#stopping = true
-    const open = [...this.#bindings.keys(), ...[...this.#peers].flatMap((peer) => peer.sa ?? [])]
+    const open = [...[...this.#bindings].map(([sa]) => sa), ...this.#links.stop()]
     for (const sa of open) this.#ike.close(sa, this.#now)
     this.#timers.set(STOP, open.length === 0 ? this.#now : after(this.#now, times.STOP_PATIENCE))
   }
@@ -584,10 +388,6 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   }
 
   // -------------------------------------------------------------------------------------------- pieces
-
-  get #lifetimes(): Lifetimes {
-    return this.#options.lifetimes ?? times.LIFETIMES
-  }
 
   get #isExit(): boolean {
     return this.#options.roles.includes('exit')

@@ -181,6 +181,8 @@ const pool = prefix('10.64.16.0/20')
 const mine = '10.64.16.5'
 const foreign = '10.64.32.9'
 
+const isRouter = true
+
 const node = (roles: readonly ('entry' | 'middle' | 'exit')[], neighbours?: readonly string[]) =>
   nodeRules({
     poolSpace,
@@ -188,6 +190,7 @@ const node = (roles: readonly ('entry' | 'middle' | 'exit')[], neighbours?: read
     exitPolicy: DEFAULT_EXIT_POLICY,
     roles,
     context,
+    isRouter,
     ...(neighbours === undefined ? {} : { neighbours: neighbours.map(ip) }),
   })
 
@@ -286,10 +289,19 @@ test('node: the host itself', () => {
   assert.equal(out({ to: D, protocol: 'tcp', dport: 443 }), 'accept')
 })
 
+test('a node on a host that was no router before forwards for nobody else', () => {
+  const stranger: Packet = { from: '203.0.113.1', to: D, protocol: 'tcp' }
+  for (const space of [poolSpace, undefined]) {
+    const request = { poolSpace: space, exitPolicy: DEFAULT_EXIT_POLICY, roles: ['exit'] as const, context }
+    assert.equal(decide(nodeRules(request), 'forward', stranger), 'drop')
+    assert.equal(decide(nodeRules({ ...request, isRouter }), 'forward', stranger), 'accept')
+  }
+})
+
 test('node without a consensus or a pool: nothing that came out of a tunnel is forwarded', () => {
   for (const rules of [
-    nodeRules({ poolSpace: undefined, exitPolicy: DEFAULT_EXIT_POLICY, roles: ['exit'], context }),
-    nodeRules({ poolSpace, exitPolicy: DEFAULT_EXIT_POLICY, roles: ['exit'], context }),
+    nodeRules({ poolSpace: undefined, exitPolicy: DEFAULT_EXIT_POLICY, roles: ['exit'], context, isRouter }),
+    nodeRules({ poolSpace, exitPolicy: DEFAULT_EXIT_POLICY, roles: ['exit'], context, isRouter }),
   ]) {
     assert.equal(
       decide(rules, 'forward', { from: mine, to: D, protocol: 'tcp', dport: 80, out: true }),
