@@ -53,6 +53,7 @@ export const bench: Bench = {
   rounds: 5,
   options: [
     ['--part <part>', 'open, loss, capacity, or all', 'all'],
+    ['--only <cases>', 'of the open part, with commas: idle, 1 down, 5 down, 1 up, 5 up, page, build'],
     ['--seconds <n>', 'length of one measurement', '4'],
   ],
   run: (context) => new VersusTor(context).run(),
@@ -133,9 +134,19 @@ class VersusTor {
       ['5 up', { up: 5 }],
       ['page', { measure: 'page' }],
     ]
-    for (const [what, plan] of cases)
+    const { only } = this.#context.options
+    const isWanted = (what: string) => typeof only !== 'string' || only.split(',').includes(what)
+    for (const [what, plan] of cases) {
+      if (!isWanted(what)) continue
       for (const system of SYSTEMS) await this.#measure({ system, part: 'open', what, round }, plan)
-    await this.#measure({ system: 'tor', part: 'open', what: '5 down, 5 circuits', round }, { down: 5 }, true)
+    }
+    if (isWanted('5 down'))
+      await this.#measure(
+        { system: 'tor', part: 'open', what: '5 down, 5 circuits', round },
+        { down: 5 },
+        true,
+      )
+    if (!isWanted('build')) return
     for (const [system, network] of [
       ['ippriv', this.#overlay],
       ['tor', this.#tor],
