@@ -6,6 +6,7 @@ import { type Ip, ipToUint32, uint32ToIp } from '#base/ip'
 import { Coalescer } from '#linux/coalescer'
 import { EspSocket } from '#linux/esp-socket'
 import { Arena, C, E, errno, failure, MessageBatch, PollSet, sys } from '#linux/ffi'
+import { INTAKE_LENGTH, Intake } from '#linux/intake'
 import { measuredPlacement } from '#linux/placement'
 import type { PlaneCommand, PlaneReply, PlaneRequest, PlaneWorkerData } from '#linux/plane-messages'
 import { Segmenter } from '#linux/segmenter'
@@ -25,9 +26,9 @@ const SLOT = 4096
 /** Where a packet is received inside its slot. */
 const START = (HEADROOM + 15) & ~15
 const CAPACITY = SLOT - START - TAILROOM
-/** Behind the slots: where the TUN is read to, so that the packet behind the virtio header is aligned. */
-const INTAKE = BATCH * SLOT + 16 - VIRTIO_HEADER
-const INTAKE_LENGTH = 16 + TUN_READ
+/** Behind the slots: rooms of the intake; of workers that take turns, where the TUN is read to, aligned as there. */
+const INTAKE = BATCH * SLOT
+const LANDING = INTAKE + 16 - VIRTIO_HEADER
 /** poll() ends after this long, in ms: a thread that is asked to terminate cannot do so inside the call. */
 const POLL_TIMEOUT = 500
 /** Who waits to receive looks for commands this often, in ms, should it have missed being woken. */
@@ -53,6 +54,8 @@ class PlaneLoop {
   readonly #engine = new PacketEngine({ driver: this.#placement })
   readonly #segmenter = new Segmenter(memory, CAPACITY)
   readonly #coalescer: Coalescer
+  /** Of workers with descriptors of their own: others would have packets of the same flow. */
+  readonly #intake: Intake | undefined
   readonly #esp: EspSocket
   #udp: EspSocket | undefined
   readonly #poll = new PollSet(4)
@@ -74,6 +77,9 @@ class PlaneLoop {
   #sendFailures = 0
   #readFailures = 0
   #addressesRead = 0
+  #now = 0
+  /** The last batch from the entrances was full. */
+  #mayEnter = false
   #closing = false
 
   constructor(data: PlaneWorkerData) {
@@ -81,6 +87,10 @@ class PlaneLoop {
     this.#turns = data.turns && new Turns(data.turns)
     this.#esp = new EspSocket(data.espFd)
     this.#coalescer = new Coalescer(memory, data.tunFd)
+    if (data.turns === undefined)
+      this.#intake = new Intake(memory, INTAKE, CAPACITY, data, (offset, length) =>
+        this.#engine.circuitOf(memory.bytes, offset, length),
+      )
     for (let i = 0; i < BATCH; i++) this.#receive.setBuffer(i, memory.address + i * SLOT + START, CAPACITY)
     this.#poll.set(WAKE, data.wakeFd, C.POLLIN)
     this.#poll.set(TUN, data.tunFd, C.POLLIN)
@@ -92,8 +102,8 @@ class PlaneLoop {
       this.#readAddresses()
       this.#say({ kind: 'opened' })
       while (!this.#closing) {
-        if (this.#turns === undefined) this.#loop()
-        else this.#takeTurn(this.#turns)
+        if (this.#intake !== undefined) this.#loop(this.#intake)
+        else this.#takeTurn(this.#turns!)
         for (const sa of this.#engine.takeHeard()) this.#say({ kind: 'heard', sa })
         if (performance.now() - this.#addressesRead > ADDRESS_INTERVAL) this.#readAddresses()
       }
@@ -102,12 +112,33 @@ class PlaneLoop {
     }
   }
 
-  /** All that is ready, by the only worker of these descriptors. */
-  #loop(): void {
-    this.#poll.wait(POLL_TIMEOUT)
+  /** All that is ready, by the only worker of these descriptors. The network first: that is further on its way. */
+  #loop(intake: Intake): void {
+    this.#poll.wait(this.#patience(intake.entrance))
     if (this.#poll.ready(WAKE)) this.#takeCommands()
-    for (let source = TUN; source <= UDP; source++)
-      if (this.#poll.ready(source) && this.#takeIn(source)) this.#work(source)
+    this.#now = performance.now()
+    for (const source of [ESP, UDP]) if (this.#poll.ready(source) && this.#takeIn(source)) this.#work(source)
+    if (this.#poll.ready(TUN)) intake.fill(this.#now)
+    this.#letIn(intake)
+  }
+
+  /** How long to wait for something to happen, in ms. */
+  #patience({ isEmpty, deadline }: Intake['entrance']): number {
+    if (isEmpty) return POLL_TIMEOUT
+    return this.#mayEnter ? 0 : Math.min(POLL_TIMEOUT, Math.max(1, Math.ceil(deadline - this.#now)))
+  }
+
+  /** A batch of what waits at the entrances. */
+  #letIn(intake: Intake): void {
+    let count = 0
+    this.#mayEnter = true
+    while (count < BATCH) {
+      const length = intake.next(slot(count), this.#now)
+      this.#mayEnter = length > 0
+      if (length === 0) break
+      this.#dispatch(this.#engine.fromTun(memory.bytes, slot(count++), length))
+    }
+    if (count > 0) this.#flush()
   }
 
   /** One batch, while other workers have theirs. */
@@ -154,13 +185,13 @@ class PlaneLoop {
   #takeInTun(): boolean {
     this.#arrivals = 0
     while (this.#arrivals < BATCH) {
-      const length = sys.read(this.#data.tunFd, memory.address + INTAKE, TUN_READ)
+      const length = sys.read(this.#data.tunFd, memory.address + LANDING, TUN_READ)
       if (length < 0) {
         const code = errno()
         if (code === E.again || code === E.interrupted) break
         throw failure(`read ${this.#data.device}`)
       }
-      if (!this.#segmenter.begin(INTAKE, length)) this.#readFailures++
+      if (!this.#segmenter.begin(LANDING, length)) this.#readFailures++
       else if (this.#segmenter.isLarge) {
         this.#hasLarge = true
         break
@@ -173,11 +204,12 @@ class PlaneLoop {
     for (let i = 0; i < this.#arrivals; i++) {
       const length = this.#arrived[i]!
       const engine = this.#engine
-      this.#dispatch(
-        source === TUN
-          ? engine.fromTun(memory.bytes, slot(i), length)
-          : engine.fromNetwork(memory.bytes, slot(i), length),
-      )
+      if (source === TUN) this.#dispatch(engine.fromTun(memory.bytes, slot(i), length))
+      else {
+        const verdict = engine.fromNetwork(memory.bytes, slot(i), length)
+        if (verdict === VERDICT.tun) this.#intake?.entrance.hear(memory.bytes, engine.offset, this.#now)
+        this.#dispatch(verdict)
+      }
     }
     if (this.#hasLarge) this.#workOnLarge()
     this.#flush()
@@ -253,7 +285,8 @@ class PlaneLoop {
           ...this.#engine.drops(),
           XfrmOutError: this.#sendFailures,
           CryptoDriverMoved: this.#placement.moves,
-          TunReadError: this.#readFailures,
+          TunReadError: this.#readFailures + (this.#intake?.malformed ?? 0),
+          TunQueueDrop: this.#intake?.dropped ?? 0,
           TunWriteError: this.#coalescer.failures,
         }
       case 'close':

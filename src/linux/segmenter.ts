@@ -83,6 +83,11 @@ export class Segmenter {
     return this.#segment > 0
   }
 
+  /** Octets that were not handed out yet. */
+  get left(): number {
+    return this.#end - this.#at
+  }
+
   /** Writes the next packet to `to`, aligned to 4. @returns its length; 0 when there is none. */
   next(to: number): number {
     if (this.#at === this.#end) return 0

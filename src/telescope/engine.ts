@@ -169,6 +169,13 @@ export class PacketEngine {
     this.#private.clear()
   }
 
+  /** What stands for the circuit a packet from the TUN will go into: its policy, or the engine where there is none. */
+  circuitOf(bytes: Uint8Array, offset: number, length: number): object {
+    if (length < IPV4_HEADER) return this
+    this.#readFlow(bytes, offset)
+    return this.#spd.lookup('out', this.#flow) ?? this
+  }
+
   /** A packet the kernel routed into the TUN: made on this host, or forwarded by it. */
   fromTun(bytes: Uint8Array, offset: number, length: number): Verdict {
     if (checkIpv4(bytes, offset, length) !== undefined) return this.#drop('TunMalformed')

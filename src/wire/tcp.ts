@@ -22,6 +22,28 @@ export const tcpAcknowledgment = (bytes: Uint8Array, at: number): number =>
 /** Source and destination port in one int32, a key of the connection. */
 export const tcpPorts = (bytes: Uint8Array, at: number): number => readInt32(bytes, at)
 
+/** The same of the other direction. */
+export const swapPorts = (ports: number): number => (ports << 16) | (ports >>> 16)
+
+/** Option kinds without a length, and that of selective acknowledgments (RFC 9293 section 3.2, RFC 2018 section 3). */
+const OPTION = { end: 0, noOperation: 1, sack: 5 } as const
+
+/** Does the packet that ends at `end` acknowledge the octet in front of `sequence` selectively, or a later one? */
+export function tcpSacks(bytes: Uint8Array, at: number, end: number, sequence: number): boolean {
+  const optionsEnd = Math.min(end, at + tcpHeaderLength(bytes, at))
+  for (let i = at + TCP_HEADER; i + 1 < optionsEnd; ) {
+    const kind = bytes[i]!
+    if (kind === OPTION.end) return false
+    const length = kind === OPTION.noOperation ? 1 : bytes[i + 1]!
+    if (length === 0) return false
+    if (kind === OPTION.sack)
+      for (let block = i + 2; block + 8 <= Math.min(i + length, optionsEnd); block += 8)
+        if (((readInt32(bytes, block + 4) - sequence) | 0) >= 0) return true
+    i += length
+  }
+  return false
+}
+
 export function writeTcpSequence(bytes: Uint8Array, at: number, sequence: number): void {
   writeUint32(bytes, at + FIELD.sequence, sequence)
 }
