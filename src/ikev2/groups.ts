@@ -21,7 +21,7 @@ const GROUPS: ReadonlyMap<number, Group> = new Map([
       answer: (crypto: CryptoProvider, peer: Uint8Array) => crypto.x25519Answer(peer),
     },
   ],
-  // RFC 5903: for stock peers alone; nobody of ours offers it.
+  // RFC 5903: for stock peers alone; between ours it is never the first, and never chosen.
   [
     GROUP.number.P256,
     {

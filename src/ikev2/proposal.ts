@@ -32,13 +32,16 @@ export interface EspSuite {
   readonly additional?: number
 }
 
-/** Key exchange methods an initiator offers: the first is the one it guesses. */
-export const IKE_GROUPS: readonly number[] = [GROUP.number.X25519]
+/** Key exchange methods an initiator offers: the first is the one it guesses, the other for stock routers without. */
+export const IKE_GROUPS: readonly number[] = ACCEPTED_GROUPS
 
 /** Additional key exchanges, on top of one of the above. */
 const ADDITIONAL: readonly Transform[] = [transform(TRANSFORM.number.ADDKE1, GROUP.number.MLKEM768)]
 
+/** What an initiator offers for the IKE SA. */
 const IKE_CIPHERS: readonly EspCipher[] = ['aes-256-gcm-16', 'chacha20-poly1305']
+/** What a responder takes. */
+const ACCEPTED_CIPHERS: readonly EspCipher[] = [...IKE_CIPHERS, 'aes-128-gcm-16']
 
 /** The first is what we offer; a peer may offer the others. */
 const PRFS = [
@@ -52,7 +55,7 @@ const PRFS = [
  * of its own for peers that do not know the transform.
  */
 export function ikeProposals({ hybrid = false }: { readonly hybrid?: boolean } = {}): Proposal[] {
-  const plain = ikeTransforms(PRFS[0].hash, IKE_GROUPS.map(keTransform))
+  const plain = ikeTransforms(IKE_CIPHERS, PRFS[0].hash, IKE_GROUPS.map(keTransform))
   return numbered(PROTOCOL.number.IKE, NO_SPI, [...(hybrid ? [[...plain, ...ADDITIONAL]] : []), plain])
 }
 
@@ -65,13 +68,18 @@ export const rekeyGroups = ({ group, additional }: IkeSuite): readonly number[] 
   ...(additional === undefined ? ACCEPTED_GROUPS.filter((other) => other !== group) : []),
 ]
 
-/** The proposal of an IKE SA rekey, hybrid if the one before is. It carries our SPI of the new IKE SA. */
+/** The proposal of an IKE SA rekey, hybrid if the one before is, and its cipher first. It carries our SPI of the new IKE SA. */
 export function ikeRekeyProposals(spi: Uint8Array, suite: IkeSuite): Proposal[] {
-  return numbered(PROTOCOL.number.IKE, spi, [ikeTransforms(suite.prf, rekeyExchange(suite))])
+  const ciphers = [...new Set([suite.cipher, ...IKE_CIPHERS])]
+  return numbered(PROTOCOL.number.IKE, spi, [ikeTransforms(ciphers, suite.prf, rekeyExchange(suite))])
 }
 
-const ikeTransforms = (prf: HashName, exchange: readonly Transform[]): Transform[] => [
-  ...IKE_CIPHERS.map(cipherTransform),
+const ikeTransforms = (
+  ciphers: readonly EspCipher[],
+  prf: HashName,
+  exchange: readonly Transform[],
+): Transform[] => [
+  ...ciphers.map(cipherTransform),
   transform(TRANSFORM.number.PRF, PRFS.find(({ hash }) => hash === prf)!.id),
   ...exchange,
 ]
@@ -184,7 +192,7 @@ type Wants = ReadonlyMap<number, readonly Transform[]>
 const NONE = 0
 
 const IKE_WANTS: Wants = new Map([
-  [TRANSFORM.number.ENCR, IKE_CIPHERS.map(cipherTransform)],
+  [TRANSFORM.number.ENCR, ACCEPTED_CIPHERS.map(cipherTransform)],
   [TRANSFORM.number.PRF, PRFS.map(({ id }) => transform(TRANSFORM.number.PRF, id))],
   [TRANSFORM.number.KE, ACCEPTED_GROUPS.map(keTransform)],
 ])

@@ -64,7 +64,7 @@ test('all requests look the same: one payload order, nothing that names a client
     })
   })
   assert.deepEqual(shapes[0], [
-    '244 SA,KE,Nonce,16430,16431,16438,16447',
+    '260 SA,KE,Nonce,16430,16431,16438,16447',
     '327 SA,KE,Nonce,16430,16431,16438,16447,16443',
     '1200 SKF',
     '312 SKF',

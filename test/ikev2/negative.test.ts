@@ -100,7 +100,7 @@ refusesInit(
   N.NO_PROPOSAL_CHOSEN,
 )
 refusesInit('CVE-2024-3652: AES-GCM without key length', keyLengths([]), 'no-proposal', N.NO_PROPOSAL_CHOSEN)
-for (const bits of [0, 1, 128, 255, 512, 65535])
+for (const bits of [0, 1, 127, 192, 255, 512, 65535])
   refusesInit(
     `CVE-2024-3652: AES-GCM of ${bits} bits`,
     keyLengths([{ type: 14, value: bits }]),

@@ -27,6 +27,10 @@ export async function playHost({ cell, essential }: Cells, out: string): Promise
       await cell('b host', `charon with userspace ESP through our node, ${cipher}`, () =>
         stockClient(stage, stage.charon('plain', cipher), suite, { userspace: true }),
       )
+    await cell('b host', 'charon has AES-128-GCM alone, for IKE and ESP', () => {
+      const suite = { ike: 'aes128gcm16-prfsha384-ecp256', esp: 'aes128gcm16' }
+      return stockClient(stage, stage.charon('plain', 'aes-128'), suite, { userspace: true })
+    })
     await cell('b host', 'charon asks for IPv4 and IPv6, of the address and the traffic', () => {
       const charon = stage.charon('plain', 'both-families')
       return stockClient(stage, charon, SUITES['aes-256-gcm-16'], {

@@ -57,6 +57,10 @@ export const HYBRID: Suite = {
 
 export const HYBRID_OFFERS: Offers = { overlay: HYBRID, telescopes: HYBRID }
 
+/** A router that has neither X25519 nor Ed25519. */
+const NIST: Suite = { ike: 'aes256gcm16-prfsha256-ecp256', esp: 'aes256gcm16-ecp256' }
+export const NIST_OFFERS: Offers = { overlay: NIST, telescopes: NIST }
+
 const CLASSIC_OFFERS: Offers = {
   overlay: SUITES['aes-256-gcm-16'],
   telescopes: {

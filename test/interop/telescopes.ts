@@ -5,7 +5,7 @@ import { until } from '#demo/command'
 import { type ClientStatus, statusOf } from '#demo/daemons'
 import type { Cells } from './cell.ts'
 import type { Relay } from './relay.ts'
-import { SUITES } from './routers.ts'
+import { NIST_OFFERS, SUITES } from './routers.ts'
 import { LIMIT, lastLines, type Stage } from './stage.ts'
 
 const CIPHERS = Object.keys(SUITES) as (keyof typeof SUITES & EspCipher)[]
@@ -28,12 +28,15 @@ export async function playTelescopes(cells: Cells, stage: Stage, relay: Relay): 
 
 /** These leave the router with another key than it had. */
 export async function playSignatures(cells: Cells, stage: Stage, relay: Relay): Promise<void> {
-  await relay.run(stage.charon('cedar', 'signatures'))
+  await relay.run(stage.charon('cedar', 'signatures'), NIST_OFFERS)
   for (const kind of ['ECDSA P-256', 'ECDSA P-384', 'RSA 2048'] as const) {
-    await cells.cell('a signatures', `charon as exit and overlay peer signs with ${kind}`, async () => {
+    const name = `charon has P-256 alone, and signs with ${kind}: exit, overlay peer`
+    await cells.cell('a signatures', name, async () => {
       await relay.giveKey(kind)
       await stage.restartClient(['alder', 'cedar'], FIRST)
-      return await stage.carries(await stage.circuit(), 'cedar', FIRST)
+      const told = await stage.carries(await stage.circuit(), 'cedar', FIRST)
+      assert.match(await relay.charon.sas(), /^telescope: (?:.*\n){3}.*ECP_256/m)
+      return told
     })
   }
 }
