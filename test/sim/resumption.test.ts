@@ -120,7 +120,7 @@ test('a circuit that its user closed does not come back as itself', () => {
 })
 
 test('two nodes that lost each other resume their tunnel', () => {
-  const { world } = open(61)
+  const { world } = open(62)
   const resumed = (): number =>
     [...world.routers.values()].reduce(
       (sum, { machine }) => sum + (machine.counters()['established.resumed'] ?? 0),
