@@ -1,13 +1,19 @@
 /** What goes into the machine of an authority and comes out of it. */
 import type { NodeId } from '#base/ids'
 import type { Prefix } from '#base/ip'
+import type { UnixTime } from '#base/time'
 import type { KnownNode } from '#directory/admission'
 import type { Consensus } from '#directory/documents'
+import type { Figure } from '#directory/measurement'
 
 /** A node as an authority knows it. */
 export interface AuthorityRecord extends KnownNode {
   /** What the last document that listed it said. */
   readonly pool: Prefix | undefined
+  /** Since when every vote of ours found it running; absent: the last one did not, or there was none. */
+  readonly up?: UnixTime
+  /** The last word of our measurer. */
+  readonly figure?: Figure
 }
 
 export interface KeptState {

@@ -2,7 +2,8 @@
  * What an authority must not forget, in `level`. Every change is one write batch with fsync: after a crash at any
  * instant it is there whole or not at all.
  *
- *     node!<nodeId>   {"text":"<signed descriptor>","pool":"10.64.0.0/20","since":1767225600}
+ *     node!<nodeId>   {"text":"<signed descriptor>","pool":"10.64.0.0/20","since":1767225600,"up":1767225900,
+ *                      "figure":[81920,1767229200]}
  *     meta!voted      the last period it voted in
  *     meta!signed     the last period it signed for
  *     meta!consensus  the last document
@@ -19,6 +20,7 @@ import type { UnixTime } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
 import type { AuthorityEffect, AuthorityRecord, KeptState } from '#directory/authority-events'
 import { decodeDescriptor } from '#directory/descriptor'
+import { MAX_BANDWIDTH } from '#directory/measurement'
 import { Moment, PrefixText } from '#directory/schemas'
 import { guarded, parseJson } from '#directory/store'
 
@@ -78,7 +80,13 @@ function changesOf(effect: Lasting): Change[] {
 }
 
 const Stored = Type.Object(
-  { text: Type.String(), pool: Type.Optional(PrefixText), since: Moment },
+  {
+    text: Type.String(),
+    pool: Type.Optional(PrefixText),
+    since: Moment,
+    up: Type.Optional(Moment),
+    figure: Type.Optional(Type.Tuple([Type.Integer({ minimum: 0, maximum: MAX_BANDWIDTH }), Moment])),
+  },
   { additionalProperties: false },
 )
 const stored = Compile(Stored)
@@ -110,11 +118,13 @@ async function readPeriod(db: Db, what: 'voted' | 'signed'): Promise<number> {
   return period
 }
 
-const writeRecord = ({ text, pool, since }: AuthorityRecord): string =>
+const writeRecord = ({ text, pool, since, up, figure }: AuthorityRecord): string =>
   JSON.stringify({
     text,
     ...(pool === undefined ? {} : { pool: formatPrefix(pool) }),
     since,
+    ...(up === undefined ? {} : { up }),
+    ...(figure === undefined ? {} : { figure: [figure.bandwidth, figure.at] }),
   } satisfies Static<typeof Stored>)
 
 function readRecord(value: string, crypto: CryptoProvider): AuthorityRecord | undefined {
@@ -123,5 +133,14 @@ function readRecord(value: string, crypto: CryptoProvider): AuthorityRecord | un
   const descriptor = decodeDescriptor(utf8(parsed.text), crypto)
   const pool = parsed.pool === undefined ? undefined : parsePrefix(parsed.pool)
   if (!descriptor.ok || (parsed.pool !== undefined && pool === undefined)) return undefined
-  return { descriptor: descriptor.value, text: parsed.text, pool, since: parsed.since as UnixTime }
+  return {
+    descriptor: descriptor.value,
+    text: parsed.text,
+    pool,
+    since: parsed.since as UnixTime,
+    ...(parsed.up === undefined ? {} : { up: parsed.up as UnixTime }),
+    ...(parsed.figure === undefined
+      ? {}
+      : { figure: { bandwidth: parsed.figure[0], at: parsed.figure[1] as UnixTime } }),
+  }
 }

@@ -9,11 +9,11 @@
 import { equalBytes, toHex, utf8 } from '#base/bytes'
 import type { ErrorCode } from '#base/errors'
 import type { NodeId } from '#base/ids'
-import type { Ip, Prefix } from '#base/ip'
+import type { Ip } from '#base/ip'
 import { failure, type Result, success } from '#base/result'
 import type { UnixTime } from '#base/time'
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
-import { judgeDescriptor, listedNodes, outlivedNodes } from '#directory/admission'
+import { judgeDescriptor, outlivedNodes, STALE_PERIODS } from '#directory/admission'
 import type {
   AlarmName,
   AuthorityEffect,
@@ -24,23 +24,28 @@ import type {
   MessageKind,
   Question,
 } from '#directory/authority-events'
+import { draftVote } from '#directory/ballot'
 import { joinDocument, signBody, verifyBody } from '#directory/canonical'
 import {
   bodyOf,
   buildConsensus,
   CLOCK_TOLERANCE,
+  formatMoment,
   type ListedNode,
   verifyConsensus,
 } from '#directory/consensus'
 import { Counters } from '#directory/counters'
 import { decodeDescriptor } from '#directory/descriptor'
+import type { NetworkParameters } from '#directory/documents'
 import { inquiries } from '#directory/inquiry'
+import { decodeMeasurement } from '#directory/measurement'
+import { DEFAULT_PARAMETERS } from '#directory/parameters'
 import { decodeEndorsement, decodeRoll, encodeEndorsement, encodeRoll } from '#directory/roll'
 import { type Filed, Round } from '#directory/round'
 import { roundAt, scheduleOf, stepOf } from '#directory/schedule'
 import { sortVotes, tallyVotes } from '#directory/tally'
 import { decodeVote, digestOf, encodeVote, type KnownDescriptors, type VoteTerms } from '#directory/vote'
-import { listedWords, steadyWords } from '#directory/words'
+import { listedWords } from '#directory/words'
 
 export interface AuthorityOptions {
   readonly key: KeyPair
@@ -50,6 +55,10 @@ export interface AuthorityOptions {
   readonly threshold: number
   readonly terms: VoteTerms
   readonly crypto: CryptoProvider
+  /** What it proposes; `DEFAULT_PARAMETERS` unless said otherwise. */
+  readonly parameters?: NetworkParameters
+  /** Ed25519 keys of those who measure for it. */
+  readonly measurers?: readonly Uint8Array[]
   /** What a predecessor kept. */
   readonly kept?: KeptState
   /** Of a predecessor in this process, to go on with. */
@@ -69,6 +78,8 @@ export class Authority {
   #voted: number
   #signed: number
   #askedAt = 0
+  /** When the last report of a measurer was made. */
+  #measured = 0
   /** The round in the middle of which it was started: what is missing of that one is not news. */
   #first: number | undefined
 
@@ -127,9 +138,36 @@ export class Authority {
     this.counters.add(`descriptor.${judged.value.known ? 'known' : 'accepted'}`)
     if (judged.value.known) return success({ known: true, nodeId, effects: [] })
     const previous = this.#records.get(nodeId)
-    const record: AuthorityRecord = { descriptor, text, pool: previous?.pool, since: previous?.since ?? now }
+    const record = { ...previous, descriptor, text, pool: previous?.pool, since: previous?.since ?? now }
     this.#records.set(nodeId, record)
     return success({ known: false, nodeId, effects: [{ kind: 'keep', what: 'nodes', records: [record] }] })
+  }
+
+  /**
+   * Takes the report of our measurer; nodes we do not know do not matter. Errors: those of `decodeMeasurement`,
+   * IPP_DIR_EXPIRED, IPP_DIR_REPLAYED.
+   */
+  measure(document: Uint8Array, now: UnixTime): Result<AuthorityEffect[]> {
+    const { measurers = [], crypto, terms } = this.#options
+    const decoded = decodeMeasurement(document, measurers, crypto)
+    if (!decoded.ok) return this.#refused(decoded)
+    const { published, figures } = decoded.value
+    if (published > now + CLOCK_TOLERANCE || published < now - STALE_PERIODS * terms.length)
+      return this.#refused(
+        failure('IPP_DIR_EXPIRED', `measurement: made ${formatMoment(published)}, which is not now`),
+      )
+    if (published <= this.#measured)
+      return this.#refused(failure('IPP_DIR_REPLAYED', 'measurement: a later one came before it'))
+    this.#measured = published
+    const changed: AuthorityRecord[] = []
+    for (const [nodeId, bandwidth] of figures) {
+      const record = this.#records.get(nodeId)
+      if (record === undefined || (record.figure?.at ?? 0) > published) continue
+      changed.push({ ...record, figure: { bandwidth, at: published } })
+    }
+    for (const record of changed) this.#records.set(record.descriptor.nodeId, record)
+    this.counters.add('measurement.accepted')
+    return success(changed.length === 0 ? [] : [{ kind: 'keep', what: 'nodes', records: changed }])
   }
 
   /**
@@ -184,15 +222,19 @@ export class Authority {
     // Their words in it may be old, and their pools are in use.
     const forgotten = outlivedNodes(this.#records, now, terms.length).filter((id) => !listed.has(id))
     for (const id of forgotten) this.#records.delete(id)
-    const { start } = scheduleOf(round.period, terms.length)
-    const nodes = steadyWords(listedNodes(this.#records, start, terms.length), listed, now)
-    const alive = new Set(nodes.map(({ descriptor }) => descriptor.nodeId))
-    const reserved: Prefix[] = []
-    for (const { descriptor, pool } of this.#records.values())
-      if (pool !== undefined && !alive.has(descriptor.nodeId)) reserved.push(pool)
-    const vote = encodeVote({ period: round.period, published: now, nodes, reserved }, terms, key, crypto)
+    const { draft, changed } = draftVote(this.#records, {
+      now,
+      period: round.period,
+      length: terms.length,
+      document: this.#document?.consensus,
+      words: listed,
+      parameters: this.#options.parameters ?? DEFAULT_PARAMETERS,
+    })
+    for (const record of changed) this.#records.set(record.descriptor.nodeId, record)
+    const vote = encodeVote(draft, terms, key, crypto)
     const effects: AuthorityEffect[] = []
     if (forgotten.length > 0) effects.push({ kind: 'forget', nodes: forgotten })
+    if (changed.length > 0) effects.push({ kind: 'keep', what: 'nodes', records: changed })
     if (!vote.ok) {
       this.counters.add(`refused.${vote.code}`)
       return effects
@@ -387,7 +429,7 @@ export class Authority {
       if (newer && known.pool?.address === pool.address) continue
       const latest = newer ? known : said
       const since = known?.since ?? consensus.validAfter
-      const record = { descriptor: latest.descriptor, text: latest.text, pool, since }
+      const record = { ...known, descriptor: latest.descriptor, text: latest.text, pool, since }
       this.#records.set(descriptor.nodeId, record)
       changed.push(record)
     }

@@ -17,7 +17,14 @@ import { concat, equalBytes, fromHex, toHex, utf8 } from '#base/bytes'
 import { failure, type Result, success } from '#base/result'
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
 
-export type DocumentKind = 'descriptor' | 'consensus' | 'vote' | 'roll' | 'signature' | 'bootstrap'
+export type DocumentKind =
+  | 'descriptor'
+  | 'consensus'
+  | 'vote'
+  | 'roll'
+  | 'signature'
+  | 'bootstrap'
+  | 'measurement'
 
 export interface Signature {
   /** Ed25519 public key, 32 octets. */
@@ -50,6 +57,7 @@ export const DOCUMENT_LIMITS: Readonly<Record<DocumentKind, Limits>> = {
   signature: { octets: 1024, signatures: 1 },
   // Those of the authorities before and after a change.
   bootstrap: { octets: 16 * 1024, signatures: 32 },
+  measurement: { octets: 2 * 1024 * 1024, signatures: 1 },
 }
 
 /** Serialises and signs. The caller sees to it that strings in `body` are printable ASCII. */

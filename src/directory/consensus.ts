@@ -2,10 +2,12 @@
  * The one document of the network. The only reader and writer of consensuses; pure.
  *
  *     {"version":1,"serial":7,"validAfter":1767225600,"freshUntil":1767229200,"validUntil":1767236400,
- *      "poolSpace":"10.64.0.0/10","nodes":[{"pool":"10.64.0.0/20","descriptor":"<signed text>"},...]}
+ *      "poolSpace":"10.64.0.0/10","parameters":{"mtu":1280,"profile":1,"versions":[]},
+ *      "nodes":[{"pool":"10.64.0.0/20","flags":"fgrsv","bandwidth":81920,"descriptor":"<signed text>"},...]}
  *
  * A node stands in it with its own signed words, letter for letter, and the pool the directory assigned: the
- * directory can leave a node out, but it cannot put words into a node's mouth.
+ * directory can leave a node out, but it cannot put words into a node's mouth. What the directory found out stands
+ * beside them. A directory that decides alone finds out nothing: there are no flags, bandwidth and parameters then.
  */
 import { type Static, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
@@ -16,7 +18,10 @@ import type { UnixTime } from '#base/time'
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
 import { countSignatures, DOCUMENT_LIMITS, openDocument, parseBody, sealDocument } from '#directory/canonical'
 import { decodeDescriptor, type SignedDescriptor } from '#directory/descriptor'
-import type { Consensus, ConsensusNode } from '#directory/documents'
+import type { Consensus, ConsensusNode, NetworkParameters, NodeFlag } from '#directory/documents'
+import { FLAGS_PATTERN, formatFlags, parseFlags } from '#directory/flags'
+import { MAX_BANDWIDTH } from '#directory/measurement'
+import { ParametersBody, parametersBody } from '#directory/parameters'
 import { Moment, PrefixText, schemaProblem } from '#directory/schemas'
 
 /**
@@ -37,6 +42,9 @@ export const VALID_PERIODS = 3
 /** A node that will be listed. */
 export interface ListedNode extends SignedDescriptor {
   readonly pool: Prefix
+  readonly flags?: readonly NodeFlag[]
+  /** Kilobits per second. */
+  readonly bandwidth?: number
 }
 
 export interface ConsensusDraft {
@@ -45,6 +53,7 @@ export interface ConsensusDraft {
   /** Seconds. */
   readonly period: number
   readonly poolSpace: Prefix
+  readonly parameters?: NetworkParameters
   /** In any order. */
   readonly nodes: readonly ListedNode[]
 }
@@ -58,7 +67,13 @@ export function buildConsensus(draft: ConsensusDraft): Result<{ body: object; co
     validUntil: (draft.validAfter + VALID_PERIODS * draft.period) as UnixTime,
     serial: draft.serial,
     poolSpace: draft.poolSpace,
-    nodes: listed.map(({ descriptor, pool }) => ({ ...descriptor, pool })),
+    ...(draft.parameters === undefined ? {} : { parameters: parametersBody(draft.parameters) }),
+    nodes: listed.map(({ descriptor, pool, flags, bandwidth }) => ({
+      ...descriptor,
+      pool,
+      ...(flags === undefined ? {} : { flags }),
+      ...(bandwidth === undefined ? {} : { bandwidth }),
+    })),
   }
   const sound = checkNodes(consensus)
   if (!sound.ok) return sound
@@ -69,7 +84,13 @@ export function buildConsensus(draft: ConsensusDraft): Result<{ body: object; co
     freshUntil: consensus.freshUntil,
     validUntil: consensus.validUntil,
     poolSpace: formatPrefix(consensus.poolSpace),
-    nodes: listed.map(({ pool, text }) => ({ pool: formatPrefix(pool), descriptor: text })),
+    ...(draft.parameters === undefined ? {} : { parameters: parametersBody(draft.parameters) }),
+    nodes: listed.map(({ pool, flags, bandwidth, text }) => ({
+      pool: formatPrefix(pool),
+      ...(flags === undefined ? {} : { flags: formatFlags(flags) }),
+      ...(bandwidth === undefined ? {} : { bandwidth }),
+      descriptor: text,
+    })),
   }
   if (!validator.Check(body)) return malformed(schemaProblem(validator, body))
   return success({ body, consensus })
@@ -132,6 +153,7 @@ export function verifyConsensus(
     validUntil: body.validUntil as UnixTime,
     serial: body.serial,
     poolSpace,
+    ...(body.parameters === undefined ? {} : { parameters: body.parameters }),
     nodes: nodes.value,
   }
   const sound = checkNodes(consensus)
@@ -175,7 +197,12 @@ function readNodes(entries: Body['nodes'], crypto: CryptoProvider): Result<Conse
     if (pool === undefined) return malformed(`nodes[${i}]: pool: expected a prefix`)
     const descriptor = decodeDescriptor(utf8(entry.descriptor), crypto)
     if (!descriptor.ok) return within(`consensus: nodes[${i}]`, descriptor)
-    nodes.push({ ...descriptor.value, pool })
+    nodes.push({
+      ...descriptor.value,
+      pool,
+      ...(entry.flags === undefined ? {} : { flags: parseFlags(entry.flags) }),
+      ...(entry.bandwidth === undefined ? {} : { bandwidth: entry.bandwidth }),
+    })
   }
   return success(nodes)
 }
@@ -235,10 +262,13 @@ const Body = Type.Object(
     freshUntil: Moment,
     validUntil: Moment,
     poolSpace: PrefixText,
+    parameters: Type.Optional(ParametersBody),
     nodes: Type.Array(
       Type.Object(
         {
           pool: PrefixText,
+          flags: Type.Optional(Type.String({ pattern: FLAGS_PATTERN })),
+          bandwidth: Type.Optional(Type.Integer({ minimum: 0, maximum: MAX_BANDWIDTH })),
           descriptor: Type.String({ minLength: 1, maxLength: DOCUMENT_LIMITS.descriptor.octets }),
         },
         { additionalProperties: false },

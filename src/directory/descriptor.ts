@@ -7,7 +7,8 @@
  *
  * A stock router cannot sign one: its operator does, with an identity key of the router's own, and says how anonymous
  * peers authenticate to it: `"ike":{"method":"psk","key":"<published>"}` behind `ikeKey`. A node with a second key for
- * stock peers without EdDSA has `"ecdsaKey":"<hex>"` there.
+ * stock peers without EdDSA has `"ecdsaKey":"<hex>"` there. At the end may stand `"declared":<kbit/s>`, and
+ * `"family":{"key":"<hex>","proof":"<hex>"}`.
  */
 import { type Static, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
@@ -20,6 +21,8 @@ import type { CryptoProvider, KeyPair } from '#crypto/provider'
 import { readPublicKey } from '#crypto/public-key'
 import { countSignatures, openDocument, parseBody, sealDocument } from '#directory/canonical'
 import { type NodeDescriptor, type NodeRole, PUBLISHED_KEY_PATTERN } from '#directory/documents'
+import { isMember } from '#directory/family'
+import { MAX_BANDWIDTH } from '#directory/measurement'
 import { Ipv4Text, KeyText, Moment, PinnedKeyText, schemaProblem } from '#directory/schemas'
 import { formatExitPolicy, MAX_EXIT_RULES, parseExitPolicy } from '#nat/exit-policy'
 
@@ -57,6 +60,10 @@ export function encodeDescriptor(
     exitPolicy: [...formatExitPolicy(fields.exitPolicy)],
     published: fields.published,
     software: fields.software,
+    ...(fields.declared === undefined ? {} : { declared: fields.declared }),
+    ...(fields.family === undefined
+      ? {}
+      : { family: { key: toHex(fields.family.key), proof: toHex(fields.family.proof) } }),
   }
   const sealed = sealDocument('descriptor', body, [identity], crypto)
   if (!sealed.ok) return sealed
@@ -96,6 +103,9 @@ export function decodeDescriptor(document: Uint8Array, crypto: CryptoProvider): 
   if (!exitPolicy.ok) return malformed(`exitPolicy: ${exitPolicy.where}`)
   const odd = formatExitPolicy(exitPolicy.value).findIndex((rule, i) => rule !== body.exitPolicy[i])
   if (odd >= 0) return malformed(`exitPolicy: rule ${odd + 1} is not in canonical form`)
+  const family = body.family && { key: fromHex(body.family.key), proof: fromHex(body.family.proof) }
+  if (family !== undefined && !isMember(identityKey, family, crypto))
+    return failure('IPP_DIR_IDENTITY', 'descriptor: it is of no family that says so')
   return success({
     nodeId: nodeIdOf(identityKey, crypto),
     identityKey,
@@ -109,6 +119,8 @@ export function decodeDescriptor(document: Uint8Array, crypto: CryptoProvider): 
     exitPolicy: exitPolicy.value,
     published: body.published as UnixTime,
     software: body.software,
+    ...(body.declared === undefined ? {} : { declared: body.declared }),
+    ...(family === undefined ? {} : { family }),
   })
 }
 
@@ -127,6 +139,8 @@ export function sameSubstance(a: NodeDescriptor, b: NodeDescriptor): boolean {
     a.address === b.address &&
     a.port === b.port &&
     a.roles.join() === b.roles.join() &&
+    a.declared === b.declared &&
+    equalBytes(a.family?.key ?? NOTHING, b.family?.key ?? NOTHING) &&
     formatExitPolicy(a.exitPolicy).join() === formatExitPolicy(b.exitPolicy).join()
   )
 }
@@ -154,6 +168,13 @@ const Body = Type.Object(
     published: Moment,
     // Letters that mean nothing to HTML, a shell or a terminal.
     software: Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,39}$' }),
+    declared: Type.Optional(Type.Integer({ minimum: 0, maximum: MAX_BANDWIDTH })),
+    family: Type.Optional(
+      Type.Object(
+        { key: KeyText, proof: Type.String({ pattern: '^[0-9a-f]{128}$' }) },
+        { additionalProperties: false },
+      ),
+    ),
   },
   { additionalProperties: false },
 )

@@ -26,6 +26,8 @@ export interface NodeDescriptor {
   readonly exitPolicy: ExitPolicy
   readonly published: UnixTime
   readonly software: string
+  /** Kilobits per second it wants to carry at most. It can make itself be used less by it, and never more. */
+  readonly declared?: number
   /** Nodes of one family have one operator, and never share a path. */
   readonly family?: FamilyMembership
 }
@@ -67,6 +69,16 @@ export interface ConsensusNode extends NodeDescriptor {
   readonly bandwidth?: number
 }
 
+/** What all of a network have in common. */
+export interface NetworkParameters {
+  /** Octets of the packets inside circuits. */
+  readonly mtu: number
+  /** Number of the IKE profile: what is offered, in which order, and how messages are padded. */
+  readonly profile: number
+  /** Software that is recommended, as descriptors name theirs; empty: all. */
+  readonly versions: readonly string[]
+}
+
 export interface Consensus {
   readonly validAfter: UnixTime
   readonly freshUntil: UnixTime
@@ -75,6 +87,8 @@ export interface Consensus {
   readonly serial: number
   /** All pools are carved from it. */
   readonly poolSpace: Prefix
+  /** Absent in a document of one directory alone. */
+  readonly parameters?: NetworkParameters
   /** Sorted by nodeId. */
   readonly nodes: readonly ConsensusNode[]
 }

@@ -4,7 +4,10 @@
  *
  * - Counted are the votes of pinned authors, of whom exactly one vote exists. Two different votes of one author
  *   cancel each other, or two halves of the authorities could be shown two truths.
- * - A node is listed when more than half of all authorities, dead ones included, vote for it.
+ * - A node is listed when more than half of all authorities, dead ones included, vote for it as running and valid. It has
+ *   every other flag that as many give it.
+ * - Its bandwidth is the median of what at least three measurers found (`measurement.ts`), and never what it says itself.
+ * - Parameters are the median of the votes, or what more than half of them name.
  * - Its descriptor is the newest of which more than half of them have that or a newer one: no single authority can
  *   hold a node back at old words, or rush ahead with new ones.
  * - It keeps the pool that more than half of those who vote for it say it has. Newcomers, by order of their ids, get the lowest slots
@@ -15,6 +18,9 @@ import { toHex } from '#base/bytes'
 import type { NodeId } from '#base/ids'
 import { contains, type Prefix } from '#base/ip'
 import type { ConsensusDraft, ListedNode } from '#directory/consensus'
+import { NODE_FLAGS } from '#directory/flags'
+import { agreedBandwidth } from '#directory/measurement'
+import { agreeOn } from '#directory/parameters'
 import { freePools } from '#directory/pools'
 import { startOf, type Vote, type VotedNode, type VoteTerms } from '#directory/vote'
 
@@ -55,9 +61,12 @@ export function tallyVotes(
   { length, plan }: VoteTerms,
 ): ConsensusDraft {
   const majority = Math.floor(authorities / 2) + 1
-  const elected: VotedNode[] = []
-  for (const votes of votesByNode(counted).values())
-    if (votes.length >= majority) elected.push(electNode(votes, majority))
+  const elected: ElectedNode[] = []
+  for (const votes of votesByNode(counted).values()) {
+    if (votes.length < majority) continue
+    const node = electNode(votes, majority)
+    if (node.flags.includes('running') && node.flags.includes('valid')) elected.push(node)
+  }
   const chosen = uncontested(elected).filter(({ descriptor }) => !contains(plan.space, descriptor.address))
 
   const taken = new Map<string, Prefix>()
@@ -67,20 +76,34 @@ export function tallyVotes(
   // Where the space is used up, the last in the line have to wait.
   const free = freePools(plan, taken.values(), newcomers.length)
   const nodes: ListedNode[] = []
-  for (const { descriptor, text, pool } of chosen)
-    if (pool !== undefined) nodes.push({ descriptor, text, pool })
-  for (const [i, { descriptor, text }] of newcomers.entries()) {
+  for (const node of chosen) if (node.pool !== undefined) nodes.push(listed(node, node.pool))
+  for (const [i, node] of newcomers.entries()) {
     const pool = free[i]
-    if (pool !== undefined) nodes.push({ descriptor, text, pool })
+    if (pool !== undefined) nodes.push(listed(node, pool))
   }
+  const parameters = agreeOn(counted.map((vote) => vote.parameters))
   return {
     serial: period,
     validAfter: startOf(period, length),
     period: length,
     poolSpace: plan.space,
+    ...(parameters === undefined ? {} : { parameters }),
     nodes,
   }
 }
+
+/** What comes out of the votes for one node. */
+interface ElectedNode extends VotedNode {
+  readonly bandwidth: number | undefined
+}
+
+const listed = ({ descriptor, text, flags, bandwidth }: ElectedNode, pool: Prefix): ListedNode => ({
+  descriptor,
+  text,
+  pool,
+  flags,
+  ...(bandwidth === undefined ? {} : { bandwidth }),
+})
 
 function votesByNode(counted: readonly Vote[]): Map<NodeId, VotedNode[]> {
   const byNode = new Map<NodeId, VotedNode[]>()
@@ -95,7 +118,7 @@ function votesByNode(counted: readonly Vote[]): Map<NodeId, VotedNode[]> {
 }
 
 /** At least `majority` votes for one node. */
-function electNode(votes: readonly VotedNode[], majority: number): VotedNode {
+function electNode(votes: readonly VotedNode[], majority: number): ElectedNode {
   const newestFirst = votes.toSorted(
     (a, b) =>
       b.descriptor.published - a.descriptor.published || (a.text < b.text ? -1 : a.text > b.text ? 1 : 0),
@@ -110,17 +133,21 @@ function electNode(votes: readonly VotedNode[], majority: number): VotedNode {
     claims.set(pool.address, { pool, count: claim.count + 1 })
   }
   const pool = [...claims.values()].find(({ count }) => count > votes.length / 2)?.pool
-  return { descriptor, text, since, pool }
+  const flags = NODE_FLAGS.filter(
+    (flag) => votes.filter((vote) => vote.flags.includes(flag)).length >= majority,
+  )
+  const figures = votes.map(({ measured }) => measured).filter((figure) => figure !== undefined)
+  return { descriptor, text, since, pool, flags, bandwidth: agreedBandwidth(figures, descriptor) }
 }
 
 /**
  * The elder keeps a contested name or address; of two of one age, the one with the lower id. It keeps a contested
  * pool too: then the other is a newcomer again.
  */
-function uncontested(elected: readonly VotedNode[]): VotedNode[] {
+function uncontested(elected: readonly ElectedNode[]): ElectedNode[] {
   const held = new Set<string>()
   const lent = new Set<string>()
-  const chosen: VotedNode[] = []
+  const chosen: ElectedNode[] = []
   for (const node of elected.toSorted((a, b) => a.since - b.since || byId(a, b))) {
     const { name, address } = node.descriptor
     if (held.has(name) || held.has(address)) continue

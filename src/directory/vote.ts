@@ -2,12 +2,15 @@
  * What one authority would list in a period, signed by it. The only reader and writer of votes; pure.
  *
  *     {"version":1,"period":490896,"length":3600,"poolSpace":"10.64.0.0/10","poolLength":20,"published":1767224700,
- *      "nodes":[{"since":1767000000,"pool":"10.64.0.0/20","descriptor":"<signed text>"},...],
+ *      "parameters":{"mtu":1280,"profile":1,"versions":[]},
+ *      "nodes":[{"since":1767000000,"pool":"10.64.0.0/20","flags":"fgrsv","measured":81920,
+ *                "descriptor":"<signed text>"},...],
  *      "reserved":["10.64.16.0/20",...]}
  *
  * A period is numbered by the calendar, and the number is the serial of its document: whoever stole keys cannot jump
  * ahead of time. `pool` is what the author knows the last document to have said, and is absent for a newcomer;
- * `reserved` are pools of nodes that fell silent. So the next document follows from votes alone.
+ * `reserved` are pools of nodes that fell silent. So the next document follows from votes alone. `measured` is what the
+ * author's measurer found, in kilobits per second, and is absent where it found nothing lately.
  */
 import { type Static, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
@@ -18,7 +21,10 @@ import type { UnixTime } from '#base/time'
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
 import { DOCUMENT_LIMITS, openSigned, sealDocument } from '#directory/canonical'
 import { decodeDescriptor, type SignedDescriptor } from '#directory/descriptor'
-import type { NodeDescriptor } from '#directory/documents'
+import type { NetworkParameters, NodeDescriptor, NodeFlag } from '#directory/documents'
+import { FLAGS_PATTERN, formatFlags, parseFlags } from '#directory/flags'
+import { MAX_BANDWIDTH } from '#directory/measurement'
+import { ParametersBody, parametersBody } from '#directory/parameters'
 import { fitsPlan, type PoolPlan } from '#directory/pools'
 import { Moment, PrefixText, schemaProblem } from '#directory/schemas'
 
@@ -34,11 +40,14 @@ export interface VotedNode extends SignedDescriptor {
   readonly since: UnixTime
   /** Undefined: it has none yet. */
   readonly pool: Prefix | undefined
+  readonly flags: readonly NodeFlag[]
+  readonly measured?: number
 }
 
 export interface VoteDraft {
   readonly period: number
   readonly published: UnixTime
+  readonly parameters: NetworkParameters
   /** In any order. */
   readonly nodes: readonly VotedNode[]
   readonly reserved: readonly Prefix[]
@@ -77,9 +86,12 @@ export function encodeVote(
     poolSpace: formatPrefix(plan.space),
     poolLength: plan.length,
     published: draft.published,
-    nodes: nodes.map(({ since, pool, text }) => ({
+    parameters: parametersBody(draft.parameters),
+    nodes: nodes.map(({ since, pool, flags, measured, text }) => ({
       since,
       ...(pool === undefined ? {} : { pool: formatPrefix(pool) }),
+      flags: formatFlags(flags),
+      ...(measured === undefined ? {} : { measured }),
       descriptor: text,
     })),
     reserved,
@@ -132,6 +144,7 @@ export function decodeVote(
     author,
     period: body.period,
     published: body.published as UnixTime,
+    parameters: body.parameters,
     nodes: nodes.value,
     reserved,
     text,
@@ -166,7 +179,14 @@ function readNodes(
     if (descriptor.nodeId <= previous)
       return malformed(`nodes[${i}]: not in ascending order of node ids, or listed twice`)
     previous = descriptor.nodeId
-    nodes.push({ descriptor, text: entry.descriptor, since: entry.since as UnixTime, pool })
+    nodes.push({
+      descriptor,
+      text: entry.descriptor,
+      since: entry.since as UnixTime,
+      pool,
+      flags: parseFlags(entry.flags),
+      ...(entry.measured === undefined ? {} : { measured: entry.measured }),
+    })
   }
   return success(nodes)
 }
@@ -192,11 +212,14 @@ const Body = Type.Object(
     poolSpace: PrefixText,
     poolLength: Type.Integer({ minimum: 1, maximum: 32 }),
     published: Moment,
+    parameters: ParametersBody,
     nodes: Type.Array(
       Type.Object(
         {
           since: Moment,
           pool: Type.Optional(PrefixText),
+          flags: Type.String({ pattern: FLAGS_PATTERN }),
+          measured: Type.Optional(Type.Integer({ minimum: 0, maximum: MAX_BANDWIDTH })),
           descriptor: Type.String({ minLength: 1, maxLength: DOCUMENT_LIMITS.descriptor.octets }),
         },
         { additionalProperties: false },

@@ -32,6 +32,9 @@ export function steadyWords<Node extends SignedDescriptor>(
 export function listedWords(text: string, { nodes }: Consensus): Map<NodeId, ListedNode> {
   const texts = listedTexts(text)
   return new Map(
-    nodes.map(({ pool, ...descriptor }, i) => [descriptor.nodeId, { descriptor, text: texts[i]!, pool }]),
+    nodes.map(({ pool, flags: _flags, bandwidth: _, ...descriptor }, i) => [
+      descriptor.nodeId,
+      { descriptor, text: texts[i]!, pool },
+    ]),
   )
 }

@@ -7,6 +7,7 @@ import { isNodeId } from '#base/ids'
 import { ip } from '#base/ip'
 import { DOCUMENT_LIMITS, sealDocument } from '#directory/canonical'
 import { decodeDescriptor, encodeDescriptor, sameSubstance } from '#directory/descriptor'
+import { joinFamily } from '#directory/family'
 import { crypto, describe, fieldsOf, keyPair, refused, START, value } from './network.ts'
 
 const alder = describe('alder')
@@ -218,5 +219,25 @@ test('signed nonsense never throws and never passes', () => {
       if (decoded.ok) assert.ok(decoded.value.nodeId === alder.descriptor.nodeId)
     }),
     { numRuns: 300 },
+  )
+})
+
+test('a family is believed when its key and the node say so', () => {
+  const identity = keyPair('alder')
+  const family = joinFamily(identity.publicKey, keyPair('a family'), crypto)
+  const member = describe('alder', { family, declared: 5000 })
+  assert.deepEqual(member.descriptor.family, family)
+  assert.equal(member.descriptor.declared, 5000)
+  assert.deepEqual(value(decodeDescriptor(utf8(member.text), crypto)), member.descriptor)
+  refused(
+    encodeDescriptor(fieldsOf('birch', { family }), keyPair('birch'), crypto),
+    'IPP_DIR_IDENTITY',
+    /family/,
+  )
+  const other = { ...family, key: keyPair('another family').publicKey }
+  refused(
+    encodeDescriptor(fieldsOf('alder', { family: other }), identity, crypto),
+    'IPP_DIR_IDENTITY',
+    /family/,
   )
 })

@@ -5,6 +5,7 @@ import { toHex, utf8 } from '#base/bytes'
 import { formatPrefix, ip, overlaps, type Prefix, prefix } from '#base/ip'
 import { sealDocument } from '#directory/canonical'
 import { buildConsensus, signConsensus } from '#directory/consensus'
+import { DEFAULT_PARAMETERS } from '#directory/parameters'
 import { sortVotes, tallyVotes } from '#directory/tally'
 import { decodeVote, encodeVote, type Vote, type VotedNode } from '#directory/vote'
 import { AUTHORITIES, NEXT, PINNED, TERMS, vote, voted } from './authorities.ts'
@@ -187,6 +188,7 @@ test('a full pool space leaves newcomers out, and nobody else', () => {
           published: at(0),
           nodes: [node('cedar', '10.64.0.0/20'), node('alder'), node('birch')],
           reserved: [],
+          parameters: DEFAULT_PARAMETERS,
         },
         terms,
         author,

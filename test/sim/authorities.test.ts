@@ -6,7 +6,7 @@ import { verifyConsensus } from '#directory/consensus'
 import { encodeRoll } from '#directory/roll'
 import { scheduleOf } from '#directory/schedule'
 import { AUTHORITIES, NEXT, PINNED, vote, voted } from '../directory/authorities.ts'
-import { at, crypto, describe, PERIOD, START, value } from '../directory/network.ts'
+import { at, crypto, describe, PERIOD, refused, START, value } from '../directory/network.ts'
 import { AuthorityNetwork } from './authorities.ts'
 import { seededRng } from './random.ts'
 
@@ -341,4 +341,54 @@ test('noise, strangers and old messages are refused by name and change nothing',
   assert.equal(net.machines[0]!.counters.get('alarm.other-period'), before + 1)
   net.runUntil(at(PERIOD + 10))
   agree(net, ALL, NEXT)
+})
+
+test('measurers: the median is in the document, a liar moves nothing, who is down is not listed and keeps its pool', () => {
+  const net = network(40)
+  const of = (name: string) => describe(name).descriptor.nodeId
+  const report = (who: number, alder: number, birch: number, published = net.now) =>
+    net.measure(
+      who,
+      unixTime(published),
+      new Map([
+        [of('alder'), alder],
+        [of('birch'), birch],
+        [describe('stranger').descriptor.nodeId, 5],
+      ]),
+    )
+  const said = () =>
+    Object.fromEntries(
+      net.machines[0]!.document!.consensus.nodes.map(({ name, bandwidth }) => [name, bandwidth]),
+    )
+  for (const [who, figure] of [8000, 10_000, 9000].entries()) value(report(who, figure, 4096))
+  refused(report(0, 1, 1, net.now), 'IPP_DIR_REPLAYED')
+  refused(report(4, 1, 1, net.now + 3600), 'IPP_DIR_EXPIRED')
+  refused(report(4, 1, 1, net.now - 4 * PERIOD), 'IPP_DIR_EXPIRED')
+  net.runUntil(at(PERIOD + 10))
+  agree(net, ALL, NEXT)
+  assert.deepEqual(said(), { alder: 8192, birch: 4096, cedar: undefined })
+  const poolOf = (name: string) =>
+    net.machines[0]!.document!.consensus.nodes.find((n) => n.name === name)?.pool
+  const pool = poolOf('birch')
+
+  // One says ten times as much, and that birch is down; then three say that birch is down.
+  value(report(3, 90_000, 0))
+  net.runUntil(at(2 * PERIOD + 10))
+  assert.deepEqual(said(), { alder: 8192, birch: 4096, cedar: undefined })
+  for (const who of [0, 1, 2]) value(report(who, 9000, 0))
+  for (const name of NAMES) net.uploadToAll(fresh(name, 2 * PERIOD))
+  net.uploadToAll(fresh('dogwood', 2 * PERIOD))
+  net.restart(1)
+  net.runUntil(at(3 * PERIOD + 10))
+  assert.deepEqual(said(), { alder: 8192, cedar: undefined, dogwood: undefined })
+  for (const who of [0, 1, 2]) value(report(who, 9000, 4096))
+  net.runUntil(at(4 * PERIOD + 10))
+  assert.deepEqual(said(), { alder: 8192, birch: 4096, cedar: undefined, dogwood: undefined })
+  assert.deepEqual(poolOf('birch'), pool)
+  const flagsOf = (name: string) =>
+    net.machines[0]!.document!.consensus.nodes.find((n) => n.name === name)?.flags?.join()
+  assert.equal(flagsOf('alder'), 'exit,fast,guard,running,stable,valid')
+  assert.equal(flagsOf('dogwood'), 'running,valid', 'a stay of proof')
+  assert.ok(!flagsOf('birch')!.includes('stable'), 'it was down')
+  oneDocumentEach(net)
 })

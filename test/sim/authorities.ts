@@ -1,11 +1,16 @@
 /** Authorities in virtual time: machines, clocks that are off, and a network that loses, delays and repeats. */
 import { equalBytes, utf8 } from '#base/bytes'
+import type { NodeId } from '#base/ids'
 import { type UnixTime, unixTime } from '#base/time'
 import { Authority } from '#directory/authority'
 import type { AuthorityEffect, HeldDocument, KeptState, MessageKind } from '#directory/authority-events'
+import { encodeMeasurement } from '#directory/measurement'
 import { AUTHORITIES, PINNED, TERMS } from '../directory/authorities.ts'
-import { crypto, PERIOD, START } from '../directory/network.ts'
+import { crypto, keyPair, PERIOD, START, value } from '../directory/network.ts'
 import { seededRng } from './random.ts'
+
+/** One for each authority. */
+const MEASURERS = AUTHORITIES.map((_, i) => keyPair(`measurer ${i}`))
 
 export interface Weather {
   readonly loss: number
@@ -65,6 +70,14 @@ export class AuthorityNetwork {
     for (const who of this.machines.keys()) this.upload(who, text)
   }
 
+  /** A report of the measurer of one authority. */
+  measure(who: number, published: UnixTime, figures: ReadonlyMap<NodeId, number>) {
+    const text = value(encodeMeasurement({ published, figures }, MEASURERS[who]!, crypto))
+    const taken = this.machines[who]!.measure(utf8(text), this.clock(who))
+    if (taken.ok) this.#perform(who, taken.value)
+    return taken
+  }
+
   /** Makes everyone hear something, as a stranger with a valid document may. */
   hear(who: number, kind: MessageKind, text: string) {
     const heard = this.machines[who]!.hear(kind, utf8(text), this.clock(who))
@@ -112,6 +125,7 @@ export class AuthorityNetwork {
       threshold: this.#threshold,
       terms: TERMS,
       crypto,
+      measurers: [MEASURERS[who]!.publicKey],
       kept: this.#kept[who]!,
     })
   }
