@@ -8,6 +8,7 @@ import { explainConfig, explainErrors, jsonSchema } from '#config/explain'
 import { parseConfig } from '#config/load'
 import { GAUGES, REFUSALS, TALLIES } from '#ikev2/counters'
 import { explainIke } from '#ikev2/explain'
+import { STANDARDS } from '#ikev2/standards'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const read = (file: string): string => readFileSync(`${ROOT}/${file}`, 'utf8')
@@ -25,6 +26,11 @@ test('docs/config.md is what the schema says', () => {
 
 test('docs/ikev2.md is what the tables of the engine say', () => {
   assert.equal(read('docs/ikev2.md'), explainIke(), 'run: node src/config/write-docs.ts')
+})
+
+test('every standard is cited where it is said to begin', () => {
+  for (const { name, where } of STANDARDS.filter((standard) => standard.where !== ''))
+    assert.ok(read(where).includes(name), `${where} says nothing of ${name}`)
 })
 
 test('docs/errors.md is what the table says', () => {

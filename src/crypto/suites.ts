@@ -1,5 +1,5 @@
 /**
- * The AEAD ciphers of IKE and ESP: sizes and numbers, in one table.
+ * The AEADs of IKE and ESP (RFC 8221 has no others but AES-CCM): sizes and numbers, in one table.
  * AES-GCM: RFC 4106 (ESP), RFC 5282 (IKE). ChaCha20-Poly1305: RFC 7634.
  */
 export const ESP_CIPHERS = {

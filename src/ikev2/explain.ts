@@ -3,6 +3,7 @@ import { GAUGES, REFUSALS, TALLIES } from '#ikev2/counters'
 import { faultOfNotify } from '#ikev2/fault'
 import { ANYWHERE, CONTENTS, type Contents } from '#ikev2/message/registry'
 import { EXCHANGE, NOTIFY } from '#ikev2/numbers'
+import { STANDARDS } from '#ikev2/standards'
 import { type IkeState, type IkeStep, REQUESTS, TRANSITIONS } from '#ikev2/transitions'
 
 /** The whole of docs/ikev2.md. */
@@ -10,7 +11,12 @@ export function explainIke(): string {
   return `# The IKEv2 engine in tables
 
 Generated from the tables the engine runs on (\`src/ikev2/transitions.ts\`, \`src/ikev2/message/registry.ts\`,
-\`src/ikev2/fault.ts\`, \`src/ikev2/counters.ts\`); change them there and run \`node src/config/write-docs.ts\`.
+\`src/ikev2/fault.ts\`, \`src/ikev2/counters.ts\`) and from \`src/ikev2/standards.ts\`; change them there and run
+\`node src/config/write-docs.ts\`.
+
+## Standards
+
+${table(['standard', 'what', 'starts in', 'left out'], standardRows())}
 
 ## States of an IKE SA
 
@@ -60,6 +66,9 @@ const table = (head: readonly string[], rows: readonly (readonly string[])[]): s
 
 const ANYWHERE_NAMES = [...ANYWHERE].join(', ')
 const NONE = 'none'
+
+const standardRows = (): string[][] =>
+  STANDARDS.map(({ name, what, where, leftOut = '' }) => [name, what, where && `\`${where}\``, leftOut])
 
 function transitionRows(): string[][] {
   return Object.entries(TRANSITIONS).flatMap(([state, steps]) => {

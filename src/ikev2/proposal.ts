@@ -38,7 +38,7 @@ export const IKE_GROUPS: readonly number[] = ACCEPTED_GROUPS
 /** Additional key exchanges, on top of one of the above. */
 const ADDITIONAL: readonly Transform[] = [transform(TRANSFORM.number.ADDKE1, GROUP.number.MLKEM768)]
 
-/** What an initiator offers for the IKE SA. */
+/** What an initiator offers for the IKE SA: the AEADs of RFC 8247, and nothing that needs an integrity algorithm beside it. */
 const IKE_CIPHERS: readonly EspCipher[] = ['aes-256-gcm-16', 'chacha20-poly1305']
 /** What a responder takes. */
 const ACCEPTED_CIPHERS: readonly EspCipher[] = [...IKE_CIPHERS, 'aes-128-gcm-16']
