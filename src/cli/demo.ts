@@ -32,6 +32,15 @@ export function registerDemo(program: Command): void {
     .addOption(
       new Option('--size <MiB>', 'size of the large download (default: 64, with --loss 4)').argParser(Number),
     )
+    .addOption(
+      new Option(
+        '--authorities <n>',
+        'directory authorities; with several, as many as may fail are killed in the middle',
+      )
+        .default(1)
+        .argParser(Number),
+    )
+    .addOption(new Option('--nodes <n>', 'nodes of the overlay').default(5).argParser(Number))
     .addHelpText('after', '\nNeeds root. Exit code 0 only if every check held. Ctrl-C takes everything down.')
     .action(async (options: DemoOptions & { down?: boolean }) => {
       const { runDemo, takeDown } = await import('#demo/demo')

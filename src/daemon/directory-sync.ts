@@ -24,6 +24,10 @@ export interface DirectorySyncOptions {
 const YOUNG: Duration = 30 * SECOND
 const PACE_YOUNG: Duration = 1 * SECOND
 const PACE_OLD: Duration = 1 * MINUTE
+/** Of short periods this share is old, or documents would expire unseen. */
+const PACE_SHARE = 8
+/** While authorities have made no document yet. */
+const PACE_NO_DOCUMENT: Duration = 5 * SECOND
 /** Each failure makes the next attempt later, up to this. */
 const PACE_TROUBLED_MAX: Duration = 2 * MINUTE
 const BACKOFF = 1.5
@@ -38,6 +42,7 @@ export class DirectorySync {
   #timer: NodeJS.Timeout | undefined
   #troubled = false
   #backoff: Duration = PACE_YOUNG
+  #paceOld = PACE_OLD
   #warnedUnkept = false
   #ended = false
 
@@ -63,6 +68,7 @@ export class DirectorySync {
     if (failed !== undefined && !this.#troubled) this.#options.onTrouble(toError(failed).line)
     this.#troubled = failed !== undefined
     this.#backoff = this.#troubled ? Math.min(BACKOFF * this.#backoff, PACE_TROUBLED_MAX) : PACE_YOUNG
+    if (failed?.code === 'IPP_DIR_NO_DOCUMENT') this.#backoff = Math.min(this.#backoff, PACE_NO_DOCUMENT)
     this.#timer = setTimeout(() => void this.#turn(), this.#pace())
   }
 
@@ -82,7 +88,9 @@ export class DirectorySync {
     const { kind, consensus, unkept } = answer.value
     if (kind === 'new') {
       // A descriptor must be renewed well before it falls out, three periods after it was made.
-      this.#publishEvery = ((consensus.freshUntil - consensus.validAfter) / 2) * SECOND
+      const period = (consensus.freshUntil - consensus.validAfter) * SECOND
+      this.#publishEvery = period / 2
+      this.#paceOld = Math.min(PACE_OLD, Math.max(PACE_YOUNG, period / PACE_SHARE))
       this.#options.onConsensus(consensus)
     }
     if (unkept !== undefined && !this.#warnedUnkept) {
@@ -93,7 +101,7 @@ export class DirectorySync {
   }
 
   #pace(): Duration {
-    const healthy = performance.now() - this.#started < YOUNG ? PACE_YOUNG : PACE_OLD
+    const healthy = performance.now() - this.#started < YOUNG ? PACE_YOUNG : this.#paceOld
     const pace = this.#troubled ? this.#backoff : healthy
     return jittered(this.#options.rng, pace, pace / 5)
   }

@@ -4,7 +4,16 @@ import { stringify } from 'yaml'
 import { IpprivError } from '#base/errors'
 import type { EspCipher } from '#crypto/suites'
 import { type Background, type Commands, GaveUp, until } from '#demo/command'
-import { type Host, hostOf, inNamespace, nodesOf, runDirectory, type Topology } from '#demo/topology'
+import {
+  directoriesOf,
+  type Host,
+  hostOf,
+  inNamespace,
+  nodesOf,
+  runDirectory,
+  type Topology,
+} from '#demo/topology'
+import type { CouncilReport } from '#directory/minutes'
 import { controlRequest } from '#linux/control'
 import type { PlaneKind } from '#telescope/plane'
 
@@ -21,10 +30,15 @@ export interface NetworkOptions {
   readonly plane: PlaneKind
   readonly hops: number
   readonly cipher: EspCipher
+  /** Seconds; absent: an hour. */
+  readonly period?: number
 }
 
 export const PROGRAM = resolve(import.meta.dirname, '../../bin/ippriv')
 export const DIRECTORY_PORT = 9030
+
+/** More than half of them. */
+export const thresholdOf = (authorities: number): number => Math.floor(authorities / 2) + 1
 
 export const socketOf = (topology: Topology, name: string): string =>
   join(runDirectory(topology.id), `${name}.sock`)
@@ -41,8 +55,8 @@ export async function prepareDaemons(
   options: NetworkOptions,
 ): Promise<void> {
   const home = (name: string) => join(runDirectory(topology.id), name)
-  const directory = hostOf(topology, 'directory')
-  const daemons = [...nodesOf(topology), directory, hostOf(topology, 'client')]
+  const directories = directoriesOf(topology)
+  const daemons = [...nodesOf(topology), ...directories, hostOf(topology, 'client')]
   await mkdir(join(options.out, 'config'), { recursive: true })
   // 0700: private keys are in it.
   await mkdir(runDirectory(topology.id), { recursive: true, mode: 0o700 })
@@ -51,14 +65,22 @@ export async function prepareDaemons(
   )
   const keygen = (role: 'node' | 'directory', name: string) =>
     commands.run([PROGRAM, 'keygen', role, '--dir', join(home(name), 'keys'), '--json'])
-  const [authority] = await Promise.all([
-    keygen('directory', directory.name),
+  const [authorities] = await Promise.all([
+    Promise.all(
+      directories.map(async ({ name, address }) => {
+        const { stdout } = await keygen('directory', name)
+        const { publicKey: key } = JSON.parse(stdout) as { publicKey: string }
+        return { name, key, url: `http://${address}:${DIRECTORY_PORT}` }
+      }),
+    ),
     ...nodesOf(topology).map((node) => keygen('node', node.name)),
   ])
-  const pinned = {
-    url: `http://${directory.address}:${DIRECTORY_PORT}`,
-    key: (JSON.parse(authority.stdout) as { publicKey: string }).publicKey,
-  }
+  const several = authorities.length > 1
+  const threshold = thresholdOf(authorities.length)
+  const [{ url, key }] = authorities as [(typeof authorities)[0], ...typeof authorities]
+  const pinned = several
+    ? { urls: authorities.map((one) => one.url), keys: authorities.map((one) => one.key), threshold }
+    : { url, key }
   const common = (name: string) => ({
     state: join(home(name), 'state'),
     control: socketOf(topology, name),
@@ -80,14 +102,17 @@ export async function prepareDaemons(
       ...traffic(node.name),
     },
   ])
-  files.push([
-    directory.name,
-    {
-      listen: { address: directory.address, port: DIRECTORY_PORT },
-      keys: join(home(directory.name), 'keys'),
-      ...common(directory.name),
-    },
-  ])
+  for (const { name, address } of directories)
+    files.push([
+      name,
+      {
+        listen: { address, port: DIRECTORY_PORT },
+        keys: join(home(name), 'keys'),
+        ...common(name),
+        ...(several ? { authorities, threshold } : {}),
+        ...(options.period === undefined ? {} : { period: options.period }),
+      },
+    ])
   files.push([
     'client',
     { ...traffic('client'), circuit: { hops: options.hops, cipher: options.cipher, sameNetwork: true } },
@@ -148,6 +173,7 @@ export const nodeReady =
 
 /** The parts of `ippriv status --json` the demo reads. */
 export interface ClientStatus {
+  readonly consensus: { readonly serial: number; readonly nodes: number; readonly validUntil: number } | null
   readonly state: 'unguarded' | 'waiting-for-consensus' | 'building' | 'ready' | 'failed'
   readonly plane: PlaneKind
   readonly lastError: string | null
@@ -189,6 +215,7 @@ export interface NodeStatus {
 export interface DirectoryStatus {
   readonly nodes: number
   readonly serial: number
+  readonly council?: CouncilReport
 }
 
 const CONTROL_TIMEOUT_MS = 30_000

@@ -2,12 +2,23 @@ import { access, constants, mkdir, readdir, readFile, rm, writeFile } from 'node
 import { delimiter, join, resolve } from 'node:path'
 import { IpprivError } from '#base/errors'
 import { type EspCipher, isEspCipher } from '#crypto/suites'
+import { type CouncilStory, formatCouncil, tellOfAuthorities } from '#demo/authorities'
 import { Commands } from '#demo/command'
 import { PROGRAM, socketOf } from '#demo/daemons'
 import { formatReport, type Report } from '#demo/report'
 import { Scene } from '#demo/scene'
 import { tell } from '#demo/story'
-import { fell, hostOf, keptMark, keptRuns, planTopology, staleRuns, type Topology } from '#demo/topology'
+import {
+  fell,
+  hostOf,
+  keptMark,
+  keptRuns,
+  MOST_AUTHORITIES,
+  MOST_NODES,
+  planTopology,
+  staleRuns,
+  type Topology,
+} from '#demo/topology'
 import type { PlaneKind } from '#telescope/plane'
 
 /** `ippriv demo`: options as the command line gives them. */
@@ -22,6 +33,8 @@ export interface DemoOptions {
   readonly loss: number
   /** MiB of the large download; absent: 64, or 4 with loss. */
   readonly size?: number
+  readonly authorities: number
+  readonly nodes: number
 }
 
 /** Runs the demo. The exit code: 0 when everything held. @throws IpprivError when it cannot run or be finished. */
@@ -41,7 +54,7 @@ export async function runDemo(options: DemoOptions): Promise<number> {
   await checkTools()
   await clearOut(out)
   const mebibytes = options.size ?? (options.loss > 0 ? 4 : 64)
-  const { keep, hops, loss: lossPercent } = options
+  const { keep, hops, authorities, nodes, loss: lossPercent } = options
   return await interruptible(async (signal) => {
     // After an interruption the steps that fail because of it are of no interest.
     const tellProgress = (text: string) => void (signal.aborted || say(text))
@@ -61,10 +74,15 @@ export async function runDemo(options: DemoOptions): Promise<number> {
       say(`removing what an earlier run left behind (${id})`)
       await fell(commands, id)
     }
-    const topology = planTopology(`ippd${process.pid}`)
+    const topology = planTopology(`ippd${process.pid}`, { nodes, authorities })
     const scene = new Scene(commands, topology, settings)
     let kept = false
     try {
+      if (authorities > 1) {
+        const told = await withAbort(signal, tellOfAuthorities(scene))
+        process.stdout.write(options.json ? `${JSON.stringify(told)}\n` : formatCouncil(told))
+        return told.ok ? 0 : 1
+      }
       const report = await withAbort(signal, tell(scene))
       if (keep) {
         await writeFile(keptMark(topology.id), `${out}\n`)
@@ -98,7 +116,7 @@ export async function takeDown(): Promise<number> {
 }
 
 function acceptable(options: DemoOptions): EspCipher {
-  const { cipher, hops, loss, size } = options
+  const { cipher, hops, loss, size, authorities, nodes } = options
   const refuse = (where: string) => {
     throw new IpprivError('IPP_CONFIG_INVALID', where)
   }
@@ -108,6 +126,11 @@ function acceptable(options: DemoOptions): EspCipher {
   if (!(loss >= 0 && loss <= 20)) refuse('--loss: expected a percentage from 0 to 20')
   if (size !== undefined && !(Number.isInteger(size) && size >= 1 && size <= 1024))
     refuse('--size: expected 1 to 1024 (MiB)')
+  const whole = (n: number, least: number, most: number) => Number.isInteger(n) && n >= least && n <= most
+  if (authorities !== 1 && !whole(authorities, 3, MOST_AUTHORITIES))
+    refuse(`--authorities: expected 1, or 3 to ${MOST_AUTHORITIES}`)
+  if (!whole(nodes, 5, MOST_NODES)) refuse(`--nodes: expected 5 to ${MOST_NODES}`)
+  if (authorities > 1 && options.keep) refuse('--keep: not with several authorities')
   return cipher as EspCipher
 }
 
@@ -148,7 +171,8 @@ async function inUserModeLinux(
   await mkdir(out, { recursive: true })
   say('this kernel has no ESP: booting a User-Mode Linux, which has; it is slow')
   const size = options.size === undefined ? [] : ['--size', String(options.size)]
-  const numbers = ['--hops', String(options.hops), '--loss', String(options.loss), ...size]
+  const counts = ['--authorities', String(options.authorities), '--nodes', String(options.nodes)]
+  const numbers = ['--hops', String(options.hops), '--loss', String(options.loss), ...counts, ...size]
   const result = await runInUml({
     command: [
       PROGRAM,
@@ -169,7 +193,10 @@ async function inUserModeLinux(
   })
   // Without a report it has said why on stderr.
   if (result.stdout.trim() === '') return result.exitCode === 0 ? 1 : result.exitCode
-  print(JSON.parse(result.stdout) as Report, options.json)
+  if (options.json) process.stdout.write(result.stdout)
+  else if (options.authorities > 1)
+    process.stdout.write(formatCouncil(JSON.parse(result.stdout) as CouncilStory))
+  else print(JSON.parse(result.stdout) as Report, false)
   return result.exitCode
 }
 

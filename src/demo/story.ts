@@ -75,7 +75,7 @@ async function startNetwork(scene: Scene): Promise<void> {
   const directory = scene.start(hostOf(scene.topology, 'directory'))
   await scene.startOrigin()
   await ready<DirectoryStatus>(directory, 20_000 * scene.patience, () => undefined)
-  say('web server and directory are up; starting five nodes')
+  say(`web server and directory are up; starting ${nodesOf(scene.topology).length} nodes`)
   const nodes = nodesOf(scene.topology).map((host) => scene.start(host))
   const names = nodes.map((node) => node.name)
   await Promise.all(

@@ -30,10 +30,23 @@ export interface Host {
   readonly cable: string
 }
 
-export const NODE_NAMES = ['alder', 'birch', 'cedar', 'dogwood', 'elm'] as const
+const NODE_NAMES = 'alder birch cedar dogwood elm fir ginkgo hazel juniper katsura larch maple'.split(' ')
+const NODE_NETS = [10, 20, 30, 60, 70, 80, 90, 100, 110, 120, 130, 140]
+const AUTHORITY_NAMES = 'ash bay cob dew elk fen gale holm ivy'.split(' ')
 
-export function planTopology(id: string): Topology {
-  const nodes = [10, 20, 30, 60, 70].map((net, i) => host(id, NODE_NAMES[i]!, 'node', net))
+export const MOST_NODES = NODE_NAMES.length
+export const MOST_AUTHORITIES = AUTHORITY_NAMES.length
+
+/** With several authorities each has a cable of its own, 198.18.201.1 and so on; a single one is `directory`. */
+export function planTopology(
+  id: string,
+  { nodes: count = 5, authorities = 1 }: { readonly nodes?: number; readonly authorities?: number } = {},
+): Topology {
+  const nodes = NODE_NETS.slice(0, count).map((net, i) => host(id, NODE_NAMES[i]!, 'node', net))
+  const directories =
+    authorities === 1
+      ? [host(id, 'directory', 'directory', 50)]
+      : AUTHORITY_NAMES.slice(0, authorities).map((name, i) => host(id, name, 'directory', 201 + i))
   return {
     id,
     router: `${id}-router`,
@@ -42,13 +55,16 @@ export function planTopology(id: string): Topology {
       host(id, 'plain', 'plain', 2),
       ...nodes,
       host(id, 'server', 'server', 40),
-      host(id, 'directory', 'directory', 50),
+      ...directories,
     ],
   }
 }
 
 export const nodesOf = (topology: Topology): readonly Host[] =>
   topology.hosts.filter((candidate) => candidate.role === 'node')
+
+export const directoriesOf = (topology: Topology): readonly Host[] =>
+  topology.hosts.filter((candidate) => candidate.role === 'directory')
 
 export function hostOf(topology: Topology, name: string): Host {
   const found = topology.hosts.find((candidate) => candidate.name === name)

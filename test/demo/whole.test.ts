@@ -51,7 +51,7 @@ test('everything holds on cables that lose 2 % of the packets', { timeout: 240_0
 test('an interruption takes everything down', { timeout: 120_000 }, async (t) => {
   if (reason) return t.skip(reason)
   const run = start(t)
-  await run.says('starting five nodes')
+  await run.says('starting 5 nodes')
   run.process.kill('SIGINT')
   assert.equal(await run.ended, 130, run.stderr())
   assert.equal(run.stdout(), '')
@@ -61,7 +61,7 @@ test('an interruption takes everything down', { timeout: 120_000 }, async (t) =>
 test('a node that dies is named in one line', { timeout: 120_000 }, async (t) => {
   if (reason) return t.skip(reason)
   const run = start(t)
-  await run.says('starting five nodes')
+  await run.says('starting 5 nodes')
   process.kill(await daemonIn(`ippd${run.process.pid}-elm`), 'SIGKILL')
   assert.equal(await run.ended, 1, run.stderr())
   const errors = run
