@@ -39,6 +39,9 @@ export interface CouncilStory {
 /** Seconds. Steps of four seconds are enough when everything else on this machine is slow. */
 const PERIOD = 48
 
+/** Of a dozen programs that end at once; at their first end they also write the cache of compiled code. */
+const STOP_PATIENCE = 45_000
+
 /** @throws IpprivError when the network does not come up; everything later is a check. */
 export async function tellOfAuthorities(scene: Scene): Promise<CouncilStory> {
   const began = performance.now()
@@ -132,7 +135,10 @@ export async function tellOfAuthorities(scene: Scene): Promise<CouncilStory> {
     return `a page through ${circuit.path.join(' > ')}, built in ${circuit.buildMs.toFixed(0)} ms`
   })
   await checks.run('a client that knows nothing starts without the dead authorities', async () => {
-    expect((await client.process.stop(15_000 * scene.patience)) === 0, 'the first client did not end cleanly')
+    expect(
+      (await client.process.stop(STOP_PATIENCE * scene.patience)) === 0,
+      'the first client did not end cleanly',
+    )
     await rm(join(runDirectory(topology.id), 'client', 'state'), { recursive: true })
     const fresh = scene.start(hostOf(topology, 'client'))
     const status = await ready<ClientStatus>(fresh, 60_000 * scene.patience, clientReady)
@@ -144,7 +150,9 @@ export async function tellOfAuthorities(scene: Scene): Promise<CouncilStory> {
   await checks.run('every daemon that was not killed stops cleanly', async () => {
     const alive = [...scene.daemons].filter(([name]) => !killed.includes(name))
     const codes = await Promise.all(
-      alive.map(async ([name, { process }]) => [name, await process.stop(15_000 * scene.patience)] as const),
+      alive.map(
+        async ([name, { process }]) => [name, await process.stop(STOP_PATIENCE * scene.patience)] as const,
+      ),
     )
     const wrong = codes.filter(([, code]) => code !== 0).map(([name, code]) => `${name}: ${code}`)
     expect(wrong.length === 0, wrong.join('; '))

@@ -86,6 +86,8 @@ for (const [what, wrong] of [
   ['cipher', { cipher: 'rot13' }],
   ['loss', { loss: 50 }],
   ['size', { size: 0 }],
+  ['authorities', { authorities: 2 }],
+  ['nodes', { nodes: 4 }],
 ] as const)
   test(`refuses ${JSON.stringify(wrong)} before anything is created`, async () => {
     const options = {
@@ -96,6 +98,8 @@ for (const [what, wrong] of [
       cipher: 'aes-256-gcm-16',
       out: '/nonexistent',
       loss: 0,
+      authorities: 1,
+      nodes: 5,
     } as const
     await assert.rejects(runDemo({ ...options, ...wrong }), (error: Error & { code?: string }) => {
       assert.equal(error.code, 'IPP_CONFIG_INVALID')

@@ -5,6 +5,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import type { CouncilStory } from '#demo/authorities'
 import { PROGRAM } from '#demo/daemons'
 import type { Report } from '#demo/report'
 
@@ -45,6 +46,25 @@ test('everything holds on cables that lose 2 % of the packets', { timeout: 240_0
     'client.log',
   ])
     assert.ok(statSync(join(run.out, file)).size > 0, file)
+  assertNothingLeft(run)
+})
+
+test('one of three authorities is killed, and clients go on', { timeout: 600_000 }, async (t) => {
+  if (reason) return t.skip(reason)
+  const run = start(t, '--json', '--authorities', '3')
+  assert.equal(await run.ended, 0, run.stderr())
+  const story = JSON.parse(run.stdout()) as CouncilStory
+  assert.deepEqual(
+    story.checks.filter((check) => !check.ok),
+    [],
+  )
+  assert.equal(story.checks.length, 5)
+  assert.deepEqual(story.killed, ['bay'])
+  assert.equal(story.circuits.length, 3)
+  const [before, after] = story.health
+  assert.deepEqual(after?.of.document?.signers.toSorted(), ['ash', 'cob'])
+  assert.ok(after.of.document.serial > (before?.of.document?.serial ?? Number.POSITIVE_INFINITY))
+  assert.ok(after.of.alarms.every(({ authority }) => authority === 'bay'))
   assertNothingLeft(run)
 })
 
