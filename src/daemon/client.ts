@@ -19,6 +19,9 @@ import type { Telescope } from '#telescope/telescope'
 /** What every client offers, in this order, unless its user insists on one cipher. */
 const CIPHERS: readonly EspCipher[] = ['aes-256-gcm-16', 'chacha20-poly1305']
 
+/** Milliseconds between two looks at what circuits carry. */
+const TRAFFIC_INTERVAL = 3_000
+
 export async function runClient(options: { config: string; check?: boolean }): Promise<void> {
   const config = await loadConfig('client', options.config)
   if (options.check) return
@@ -79,6 +82,16 @@ export async function runClient(options: { config: string; check?: boolean }): P
         trouble = line
       },
     })
+    const look = async (): Promise<void> => {
+      if (client.circuits.length === 0) return
+      try {
+        driver.input({ kind: 'traffic', counters: await plane.counters() })
+      } catch (error) {
+        runtime.log.warn(errorLine(error))
+      }
+    }
+    const looking = setInterval(look, TRAFFIC_INTERVAL)
+    runtime.onClose(() => clearInterval(looking))
     // Who sets the address wants that one and no other.
     if (config.address === undefined) followUnderlay(runtime, driver, self, target)
     runtime.serve({
@@ -214,6 +227,8 @@ function report(runtime: Runtime, event: ClientEvent): void {
     case 'circuit.failed':
       log.warn({ code: event.code, circuit: event.circuit?.id }, ERRORS[event.code][0])
       return log.debug({ detail: event.detail }, 'failure')
+    case 'circuit.draining':
+      return log.info({ circuit: event.circuit.id }, 'a hop is silent: nothing new enters this circuit')
     case 'circuit.closed':
       return log.info({ circuit: event.circuit.id }, 'circuit is closed')
     case 'circuit.moved':

@@ -12,7 +12,7 @@ import type { GuardOptions } from '#overlay/guard'
 import type { PathTaste } from '#overlay/path-finder'
 import type { Effect } from '#overlay/ports'
 import type { RekeyEvent, RekeyWish } from '#overlay/rekeys'
-import type { SaKey } from '#telescope/plane'
+import type { SaCounters, SaKey } from '#telescope/plane'
 import type { Telescope } from '#telescope/telescope'
 
 export interface ClientOptions extends GuardOptions, PathTaste {
@@ -49,6 +49,8 @@ export type ClientInput =
   | ({ readonly kind: 'rekey'; readonly circuit: CircuitId; readonly hop: number } & RekeyWish)
   /** Packets arrive on an SA that was to announce them. */
   | { readonly kind: 'heard'; readonly sa: SaKey }
+  /** What the data plane counted; asked for every few seconds. */
+  | { readonly kind: 'traffic'; readonly counters: readonly SaCounters[] }
   /** Our own address, or the way out of this host, is another one. */
   | { readonly kind: 'moved'; readonly self: Ip }
   | { readonly kind: 'stop' }
@@ -71,6 +73,8 @@ export type ClientEvent =
       readonly code: ErrorCode
       readonly detail: string
     }
+  /** A hop answers no more. What was begun on the circuit goes on; if it was the default one, another is built. */
+  | { readonly kind: 'circuit.draining'; readonly circuit: Telescope }
   | { readonly kind: 'circuit.closed'; readonly circuit: Telescope }
   /** The entry knows where we are now; only layer 1 has changed. */
   | { readonly kind: 'circuit.moved'; readonly circuit: Telescope }

@@ -14,18 +14,14 @@ import type { ErrorCode } from '#base/errors'
 import type { CircuitId, IkeSaId, NodeId } from '#base/ids'
 import type { Ip } from '#base/ip'
 import type { Machine } from '#base/machine'
-import { after, type Duration, earliest, HOUR, type Instant, SECOND, TimerTable } from '#base/time'
+import { after, earliest, type Instant, TimerTable } from '#base/time'
 import type { Consensus, ConsensusNode } from '#directory/documents'
 import { IkeEngine } from '#ikev2/engine'
-import {
-  ANY_SELECTOR,
-  type ChildEstablished,
-  type IkeEvent,
-  type IkeMoved,
-  type Lifetimes,
-} from '#ikev2/events'
+import { ANY_SELECTOR, type ChildEstablished, type IkeEvent, type IkeMoved } from '#ikev2/events'
 import { type ResumptionTicket, wipeTicket } from '#ikev2/resumption/ticket'
 import type { ClientEvent, ClientInput, ClientOptions, ClientState } from '#overlay/client-events'
+import * as times from '#overlay/client-times'
+import { Drains } from '#overlay/drains'
 import { EffectQueue } from '#overlay/effects'
 import type { SampledGuard } from '#overlay/entry-guards'
 import { Guard } from '#overlay/guard'
@@ -42,28 +38,12 @@ import { type Hop, Telescope } from '#telescope/telescope'
 
 export type { ClientEvent, ClientInput, ClientOptions, ClientState } from '#overlay/client-events'
 
-const REBUILD_FIRST: Duration = 1 * SECOND
-const REBUILD_MAX: Duration = 30 * SECOND
-/** How long a hop may take to answer before its circuit is given up. */
-const HOP_PATIENCE: Duration = 10 * SECOND
-/**
- * Liveness of the innermost hop proves all below, so no other is asked. A fixed schedule, the same for every client and
- * whatever its user does, so that it says no more than that the circuit exists.
- */
-const LIVENESS: Duration = 30 * SECOND
-/** Every layer draws its own moments around these. Nodes keep theirs for longer, so that the client speaks first. */
-const LIFETIMES: Lifetimes = { child: HOUR, ike: 4 * HOUR }
-/** A stop waits this long for nodes to confirm deletion. */
-const STOP_PATIENCE: Duration = 2 * SECOND
-const GUARD_FIRST: Duration = 1 * SECOND
-const GUARD_MAX: Duration = 60 * SECOND
-
 interface Circuit {
   readonly telescope: Telescope
   /** The hops, as the consensus listed them when they were chosen. */
   readonly nodes: readonly ConsensusNode[]
   readonly ticket?: number
-  readonly isDefault: boolean
+  isDefault: boolean
   /** It is given up against our will, and comes back: its entry may see that it is the same client. */
   returns: boolean
 }
@@ -81,6 +61,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   readonly #circuitOf = new Map<IkeSaId, Circuit>()
   readonly #reqids = new ReqIdAllocator()
   readonly #rekeys = new Rekeys()
+  readonly #drains = new Drains<Circuit>()
   readonly #timers = new TimerTable<'guard' | 'proceed' | 'rebuild' | 'stop'>()
   /** Circuits that go on when the effects so far are performed. */
   readonly #next = new Set<Circuit>()
@@ -89,10 +70,10 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   #toldGuards: readonly SampledGuard[]
   #state: ClientState = 'unguarded'
   #guardIs: 'down' | 'rising' | 'failed' | 'up' = 'down'
-  #guardBackoff = GUARD_FIRST
+  #guardBackoff = times.GUARD_FIRST
   #consensus: Consensus | undefined
   #nextCircuit = 1
-  #backoff = REBUILD_FIRST
+  #backoff = times.REBUILD_FIRST
   #now = 0 as Instant
 
   constructor(options: ClientOptions) {
@@ -155,6 +136,9 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
       case 'heard':
         this.#heard(input.sa)
         break
+      case 'traffic':
+        this.#drains.observe(this.#circuits.values(), input.counters, now)
+        break
       case 'moved':
         this.#move(input.self)
         break
@@ -177,6 +161,8 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
       else if (timer === 'rebuild') this.#ensureDefault()
       else this.#abandonAll()
     }
+    for (const circuit of this.#drains.expired(now))
+      this.#fail(circuit, 'IPP_IKE_TIMEOUT', 'nothing is heard on it any more')
     this.#drain()
   }
 
@@ -185,7 +171,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   }
 
   nextTimeout(): Instant | undefined {
-    return earliest(this.#ike.nextTimeout(), this.#timers.next())
+    return earliest(earliest(this.#ike.nextTimeout(), this.#timers.next()), this.#drains.nextTimeout())
   }
 
   // -------------------------------------------------------------------------------------------- guard
@@ -201,7 +187,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     if (this.#isStopping) return
     if (this.#guardIs === 'failed') return this.#raise()
     this.#guardIs = 'up'
-    this.#guardBackoff = GUARD_FIRST
+    this.#guardBackoff = times.GUARD_FIRST
     if (this.#default === undefined) this.#ensureDefault()
     else this.#state = this.#stateOfDefault
   }
@@ -212,7 +198,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     if (this.#guardIs === 'failed') return
     this.#guardIs = 'failed'
     this.#timers.set('guard', after(this.#now, this.#guardBackoff))
-    this.#guardBackoff = Math.min(2 * this.#guardBackoff, GUARD_MAX)
+    this.#guardBackoff = Math.min(2 * this.#guardBackoff, times.GUARD_MAX)
     this.#effects.event({ kind: 'guard.failed', code, detail })
   }
 
@@ -310,17 +296,22 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
         localSelectors: [ANY_SELECTOR],
         remoteSelectors: [ANY_SELECTOR],
         espCiphers: this.#options.ciphers,
-        patience: HOP_PATIENCE,
-        lifetimes: this.#options.lifetimes ?? LIFETIMES,
-        ...(innermost ? { liveness: LIVENESS } : {}),
+        patience: times.HOP_PATIENCE,
+        lifetimes: this.#options.lifetimes ?? times.LIFETIMES,
+        ...(innermost ? { liveness: times.LIVENESS } : {}),
         ...(isFirst && node.ike === undefined
-          ? { resume: circuit.isDefault ? this.#wallet.spend(node.nodeId) : {} }
+          ? { resume: this.#mayResume(circuit) ? this.#wallet.spend(node.nodeId) : {} }
           : {}),
       },
       this.#now,
     )
     circuit.telescope.negotiating(sa)
     this.#circuitOf.set(sa, circuit)
+  }
+
+  /** The entry takes a session that is resumed for over: a circuit that is draining there would be gone. */
+  #mayResume({ isDefault }: Circuit): boolean {
+    return isDefault && this.#drains.isEmpty
   }
 
   #extended(circuit: Circuit, event: ChildEstablished): void {
@@ -348,7 +339,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     this.#paths.opened(telescope)
     if (circuit.isDefault) {
       if (this.#guardIs === 'up') this.#state = 'ready'
-      this.#backoff = REBUILD_FIRST
+      this.#backoff = times.REBUILD_FIRST
     }
     this.#effects.event({ kind: 'circuit.open', circuit: telescope, ...ticketOf(circuit) })
   }
@@ -383,7 +374,10 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   #shutDown(circuit: Circuit): void {
     const { telescope } = circuit
     if (telescope.state === 'closing' || telescope.state === 'closed') return
-    if (circuit.isDefault) this.#effects.add('guard', this.#guard.route())
+    if (circuit.isDefault || this.#guard.leadsInto(telescope.privateAddresses))
+      this.#effects.add('guard', this.#guard.route())
+    const silent = this.#drains.end(circuit)
+    if (silent !== undefined) this.#cut(circuit, silent)
     telescope.state = 'closing'
     this.#closeInnermost(circuit)
   }
@@ -422,7 +416,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   #rebuildLater(): void {
     if (this.#guardIs === 'up') this.#state = 'failed'
     this.#timers.set('rebuild', after(this.#now, this.#backoff))
-    this.#backoff = Math.min(2 * this.#backoff, REBUILD_MAX)
+    this.#backoff = Math.min(2 * this.#backoff, times.REBUILD_MAX)
   }
 
   #end(): void {
@@ -437,7 +431,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     this.#state = 'stopping'
     this.#timers.clear('rebuild')
     if (this.#circuits.size === 0) return this.#end()
-    this.#timers.set('stop', after(this.#now, STOP_PATIENCE))
+    this.#timers.set('stop', after(this.#now, times.STOP_PATIENCE))
     for (const circuit of [...this.#circuits.values()]) this.#close(circuit)
   }
 
@@ -496,7 +490,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
       case 'ike.moved':
         return this.#moved(circuit, event)
       case 'exchange':
-        return this.#measured(circuit, event)
+        return circuit.telescope.measured(event)
       case 'ike.closed':
         return this.#hopClosed(circuit, event.sa, event.reason, event.detail)
     }
@@ -509,22 +503,40 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     }
   }
 
-  #measured({ telescope }: Circuit, event: IkeEvent & { kind: 'exchange' }): void {
-    const hop = telescope.hopOf(event.sa)
-    if (hop === undefined || telescope.state !== 'building') return
-    const { name, duration, transmissions } = event
-    telescope.exchanges.push({ hop, name, duration, transmissions })
-  }
-
   /** A hop is gone, and with it everything inside it, whose DELETEs could no longer be carried. */
   #hopClosed(circuit: Circuit, sa: IkeSaId, reason: ErrorCode, detail: string): void {
     const { telescope } = circuit
     const hop = telescope.hopOf(sa)
     this.#circuitOf.delete(sa)
     if (hop === undefined) return
-    const unexpected = telescope.state === 'building' || telescope.state === 'open'
+    const { state } = telescope
+    const mayDrain = reason === 'IPP_IKE_TIMEOUT' && (state === 'open' || state === 'draining')
+    if (mayDrain && this.#drains.begin(circuit, hop, this.#now)) return this.#leave(circuit, hop)
+    const unexpected = state === 'building' || state === 'open' || state === 'draining'
     if (unexpected && circuit.isDefault) this.#effects.add('guard', this.#guard.route())
-    for (const dead of telescope.sas.slice(hop)) {
+    this.#cut(circuit, Math.min(hop, this.#drains.end(circuit) ?? hop))
+    if (unexpected) {
+      this.#paths.lost(telescope, hop, reason, this.#now)
+      this.#fail(circuit, reason, `hop ${hop} (${telescope.hops[hop - 1]!.name}): ${detail}`)
+    } else this.#closeInnermost(circuit)
+  }
+
+  /** A hop answers no more, and still carries packets: another circuit comes first, then this one goes. */
+  #leave(circuit: Circuit, hop: number): void {
+    const { telescope } = circuit
+    if (telescope.state === 'draining') return
+    this.#paths.lost(telescope, hop, 'IPP_IKE_TIMEOUT', this.#now)
+    telescope.state = 'draining'
+    this.#effects.event({ kind: 'circuit.draining', circuit: telescope })
+    if (!circuit.isDefault) return
+    circuit.isDefault = false
+    this.#ensureDefault()
+  }
+
+  /** Takes away hop `hop` and all inside it. */
+  #cut(circuit: Circuit, hop: number): void {
+    const { telescope } = circuit
+    for (const dead of telescope.sas.slice(hop - 1)) {
       this.#circuitOf.delete(dead)
       this.#ike.abandon(dead)
     }
@@ -534,10 +546,6 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
       { circuit },
       addresses.map((address) => ({ kind: 'address.remove', address })),
     )
-    if (unexpected) {
-      this.#paths.lost(telescope, hop, reason, this.#now)
-      this.#fail(circuit, reason, `hop ${hop} (${telescope.hops[hop - 1]!.name}): ${detail}`)
-    } else this.#closeInnermost(circuit)
   }
 
   /** What could not be installed must not stay half: who asked for it gives it up, in whatever state. */

@@ -119,6 +119,11 @@ export class Guard {
     return onHost(...this.#everywhere('route.add'))
   }
 
+  /** Applications start from one of these addresses. */
+  leadsInto(addresses: readonly Ip[]): boolean {
+    return this.#source !== undefined && addresses.includes(this.#source)
+  }
+
   /** The filter outlives everything else: whatever is removed before it, nothing can leave. */
   lower(): GuardEffect[] {
     return [

@@ -7,12 +7,13 @@
 import type { IkeSaId, NodeId } from '#base/ids'
 import type { Prefix } from '#base/ip'
 import { jittered } from '#base/rng'
-import { after, type Duration, type Instant, TimerTable } from '#base/time'
+import { after, type Duration, earliest, type Instant, TimerTable } from '#base/time'
 import type { ConsensusNode } from '#directory/documents'
 import type { IkeEngine } from '#ikev2/engine'
 import type { ChildEstablished } from '#ikev2/events'
 import type { EffectQueue } from '#overlay/effects'
 import type { Estate } from '#overlay/estate'
+import { Handovers } from '#overlay/handover'
 import { nodeCredential, nodeIdentity } from '#overlay/identity'
 import { type Peer, Peers, selectorsOf } from '#overlay/peers'
 import type { Resumptions } from '#overlay/resumptions'
@@ -25,6 +26,7 @@ import {
   overlaySas,
   overlaySasRemove,
 } from '#telescope/plan'
+import type { SaKey } from '#telescope/plane'
 import { type Pairs, type Renewal, renew } from '#telescope/renewal'
 import type { ReqIdAllocator } from '#telescope/reqids'
 
@@ -45,18 +47,21 @@ export class Links {
   readonly #options: RouterOptions
   readonly #ports: LinkPorts
   readonly #timers = new TimerTable<NodeId>()
+  readonly #handovers: Handovers
   #stopping = false
 
   constructor(options: RouterOptions, ports: LinkPorts) {
     this.#options = options
     this.#ports = ports
+    this.#handovers = new Handovers((peer, operations) => ports.effects.plane({ link: peer }, operations))
   }
 
   nextTimeout(): Instant | undefined {
-    return this.#timers.next()
+    return earliest(this.#timers.next(), this.#handovers.nextTimeout())
   }
 
   tick(now: Instant): void {
+    this.#handovers.tick(now)
     for (const nodeId of this.#timers.expired(now)) {
       if (this.peers.get(nodeId) === undefined) this.#ports.retry(nodeId)
       else this.connect(nodeId, now)
@@ -83,6 +88,7 @@ export class Links {
     const { bereave, effects, estate, ike, reqids, resumptions } = this.#ports
     const { link, node, sa, tunnel } = peer
     this.peers.delete(peer)
+    this.#handovers.forget(peer)
     estate.bereave(link.reqid, now)
     this.#timers.clear(node.nodeId)
     resumptions.wallet.drop(node.nodeId)
@@ -140,12 +146,14 @@ export class Links {
     const ours = sa !== undefined && sa !== event.sa
     const crosses = tunnel === undefined || now - peer.since < times.CROSSING
     if (ours && crosses && this.#initiatesTo(nodeId)) return ike.close(event.sa, now)
-    effects.plane({ link: peer }, overlaySas(peer.link, event.child))
     peer.sa = event.sa
-    peer.tunnel = { child: event.child }
     peer.since = now
-    // The peer came anew (it restarted): the kernel prefers the newest SA of a reqid, the old one goes silently.
-    if (tunnel !== undefined) effects.plane({ link: peer }, overlaySasRemove(peer.link, tunnel))
+    // The peer came anew: it restarted.
+    if (tunnel !== undefined) this.#handovers.begin(peer, event.child, event.role === 'initiator', now)
+    else {
+      peer.tunnel = { child: event.child }
+      effects.plane({ link: peer }, overlaySas(peer.link, event.child))
+    }
     estate.superseded(peer.link.reqid, now)
     // The peer may have established what we began, and believe in it: it is deleted. What it forgot, it would not hear of.
     if (ours && tunnel === undefined) ike.close(sa, now)
@@ -157,6 +165,7 @@ export class Links {
   closed(peer: Peer, detail: string, now: Instant): void {
     const { effects } = this.#ports
     const { link, node, tunnel } = peer
+    this.#handovers.forget(peer)
     if (tunnel !== undefined) {
       effects.plane({ link: peer }, overlaySasRemove(link, tunnel))
       effects.event({ kind: 'overlay.down', peer: node, detail })
@@ -166,6 +175,12 @@ export class Links {
     if (this.#stopping) return
     const again = tunnel === undefined ? times.RETRY_LATER : times.RETRY_FIRST
     this.#connectLater(node.nodeId, this.#initiatesTo(node.nodeId) ? again : times.TAKE_OVER, now)
+  }
+
+  /** A packet came on this SA. @returns whose heir it is, which is then in use */
+  heard(sa: SaKey, now: Instant): IkeSaId | undefined {
+    this.#handovers.heard(sa, now)
+    return this.peers.heirHeard(sa)
   }
 
   /** @returns false when its pair in use is gone: it is of no use without */

@@ -279,7 +279,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
   }
 
   #heard(sa: SaKey): void {
-    const id = this.#bindings.heirHeard(sa) ?? this.#links.peers.heirHeard(sa)
+    const id = this.#bindings.heirHeard(sa) ?? this.#links.heard(sa, this.#now)
     if (id !== undefined) this.#ike.heardOn(id, sa.spi, this.#now)
   }
 

@@ -3,12 +3,12 @@
  * when is decided above (`overlay/client.ts`).
  *
  *      hop:      1        2        3
- *   state: planned > negotiating(n) > open > closing > closed
+ *   state: planned > negotiating(n) > open > [draining >] closing > closed
  */
 import type { CircuitId, IkeSaId, ReqId } from '#base/ids'
 import { contains, type Ip, type Prefix, type UdpPath } from '#base/ip'
 import type { Duration, Instant } from '#base/time'
-import type { ChildEstablished, IkeMoved } from '#ikev2/events'
+import type { ChildEstablished, IkeEvent, IkeMoved } from '#ikev2/events'
 import { clientExtend, clientMove, clientTruncate, IKE_PORT, type Layer, layerEnds } from '#telescope/plan'
 import type { PlaneOperation, SaKey } from '#telescope/plane'
 import { isOfHeir, portsOf, type Renewal, renew } from '#telescope/renewal'
@@ -30,7 +30,8 @@ export interface HopExchange {
   readonly transmissions: number
 }
 
-export type TelescopeState = 'building' | 'open' | 'closing' | 'closed'
+/** Draining: a hop answers no more, and what was begun through it goes on while packets come. */
+export type TelescopeState = 'building' | 'open' | 'draining' | 'closing' | 'closed'
 
 export class Telescope {
   readonly id: CircuitId
@@ -94,6 +95,13 @@ export class Telescope {
   hopOf(sa: IkeSaId): number | undefined {
     const index = this.#sas.indexOf(sa)
     return index < 0 ? undefined : index + 1
+  }
+
+  /** How long an exchange took, of those it is built by. */
+  measured({ sa, name, duration, transmissions }: IkeEvent & { kind: 'exchange' }): void {
+    const hop = this.hopOf(sa)
+    if (hop !== undefined && this.state === 'building')
+      this.exchanges.push({ hop, name, duration, transmissions })
   }
 
   /** An address is acceptable if the hop owns it and this telescope does not use it yet. */

@@ -128,3 +128,70 @@ test('what no consensus vouches for any more is removed: at once, or when none c
   assert.deepEqual(exit.inventory(), { policies: [], sas: [] })
   assert.equal(exit.hostOperations.filter(({ kind }) => kind === 'firewall.set').length, 1)
 })
+
+test('a client leaves a circuit whose exit was replaced without a gap: what was begun on it goes on', () => {
+  const world = open(47)
+  const address = lent(world).at(-1)!
+  const before = circuit(world)
+  const exit = succeed(world, 'cedar')
+  exit.input({ kind: 'consensus', consensus: world.consensus })
+  let ticks = 0
+  const count = (): void => {
+    if (ticks++ % 30 > 0) return
+    exit.input({ kind: 'traffic', counters: exit.engine.counters() })
+    world.client.input({ kind: 'traffic', counters: world.client.engine.counters() })
+  }
+  const silence = talk(world, address, 6 * MINUTE, count)
+  assert.ok(silence <= SECOND, `${silence} ms`)
+  const [old, fresh] = world.client.machine.circuits
+  assert.deepEqual([old?.telescope, old?.isDefault, before.state], [before, false, 'draining'])
+  assert.deepEqual([fresh?.isDefault, fresh?.telescope.state], [true, 'open'])
+  assert.equal(world.client.machine.state, 'ready')
+  // Applications that begin something take the other one, which never was without a source.
+  const sources = world.client.hostOperations.flatMap((each) =>
+    each.kind === 'route.add' && each.route.via === 'overlay' ? [each.route.source] : [],
+  )
+  const [first, last] = [sources.indexOf(address), fresh!.telescope.privateAddresses.at(-1)]
+  assert.ok(sources.slice(first).every((each) => each === address || each === last))
+  assert.equal(sources.at(-1), last)
+  // Silence ends it, and nothing of it is left.
+  for (let i = 0; i < 60; i++) {
+    world.run(3 * SECOND)
+    count()
+  }
+  assert.equal(before.state, 'closed')
+  assert.deepEqual(
+    world.client.machine.circuits.map(({ telescope }) => telescope),
+    [fresh!.telescope],
+  )
+  assert.equal(world.client.engine.counters().length, 6)
+  assert.ok(!world.client.addresses.has(address))
+})
+
+test('a circuit whose exit is really gone does not drain', () => {
+  const world = open(57)
+  const before = circuit(world)
+  world.routers.get('cedar')!.alive = false
+  const address = lent(world).at(-1)!
+  const count = (): void => world.client.input({ kind: 'traffic', counters: world.client.engine.counters() })
+  talk(world, address, MINUTE, count)
+  assert.equal(before.state, 'closed')
+  assert.ok(!world.client.events.some(({ kind }) => kind === 'circuit.draining'))
+})
+
+test('not a packet is lost on the overlay while a tunnel is made anew', () => {
+  const world = open(67)
+  const address = lent(world).at(-1)!
+  const middle = succeed(world, 'birch')
+  middle.input({ kind: 'consensus', consensus: world.consensus })
+  let said = 0
+  // A packet each half round trip, in both directions, while all three tunnels of birch are made anew.
+  for (const end = world.now + 15 * SECOND; world.now < end; ) {
+    world.client.say(address, SERVER, 7000, `${said++}`)
+    world.run(7)
+  }
+  world.run(SECOND)
+  assert.equal(world.linksUp, 12)
+  assert.equal(new Set(world.delivered.map(({ payload }) => payload)).size, 2 * said)
+  for (const { engine } of world.routers.values()) assert.equal(engine.drops().XfrmInNoStates, 0)
+})
