@@ -1,34 +1,14 @@
-/** Boots one User-Mode Linux guest, runs every guest test in it, and reports each by its name. */
+/** The guest tests of the kernel plane, and the guest itself. */
 import assert from 'node:assert/strict'
-import { join } from 'node:path'
 import { test } from 'node:test'
 import { runInUml, umlProblem } from '#linux/uml'
-import type { GuestResult } from './guest.ts'
-
-const TIME_LIMIT = 780_000
+import { runGuestTests, TIME_LIMIT } from './boot.ts'
 
 const problem = await umlProblem()
 
-test('in a guest with a real kernel', { skip: problem ?? false, timeout: TIME_LIMIT + 20_000 }, async (t) => {
-  const { exitCode, stdout, stderr } = await runInUml({
-    command: [process.execPath, join(import.meta.dirname, 'guest.ts')],
-    cwd: join(import.meta.dirname, '../..'),
-    timeoutMs: TIME_LIMIT,
-  })
-  const results = stdout
-    .split('\n')
-    .filter((line) => line.startsWith('{'))
-    .map((line) => JSON.parse(line) as GuestResult)
-  for (const { file, name, skipped, passed, failure, milliseconds } of results) {
-    await t.test(`${file}: ${name}`, (guest) => {
-      guest.diagnostic(`${milliseconds} ms in the guest`)
-      if (skipped) guest.skip('skipped in the guest')
-      else if (!passed) assert.fail(failure)
-    })
-  }
-  assert.ok(results.length > 0, stderr)
-  assert.equal(exitCode, 0, stderr)
-})
+test('in a guest with a real kernel', { skip: problem ?? false, timeout: TIME_LIMIT + 20_000 }, (t) =>
+  runGuestTests(t, 'mixed', 'xfrm'),
+)
 
 test('a guest hands back exit code and both streams apart, and writes only where it may', {
   skip: problem ?? false,

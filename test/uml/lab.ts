@@ -2,15 +2,24 @@
 import type { ChildProcess } from 'node:child_process'
 import { execFile, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
+import { parse, stringify } from 'yaml'
 import { toHex } from '#base/bytes'
 import type { Ip } from '#base/ip'
+import { configOf } from '#demo/daemons'
 import type { Inventory, PlaneOperation, SaCounters, SaKey } from '#telescope/plane'
 
 const run = promisify(execFile)
+
+/** Changes the file a daemon of the demo is configured by. */
+export async function amendConfig(out: string, name: string, changes: object): Promise<void> {
+  const file = configOf(out, name)
+  await writeFile(file, stringify({ ...parse(await readFile(file, 'utf8')), ...changes }))
+}
 
 export const ip = (...args: readonly string[]): string =>
   execFileSync('ip', args, { encoding: 'utf8' }).trim()
@@ -47,13 +56,14 @@ export async function ping(
 }
 
 /**
- * Runs `work` and gives the packets that left by the device meanwhile, as tcpdump shows them verbosely. (Of what
+ * Runs `work` and gives the packets that left by the device meanwhile (on `any`: crossed one), as tcpdump shows them verbosely. (Of what
  * comes in, the kernel shows every layer it took off as one more packet.)
  */
 export async function captured(
   namespace: string,
   device: string,
   work: () => Promise<unknown>,
+  filter = 'ip',
 ): Promise<string> {
   const args = [
     'netns',
@@ -63,10 +73,10 @@ export async function captured(
     '--immediate-mode',
     '-Z',
     'root',
-    '-Qout',
+    ...(device === 'any' ? [] : ['-Qout']),
     '-lnnvi',
     device,
-    'ip',
+    filter,
   ]
   const child = spawn('ip', args, { stdio: ['ignore', 'pipe', 'pipe'] })
   let text = ''

@@ -7,18 +7,16 @@
  *     directory 198.18.50.1 +           +--- cedar 198.18.30.1   exit
  */
 import assert from 'node:assert/strict'
-import { mkdtemp, readFile, writeFile } from 'node:fs/promises'
+import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { parse, stringify } from 'yaml'
 import { Commands } from '#demo/command'
 import { contentDigest, MEBIBYTE, PAGE_MARK } from '#demo/content'
 import {
   type CircuitStatus,
   type ClientStatus,
   clientReady,
-  configOf,
   type DirectoryStatus,
   defaultCircuit,
   type NodeStatus,
@@ -31,6 +29,7 @@ import { inventory, processesIn, residue } from '#demo/residue'
 import { Scene } from '#demo/scene'
 import { fell, hostOf, nodesOf, planTopology, raise, type Topology } from '#demo/topology'
 import type { PlaneKind, SaCounters } from '#telescope/plane'
+import { amendConfig } from './lab.ts'
 
 const PATH = ['alder', 'birch', 'cedar'] as const
 const OCTETS = 3 * (MEBIBYTE / 2) + 7
@@ -46,7 +45,7 @@ let first: CircuitStatus | undefined
 
 before(async () => {
   await Promise.all([raise(commands, topology), prepareDaemons(commands, topology, scene.options)])
-  await amend('client', { circuit: { path: PATH, sameNetwork: true } })
+  await amendConfig(scene.options.out, 'client', { circuit: { path: PATH, sameNetwork: true } })
   for (const host of scene.daemonHosts()) scene.before.set(host.name, await inventory(commands, host))
 })
 
@@ -108,13 +107,8 @@ interface SaOnTheWay extends SaCounters {
   readonly towardsClient: boolean
 }
 
-async function amend(name: string, changes: object): Promise<void> {
-  const file = configOf(scene.options.out, name)
-  await writeFile(file, stringify({ ...parse(await readFile(file, 'utf8')), ...changes }))
-}
-
 const choosePlanes = (...planes: readonly [PlaneKind, PlaneKind, PlaneKind]): Promise<unknown> =>
-  Promise.all(planes.map((plane, i) => amend(PATH[i]!, { plane })))
+  Promise.all(planes.map((plane, i) => amendConfig(scene.options.out, PATH[i]!, { plane })))
 
 async function startNodes(): Promise<unknown> {
   const nodes = nodesOf(topology).map((host) => scene.start(host))

@@ -1,0 +1,295 @@
+/**
+ * Downloads over the kernel plane, and what happens to the production daemons meanwhile: every key is renewed once per
+ * second; each node's program is replaced, or killed.
+ *
+ *     client ---- alder (entry) ---- birch (middle) ---- cedar (exit) ---- server
+ */
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdtemp } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { after, before, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Commands } from '#demo/command'
+import { MEBIBYTE } from '#demo/content'
+import {
+  type CircuitStatus,
+  type ClientStatus,
+  clientReady,
+  DIRECTORY_PORT,
+  type DirectoryStatus,
+  defaultCircuit,
+  type NodeStatus,
+  nodeReady,
+  prepareDaemons,
+  ready,
+  statusOf,
+} from '#demo/daemons'
+import { Scene } from '#demo/scene'
+import { fell, hostOf, inNamespace, nodesOf, planTopology, raise, type Topology } from '#demo/topology'
+import { controlRequest } from '#linux/control'
+import { amendConfig, captured } from './lab.ts'
+import type { Progress, Received } from './steady.ts'
+
+const PATH = ['alder', 'birch', 'cedar'] as const
+const PORT = 8000
+/** Octets per second: a third of what the guest can carry, so that a program can start meanwhile. */
+const RATE = 2 * MEBIBYTE
+const UNBOUND = 0
+const LIMIT = 240_000
+/** Milliseconds. */
+const MAX_PAUSE = 1000
+/** How a node ends that makes way for a successor: EX_TEMPFAIL. */
+const MADE_WAY = 75
+
+const scene = makeScene(await mkdtemp(join(tmpdir(), 'ippriv-download-')))
+const { commands, topology, daemons } = scene
+let circuit: CircuitStatus
+
+before(async () => {
+  await Promise.all([raise(commands, topology), prepareDaemons(commands, topology, scene.options)])
+  await amendConfig(scene.options.out, 'client', {
+    circuit: { path: PATH, sameNetwork: true, cipher: 'chacha20-poly1305' },
+  })
+  const directory = scene.start(hostOf(topology, 'directory'))
+  for (const node of nodesOf(topology)) scene.start(node)
+  await ready<DirectoryStatus>(directory, LIMIT, () => undefined)
+  for (const node of PATH) await nodeUp(node)
+  const client = scene.start(hostOf(topology, 'client'))
+  circuit = defaultCircuit(await ready<ClientStatus>(client, LIMIT, clientReady))!
+  assert.deepEqual(circuit.path, PATH)
+})
+
+after(async () => {
+  await commands.killAll(5000)
+  await fell(commands, topology.id)
+})
+
+test('every layer and overlay tunnel gets new keys each second: not a timeout, not a packet in clear', {
+  timeout: LIMIT,
+}, async (t) => {
+  const before = await tcpCounters('TCPTimeouts', 'OutRsts')
+  let rounds = 0
+  const clear = await packetsInClear(async () => {
+    await downloading(UNBOUND, async (download) => {
+      const began = performance.now()
+      while (download.octets < 64 * MEBIBYTE) {
+        const next = sleep(1000)
+        await Promise.all(rekeyEverything())
+        rounds++
+        await next
+        await download.look()
+      }
+      const seconds = (performance.now() - began) / 1000
+      const mbps = (8 * download.octets) / seconds / 1e6
+      t.diagnostic(`${rounds} rounds in ${seconds.toFixed(1)} s at ${mbps.toFixed(1)} Mbit/s`)
+    })
+  })
+  assert.deepEqual(await tcpCounters('TCPTimeouts', 'OutRsts'), before)
+  assert.ok(
+    clear.some((line) => line.includes(`.${PORT}: Flags [S]`)),
+    'the sniffer hears the exit',
+  )
+  assert.deepEqual(
+    clear.filter((line) => !line.includes(hostOf(topology, 'server').address)),
+    [],
+  )
+  assert.ok(rounds >= 8, `${rounds} rounds`)
+})
+
+for (const how of ['SIGHUP', 'SIGKILL'] as const) {
+  for (const name of ['birch', 'alder', 'cedar'] as const) {
+    test(`${how} to ${name} and a new start: the download goes on`, { timeout: LIMIT }, async (t) => {
+      const before = await tcpCounters('OutRsts', 'EstabResets')
+      const said: string[] = []
+      await downloading(RATE, async (download) => {
+        await download.reaches(2 * MEBIBYTE)
+        said.push(`${download.longest} ms without progress before`)
+        const began = performance.now()
+        const { process } = daemons.get(name)!
+        process.kill(how)
+        assert.equal(await process.ended, how === 'SIGHUP' ? MADE_WAY : null)
+        scene.start(hostOf(topology, name))
+        const { adopted } = await nodeUp(name)
+        said.push(`${name} up after ${Math.round(performance.now() - began)} ms, ${adopted} adopted`)
+        await download.reaches(download.octets + 6 * MEBIBYTE)
+        assert.ok(adopted >= 1)
+        // The exit is asked for signs of life: it knows nothing of the circuit any more, and still carries it.
+        if (name === 'cedar') said.push(`another circuit after ${await anotherCircuit(download, began)} ms`)
+        await download.reaches(download.octets + MEBIBYTE)
+        said.push(`${download.longest} ms without progress, ${download.octets} octets`)
+        for (const line of said) t.diagnostic(line)
+        assert.ok(download.longest <= MAX_PAUSE, said.join('; '))
+      })
+      assert.deepEqual(await tcpCounters('OutRsts', 'EstabResets'), before)
+      const status = await statusOf<ClientStatus>(daemons.get('client')!)
+      assert.deepEqual([status.state, defaultCircuit(status)?.id], ['ready', circuit.id])
+    })
+  }
+}
+
+/** Waits until the client has another circuit, while the download goes on over the one before. */
+async function anotherCircuit(download: Download, since: number): Promise<number> {
+  for (;;) {
+    await download.look()
+    const status = await statusOf<ClientStatus>(daemons.get('client')!)
+    const now = defaultCircuit(status)
+    if (now === undefined || now.id === circuit.id) {
+      await sleep(250)
+      continue
+    }
+    assert.equal(status.circuits.find(({ id }) => id === circuit.id)?.state, 'draining')
+    circuit = now
+    return Math.round(performance.now() - since)
+  }
+}
+
+/** New keys for the three layers, and for the two overlay tunnels below them. */
+function rekeyEverything(): Promise<unknown>[] {
+  const ask = (name: string, method: string, parameters: Record<string, unknown>): Promise<unknown> =>
+    controlRequest(daemons.get(name)!.socket, method, parameters, LIMIT)
+  return [
+    ...PATH.map((_, index) => ask('client', 'circuits.rekey', { id: circuit.id, hop: index + 1 })),
+    ask('birch', 'overlay.rekey', { peer: 'alder' }),
+    ask('cedar', 'overlay.rekey', { peer: 'birch' }),
+  ]
+}
+
+/** What crosses any cable meanwhile and is neither ESP, IKE nor from the directory; of the server's, SYNs alone. */
+async function packetsInClear(work: () => Promise<void>): Promise<readonly string[]> {
+  const server = hostOf(topology, 'server').address
+  const filter = `ip and not esp and not udp port 500 and not tcp port ${DIRECTORY_PORT}`
+  const capture = `${filter} and (not host ${server} or tcp[tcpflags] & tcp-syn != 0)`
+  return (await captured(topology.router, 'any', work, capture)).split('\n').filter((line) => line !== '')
+}
+
+/** A download during `work`, which must come through as it was sent. */
+async function downloading(rate: number, work: (download: Download) => Promise<void>): Promise<void> {
+  const download = await Download.begin(rate)
+  try {
+    await work(download)
+    const { received, sent } = await download.end()
+    assert.deepEqual(received, sent)
+  } finally {
+    download.kill()
+  }
+}
+
+/** The demo's hosts that one fixed circuit needs. */
+function makeScene(out: string): Scene {
+  const whole = planTopology(`ippd${process.pid}`)
+  const needed = ['client', 'server', 'directory', ...PATH] as readonly string[]
+  const small: Topology = { ...whole, hosts: whole.hosts.filter((host) => needed.includes(host.name)) }
+  return new Scene(new Commands(new AbortController().signal), small, {
+    plane: 'xfrm',
+    hops: PATH.length,
+    cipher: 'chacha20-poly1305',
+    out,
+    keep: false,
+    lossPercent: 0,
+    mebibytes: 0,
+    userModeLinux: true,
+    say: (text) => process.stderr.write(`${text}\n`),
+  })
+}
+
+type Adopter = NodeStatus & { readonly adopted: number }
+
+const nodeUp = (name: string): Promise<Adopter> =>
+  ready<Adopter>(daemons.get(name)!, LIMIT, nodeReady(PATH.filter((peer) => peer !== name)))
+
+/** By `host: counter`, of the hosts at both ends of the download. */
+async function tcpCounters(...names: readonly string[]): Promise<Record<string, number>> {
+  const found: Record<string, number> = {}
+  for (const end of ['client', 'server']) {
+    const { namespace } = hostOf(topology, end)
+    const argv = inNamespace(namespace, 'cat', '/proc/net/snmp', '/proc/net/netstat')
+    const { stdout } = await commands.run(argv)
+    // A line of names, a line of values.
+    const lines = stdout.split('\n').map((line) => line.split(' '))
+    for (const [i, columns] of lines.entries())
+      for (const [at, column] of columns.entries())
+        if (names.includes(column)) found[`${end}: ${column}`] = Number(lines[i + 1]![at])
+  }
+  assert.equal(Object.keys(found).length, 2 * names.length)
+  return found
+}
+
+/** From the server to the client, through the client's own circuit. */
+class Download {
+  /** As of the last look. */
+  octets = 0
+  /** Milliseconds without progress. */
+  longest = 0
+  readonly #server: Program
+  readonly #client: Program
+
+  static async begin(rate: number): Promise<Download> {
+    const { namespace, address } = hostOf(topology, 'server')
+    const server = new Program(namespace, 'serve', address, `${PORT}`, `${rate}`)
+    assert.deepEqual(await server.says(), { ready: true })
+    return new Download(server, address)
+  }
+
+  private constructor(server: Program, address: string) {
+    this.#server = server
+    this.#client = new Program(hostOf(topology, 'client').namespace, 'fetch', address, `${PORT}`)
+  }
+
+  async reaches(octets: number): Promise<void> {
+    while (this.octets < octets) {
+      await sleep(250)
+      await this.look()
+    }
+  }
+
+  async look(): Promise<void> {
+    this.#client.hears('mark')
+    const { octets, longest } = await this.#client.says<Progress>()
+    this.octets = octets
+    this.longest = Math.max(this.longest, longest)
+  }
+
+  async end(): Promise<{ readonly received: Received; readonly sent: Received }> {
+    this.#client.hears('stop')
+    return { received: await this.#client.says(), sent: await this.#server.says() }
+  }
+
+  kill(): void {
+    this.#client.kill()
+    this.#server.kill()
+  }
+}
+
+/** `steady.ts` in a namespace. */
+class Program {
+  readonly #child: ChildProcess
+  readonly #lines: AsyncIterator<string>
+
+  constructor(namespace: string, ...args: readonly string[]) {
+    const [command, ...rest] = inNamespace(
+      namespace,
+      process.execPath,
+      join(import.meta.dirname, 'steady.ts'),
+      ...args,
+    )
+    this.#child = spawn(command!, rest, { stdio: ['pipe', 'pipe', 'inherit'] })
+    this.#lines = createInterface({ input: this.#child.stdout! })[Symbol.asyncIterator]()
+  }
+
+  hears(line: string): void {
+    this.#child.stdin!.write(`${line}\n`)
+  }
+
+  async says<T>(): Promise<T> {
+    const line = await this.#lines.next()
+    assert.ok(!line.done, `${this.#child.spawnargs.join(' ')} ended`)
+    return JSON.parse(line.value) as T
+  }
+
+  kill(): void {
+    this.#child.kill('SIGKILL')
+  }
+}
