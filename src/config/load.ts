@@ -27,6 +27,7 @@ export interface NodeConfig extends DaemonConfig {
   readonly stock: StockConfig | undefined
   /** Empty unless this is an exit. */
   readonly exitPolicy: ExitPolicy
+  readonly metrics: MetricsConfig
   /** Undefined: off. `limit` is in milliseconds, or octets for `data`. */
   readonly resumption: ResumptionConfig | undefined
   /** Directory of the key log; undefined: none is written. */
@@ -58,6 +59,7 @@ export interface ClientConfig extends DaemonConfig {
     readonly excludeNetworks: readonly Prefix[]
     readonly sameNetwork: boolean
   }
+  readonly metrics: MetricsConfig
   readonly keylog: string | undefined
 }
 
@@ -80,6 +82,9 @@ export interface DirectoryConfig extends DaemonConfig {
 export type CouncilConfig =
   | { readonly kind: 'pinned'; readonly authorities: readonly AuthorityConfig[]; readonly threshold: number }
   | { readonly kind: 'bootstrap'; readonly file: string }
+
+/** Where counters are served to whoever asks; undefined: nowhere. */
+export type MetricsConfig = { readonly address: Ip; readonly port: number } | undefined
 
 interface DaemonConfig {
   /** Absolute path of the file this came from. */
@@ -248,6 +253,7 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
     plane: value.plane ?? 'auto',
     userspace: userspaceOf(value.userspace),
     directory: directoryOf(value.directory, file),
+    metrics: metricsOf(value.metrics),
     stock: value.stock === undefined ? undefined : stockOf(value.stock, file),
     exitPolicy: value.roles.includes('exit') ? nodeExitPolicy(value) : [],
     resumption: nodeResumption(value),
@@ -260,6 +266,7 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
     plane: value.plane ?? 'auto',
     userspace: userspaceOf(value.userspace),
     directory: directoryOf(value.directory, file),
+    metrics: metricsOf(value.metrics),
     circuit: {
       hops: value.circuit?.path?.length ?? value.circuit?.hops ?? DEFAULT_HOPS,
       cipher: value.circuit?.cipher ?? DEFAULT_CIPHER,
@@ -295,6 +302,9 @@ function common(
     log: { level: value.log?.level ?? 'info', format: value.log?.format ?? 'json' },
   }
 }
+
+const metricsOf = (value: { listen: { address?: string; port: number } } | undefined): MetricsConfig =>
+  value && { address: ip(value.listen.address ?? '127.0.0.1'), port: value.listen.port }
 
 const userspaceOf = (value: Partial<UserspaceConfig> = {}): UserspaceConfig => ({
   workers: value.workers ?? 1,

@@ -106,6 +106,28 @@ const threshold = integer(1, MOST_AUTHORITIES, {
   description: 'So many authorities must have signed a consensus: more than half of them.',
 })
 
+const Metrics = section(
+  {
+    listen: section(
+      {
+        address: Type.Optional(
+          text('an IPv4 address such as 198.18.10.1', {
+            description: 'IPv4 address to listen on. Whoever reaches it reads the counters.',
+            format: 'ipv4',
+            default: '127.0.0.1',
+          }),
+        ),
+        port: integer(1, 65535, { description: 'TCP port.' }),
+      },
+      { description: 'Where Prometheus asks for `/metrics`.' },
+    ),
+  },
+  {
+    description:
+      'Counters for Prometheus, over HTTP (docs/metrics.md). Without this section there is no such server. They are sums of the whole daemon: none is of one circuit or one client.',
+  },
+)
+
 const DirectoryReference = section(
   {
     url: Type.Optional(
@@ -241,6 +263,7 @@ export const NodeSchema = section(
         },
       ),
     ),
+    metrics: Type.Optional(Metrics),
     log: Type.Optional(Log),
     debug: Type.Optional(Debug),
   },
@@ -314,6 +337,7 @@ export const ClientSchema = section(
         { description: 'The circuit that carries everything by default.' },
       ),
     ),
+    metrics: Type.Optional(Metrics),
     log: Type.Optional(Log),
     debug: Type.Optional(Debug),
   },

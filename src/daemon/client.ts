@@ -13,7 +13,11 @@ import { requireLocalAddress } from '#linux/interfaces'
 import { sourceTowards } from '#linux/source'
 import { clientSysctls } from '#linux/sysctl'
 import { Underlay } from '#linux/underlay'
+import { trafficOf } from '#observe/traffic'
 import { type ClientEvent, type ClientInput, OverlayClient } from '#overlay/client'
+import { layerEnds } from '#telescope/plan'
+import type { SaCounters, SaKey } from '#telescope/plane'
+import { saKeys } from '#telescope/renewal'
 import type { Telescope } from '#telescope/telescope'
 
 /** What every client offers, in this order, unless its user insists on one cipher. */
@@ -94,37 +98,41 @@ export async function runClient(options: { config: string; check?: boolean }): P
     runtime.onClose(() => clearInterval(looking))
     // Who sets the address wants that one and no other.
     if (config.address === undefined) followUnderlay(runtime, driver, self, target)
-    runtime.serve({
-      status: async () => ({
+    const status = async () => {
+      const sas = await plane.counters()
+      const { consensus } = client
+      return {
         role: 'client',
         pid: process.pid,
         plane: plane.kind,
         state: client.state,
         lastError: (client.state === 'ready' ? null : lastError) ?? trouble,
-        consensus: client.consensus
-          ? {
-              serial: client.consensus.serial,
-              nodes: client.consensus.nodes.length,
-              validUntil: client.consensus.validUntil,
-            }
+        consensus: consensus
+          ? { serial: consensus.serial, nodes: consensus.nodes.length, validUntil: consensus.validUntil }
           : null,
-        circuits: client.circuits.map(describe),
+        circuits: client.circuits.map((circuit) => ({
+          ...describe(circuit),
+          traffic: trafficOfLayers(circuit.telescope, sas),
+        })),
         counters: { ...client.counters(), ...(await plane.drops()) },
-        sas: await plane.counters(),
-      }),
+        sas,
+      }
+    }
+    const handlers = {
+      status,
       'circuits.list': async () => ({ circuits: client.circuits.map(describe) }),
-      'circuits.build': async (params) => {
+      'circuits.build': async (params: Record<string, unknown>) => {
         const wish = buildParameters(params)
         const telescope = await building.ask((ticket) => driver.input({ kind: 'build', ticket, ...wish }))
         return describe({ telescope, isDefault: false })
       },
-      'circuits.close': async (params) => {
+      'circuits.close': async (params: Record<string, unknown>) => {
         const { id } = find(client, params)
         driver.input({ kind: 'close', circuit: id })
         await driver.idle()
         return {}
       },
-      'circuits.rekey': async (params) => {
+      'circuits.rekey': async (params: Record<string, unknown>) => {
         const { id: circuit, hops } = find(client, params)
         const { hop, ike } = rekeyParameters(params, hops.length)
         // From the inside: the keys of a layer are new before those of the layer that carries it.
@@ -137,7 +145,8 @@ export async function runClient(options: { config: string; check?: boolean }): P
         }
         return { circuit, what: ike ? 'ike' : 'child', rekeyed }
       },
-    })
+    }
+    await runtime.serve(handlers, config.metrics)
     return driver
   })
 }
@@ -214,6 +223,18 @@ function describe({ telescope, isDefault }: { telescope: Telescope; isDefault: b
     })),
   }
 }
+
+/** Of each layer, entry first: what the SAs it has now carried. */
+function trafficOfLayers({ layers, hops }: Telescope, sas: readonly SaCounters[]): object[] {
+  return layers.map((layer, index) => {
+    const isInbound = new Map(
+      saKeys(layerEnds(layer), layer).map((sa) => [saText(sa), sa.destination === layer.outerSource]),
+    )
+    return { node: hops[index]!.name, ...trafficOf(sas, (sa) => isInbound.get(saText(sa))) }
+  })
+}
+
+const saText = ({ source, destination, spi }: SaKey): string => `${source} ${destination} ${spi}`
 
 const rounded = (ms: number): number => Math.round(ms * 100) / 100
 

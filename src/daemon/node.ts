@@ -11,6 +11,7 @@ import { resolveTrust } from '#daemon/trust'
 import { encodeDescriptor } from '#directory/descriptor'
 import { requireLocalAddress } from '#linux/interfaces'
 import { FORWARDING, nodeSysctls } from '#linux/sysctl'
+import { trafficOfNode } from '#observe/traffic'
 import { nodeCredential } from '#overlay/identity'
 import { OverlayRouter, type RouterEvent, type RouterInput } from '#overlay/router'
 
@@ -89,8 +90,9 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
         trouble = line
       },
     })
-    runtime.serve({
-      status: async () => ({
+    const status = async () => {
+      const sas = await plane.counters()
+      return {
         role: 'node',
         pid: process.pid,
         name: config.name,
@@ -100,20 +102,24 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
         listed: router.pool !== undefined,
         lastError: trouble,
         leases: router.leases(),
-        overlay: router.overlay(),
         circuits: router.circuitCount,
         adopted: router.adoptedCount,
+        ...trafficOfNode(sas, router.overlay(), config.address),
         counters: { ...router.counters(), ...(await plane.drops()) },
-        sas: await plane.counters(),
-      }),
-      'overlay.rekey': async (params) => {
+        sas,
+      }
+    }
+    const handlers = {
+      status,
+      'overlay.rekey': async (params: Record<string, unknown>) => {
         const { peer, ike } = rekeyParameters(params)
         const began = performance.now()
         await rekeying.ask((ticket) => driver.input({ kind: 'rekey', ticket, peer, ike }))
         const ms = Math.round(performance.now() - began)
         return { peer, what: ike ? 'ike' : 'child', ms }
       },
-    })
+    }
+    await runtime.serve(handlers, config.metrics)
     return driver
   })
 }

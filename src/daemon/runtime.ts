@@ -13,13 +13,21 @@ import type { Ip } from '#base/ip'
 import type { Machine } from '#base/machine'
 import type { Rng } from '#base/rng'
 import { unixTime } from '#base/time'
-import type { ClientConfig, DirectoryConfig, NodeConfig, PlaneChoice, UserspaceConfig } from '#config/load'
+import type {
+  ClientConfig,
+  DirectoryConfig,
+  MetricsConfig,
+  NodeConfig,
+  PlaneChoice,
+  UserspaceConfig,
+} from '#config/load'
 import { nodeCrypto } from '#crypto/node'
 import type { CryptoProvider } from '#crypto/provider'
 import { DirectorySync } from '#daemon/directory-sync'
 import { Driver } from '#daemon/driver'
 import { Expiry } from '#daemon/expiry'
 import { HandshakeWorkers } from '#daemon/handshake-workers'
+import { serveMetrics } from '#daemon/metrics'
 import type { Trust } from '#daemon/trust'
 import { DirectoryClient } from '#directory/client'
 import type { Consensus } from '#directory/documents'
@@ -39,6 +47,7 @@ import { probeKernelEsp } from '#linux/xfrm-probe'
 import type { FilterContext } from '#nat/rules'
 import { KeyLog } from '#observe/keylog'
 import { createLog, type Log } from '#observe/log'
+import type { StatusOfDaemon } from '#observe/metrics'
 import type { Effect } from '#overlay/ports'
 import type { DataPlane, Inventory } from '#telescope/plane'
 import packageJson from '../../package.json' with { type: 'json' }
@@ -270,9 +279,18 @@ export class Runtime {
     sync.start()
   }
 
-  /** Requests that came during the start are answered from now on. */
-  serve(handlers: ControlHandlers): void {
+  /** Requests that came during the start are answered from now on, and those of Prometheus if it is to be told. */
+  async serve<Status extends StatusOfDaemon>(
+    handlers: ControlHandlers & { readonly status: () => Promise<Status> },
+    metrics?: MetricsConfig,
+  ): Promise<void> {
     this.#handlers.resolve(handlers)
+    if (metrics === undefined) return
+    const server = await serveMetrics(metrics, handlers.status)
+    this.onClose(() => {
+      server.closeAllConnections()
+      server.close()
+    })
   }
 
   logIkeKeys(keys: IkeKeys): void {

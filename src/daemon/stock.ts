@@ -46,7 +46,7 @@ export async function speakFor(config: NodeConfig, stock: StockConfig, check: bo
         trouble = line
       },
     })
-    runtime.serve({
+    await runtime.serve({
       status: async () => {
         const nodes = consensus?.nodes ?? []
         const mine = nodes.find((node) => node.nodeId === nodeId)

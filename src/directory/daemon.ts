@@ -260,15 +260,20 @@ async function listen(
     await app.listen({ host: address, port })
   } catch (error) {
     await app.close()
-    const errno = error instanceof Error && 'code' in error ? String(error.code) : ''
-    const where = `${address}:${port} (TCP)`
-    if (errno === 'EADDRINUSE') throw new IpprivError('IPP_HOST_PORT_IN_USE', where, { cause: error })
-    if (errno === 'EADDRNOTAVAIL') throw new IpprivError('IPP_HOST_ADDRESS', address, { cause: error })
-    if (errno === 'EACCES') throw new IpprivError('IPP_HOST_PRIVILEGE', where, { cause: error })
-    throw new IpprivError('IPP_HOST_ADDRESS', `${where}: ${messageOf(error)}`, { cause: error })
+    throw listenError(error, { address, port })
   }
   const bound = app.server.address()
   return bound === null || typeof bound === 'string' ? port : bound.port
+}
+
+/** Why a TCP server cannot have this port. */
+export function listenError(error: unknown, { address, port }: DirectoryOptions['listen']): IpprivError {
+  const errno = error instanceof Error && 'code' in error ? String(error.code) : ''
+  const where = `${address}:${port} (TCP)`
+  if (errno === 'EADDRINUSE') return new IpprivError('IPP_HOST_PORT_IN_USE', where, { cause: error })
+  if (errno === 'EADDRNOTAVAIL') return new IpprivError('IPP_HOST_ADDRESS', address, { cause: error })
+  if (errno === 'EACCES') return new IpprivError('IPP_HOST_PRIVILEGE', where, { cause: error })
+  return new IpprivError('IPP_HOST_ADDRESS', `${where}: ${messageOf(error)}`, { cause: error })
 }
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))

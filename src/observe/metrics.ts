@@ -3,6 +3,8 @@
  * counts is in its status; nothing here counts. No label names a client, a circuit or an SPI: a series per circuit
  * would be a log of who was there.
  */
+import type { Flow, Traffic } from '#observe/traffic'
+
 export interface StatusOfDaemon {
   readonly role: string
   /** Name -> how often. */
@@ -13,7 +15,12 @@ export interface StatusOfDaemon {
   readonly overlay?: readonly { readonly state: string }[]
   readonly consensus?: { readonly serial: number; readonly nodes: number } | null
   readonly sas?: readonly { readonly packets: number; readonly bytes: number }[]
+  /** Of a node: what all tunnels to peers carried, and what all circuits. */
+  readonly traffic?: { readonly overlay: Traffic; readonly circuits: Traffic }
 }
+
+/** Of the text format this renders. */
+export const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 
 /** Samples of one status; every line ends in a line feed. */
 export function renderMetrics(status: StatusOfDaemon): string {
@@ -29,7 +36,7 @@ export function renderMetrics(status: StatusOfDaemon): string {
     for (const [labels, value] of samples)
       lines.push(`${name}${labelText({ role: status.role, ...labels })} ${value}`)
   }
-  const { counters, leases, circuits, overlay, consensus, sas } = status
+  const { counters, leases, circuits, overlay, consensus, sas, traffic } = status
   family(
     'ippriv_events_total',
     'counter',
@@ -62,6 +69,25 @@ export function renderMetrics(status: StatusOfDaemon): string {
     family('ippriv_sa_packets', 'gauge', 'Packets through the SAs that exist now.', [
       [{}, sum(sas.map((sa) => sa.packets))],
     ])
+  }
+  if (traffic !== undefined) {
+    const flows = Object.entries(traffic).flatMap(([carrier, { in: inward, out }]) => [
+      [{ carrier, direction: 'in' }, inward] as const,
+      [{ carrier, direction: 'out' }, out] as const,
+    ])
+    const of = (name: keyof Flow) => flows.map(([labels, flow]) => [labels, flow[name]] as const)
+    family('ippriv_traffic_bytes', 'gauge', 'Octets through the SAs that exist now, of all.', of('bytes'))
+    family(
+      'ippriv_traffic_packets',
+      'gauge',
+      'Packets through the SAs that exist now, of all.',
+      of('packets'),
+    )
+    const refused = (['replayed', 'corrupted'] as const).flatMap((reason) =>
+      of(reason).map(([labels, value]) => [{ ...labels, reason }, value] as const),
+    )
+    const inward = refused.filter(([{ direction }]) => direction === 'in')
+    family('ippriv_traffic_refused', 'gauge', 'Packets that SAs refused, by reason.', inward)
   }
   return lines.map((line) => `${line}\n`).join('')
 }

@@ -47,6 +47,17 @@ test('a stock router: its published key, and where its public key is', () => {
     assert.match(errorOf('node', `${NODE}stock: ${wrong}`).message, /stock/)
 })
 
+test('metrics: only on demand, and on loopback unless told otherwise', () => {
+  const metrics = (text: string) => parseConfig('client', `${CLIENT}metrics: ${text}`, 'f').metrics
+  assert.equal(parseConfig('client', CLIENT, 'f').metrics, undefined)
+  assert.deepEqual(metrics('{ listen: { port: 9464 } }'), { address: '127.0.0.1', port: 9464 })
+  assert.deepEqual(metrics('{ listen: { address: 198.18.1.1, port: 1 } }'), {
+    address: '198.18.1.1',
+    port: 1,
+  })
+  assert.match(errorOf('client', `${CLIENT}metrics: {}`).message, /metrics/)
+})
+
 test('a node: values and defaults', () => {
   const config = parseConfig(
     'node',
@@ -58,6 +69,7 @@ test('a node: values and defaults', () => {
     file: '/etc/i/node.yaml',
     state: '/var/lib/ippriv/node',
     control: '/run/ippriv/node.sock',
+    metrics: undefined,
     log: { level: 'info', format: 'json' },
     name: 'alder',
     address: '198.18.10.1',

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { type Ip, ip } from '#base/ip'
 import { renderMetrics } from '#observe/metrics'
+import { trafficOfNode } from '#observe/traffic'
 
 test('a node', () => {
   const text = renderMetrics({
@@ -43,6 +45,51 @@ ippriv_sa_bytes{role="node"} 1001
 ippriv_sa_packets{role="node"} 15
 `,
   )
+})
+
+test('what a node carried, by carrier and direction and by nothing else', () => {
+  const [self, peer, client, other] = ['198.18.10.1', '198.18.20.1', '198.18.1.1', '10.64.0.5'].map(ip) as [
+    Ip,
+    Ip,
+    Ip,
+    Ip,
+  ]
+  const row = (source: Ip, destination: Ip, packets: number, replayed = 0) => ({
+    source,
+    destination,
+    packets,
+    bytes: 100 * packets,
+    replayed,
+    corrupted: 0,
+  })
+  const sas = [
+    row(self, peer, 1),
+    row(peer, self, 2, 7),
+    row(client, self, 4),
+    row(self, client, 8),
+    row(other, self, 16),
+  ]
+  const { overlay, traffic } = trafficOfNode(sas, [{ address: peer, peer: 'birch' }], self)
+  assert.deepEqual([overlay[0]?.traffic.in.packets, overlay[0]?.traffic.out.bytes], [2, 100])
+  const text = renderMetrics({ role: 'node', traffic })
+  const lines = text.split('\n').filter((line) => !line.startsWith('#'))
+  const gauge = (name: string, carrier: string, direction: string) =>
+    `ippriv_traffic_${name}{role="node",carrier="${carrier}",direction="${direction}"}`
+  assert.deepEqual(lines.slice(0, 8), [
+    `${gauge('bytes', 'overlay', 'in')} 200`,
+    `${gauge('bytes', 'overlay', 'out')} 100`,
+    `${gauge('bytes', 'circuits', 'in')} 2000`,
+    `${gauge('bytes', 'circuits', 'out')} 800`,
+    `${gauge('packets', 'overlay', 'in')} 2`,
+    `${gauge('packets', 'overlay', 'out')} 1`,
+    `${gauge('packets', 'circuits', 'in')} 20`,
+    `${gauge('packets', 'circuits', 'out')} 8`,
+  ])
+  assert.equal(
+    lines[8],
+    'ippriv_traffic_refused{role="node",carrier="overlay",direction="in",reason="replayed"} 7',
+  )
+  assert.doesNotMatch(text, /198\.18|10\.64|birch/)
 })
 
 test('nothing of a client names a circuit or an address', () => {
