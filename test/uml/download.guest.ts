@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtemp } from 'node:fs/promises'
+import { mkdtemp, readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -39,6 +39,8 @@ const PORT = 8000
 const RATE = 2 * MEBIBYTE
 const UNBOUND = 0
 const LIMIT = 240_000
+/** For a part of a download, or a daemon that starts. */
+const PATIENCE = 90_000
 /** Milliseconds. */
 const MAX_PAUSE = 1000
 /** How a node ends that makes way for a successor: EX_TEMPFAIL. */
@@ -160,9 +162,19 @@ function rekeyEverything(): Promise<unknown>[] {
 /** What crosses any cable meanwhile and is neither ESP, IKE nor from the directory; of the server's, SYNs alone. */
 async function packetsInClear(work: () => Promise<void>): Promise<readonly string[]> {
   const server = hostOf(topology, 'server').address
-  const filter = `ip and not esp and not udp port 500 and not tcp port ${DIRECTORY_PORT}`
+  const filter = `ip and not esp and not udp port 500 and not udp port 4500 and not tcp port ${DIRECTORY_PORT}`
   const capture = `${filter} and (not host ${server} or tcp[tcpflags] & tcp-syn != 0)`
-  return (await captured(topology.router, 'any', work, capture)).split('\n').filter((line) => line !== '')
+  const text = await captured(topology.router, 'any', work, capture)
+  // A line of each packet begins with the time, the others with a blank.
+  return text.split(/\n(?! )/).filter((packet) => packet !== '')
+}
+
+async function lastWords(): Promise<string> {
+  const logs = [...daemons.values()].map(async ({ name, process }) => {
+    const lines = (await readFile(process.log, 'utf8')).trim().split('\n')
+    return `${name}:\n${lines.slice(-12).join('\n')}`
+  })
+  return (await Promise.all(logs)).join('\n')
 }
 
 /** A download during `work`, which must come through as it was sent. */
@@ -172,6 +184,8 @@ async function downloading(rate: number, work: (download: Download) => Promise<v
     await work(download)
     const { received, sent } = await download.end()
     assert.deepEqual(received, sent)
+  } catch (error) {
+    throw new Error(`${(error as Error).message}\n${await lastWords()}`, { cause: error })
   } finally {
     download.kill()
   }
@@ -198,7 +212,7 @@ function makeScene(out: string): Scene {
 type Adopter = NodeStatus & { readonly adopted: number }
 
 const nodeUp = (name: string): Promise<Adopter> =>
-  ready<Adopter>(daemons.get(name)!, LIMIT, nodeReady(PATH.filter((peer) => peer !== name)))
+  ready<Adopter>(daemons.get(name)!, PATIENCE, nodeReady(PATH.filter((peer) => peer !== name)))
 
 /** By `host: counter`, of the hosts at both ends of the download. */
 async function tcpCounters(...names: readonly string[]): Promise<Record<string, number>> {
@@ -239,7 +253,12 @@ class Download {
   }
 
   async reaches(octets: number): Promise<void> {
+    const deadline = performance.now() + PATIENCE
     while (this.octets < octets) {
+      assert.ok(
+        performance.now() < deadline,
+        `${this.octets} of ${octets} octets, ${this.longest} ms without any`,
+      )
       await sleep(250)
       await this.look()
     }

@@ -34,7 +34,9 @@ for await (const event of run({ files, isolation: 'process', concurrency: 1 })) 
     milliseconds: Math.round(details.duration_ms),
     said: [],
     ...(event.type === 'test:fail' && {
-      failure: inspect(event.data.details.error.cause ?? event.data.details.error),
+      failure: inspect(event.data.details.error.cause ?? event.data.details.error, {
+        maxStringLength: 20_000,
+      }),
     }),
   }
 }
