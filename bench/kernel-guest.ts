@@ -1,21 +1,30 @@
 /**
- * Inside User-Mode Linux, one JSON line on standard output per size: a node takes that many circuits, forwards one
- * TCP stream of one of them, and lets all go.
+ * Inside User-Mode Linux, one JSON line on standard output per size: a middle node takes that many circuits, forwards
+ * one TCP stream of one of them, and lets all go.
  *
  *     s 198.18.1.1 ---- node 198.18.1.2 | 198.18.2.1 ---- d 198.18.2.2
- *     lent 10.64.0.2
+ *       10.64.128.2 (lent by the entry), 10.65.0.2 (lent by the node)
  *
- * The client's side is made by ip(8): what is measured is the node.
+ * `s` is client and entry in one, made by ip(8): what is measured is the node. What leaves it would be ESP for the exit;
+ * here it is TCP for `d`, which is forwarded as that would be.
  */
 import { execFile, execFileSync } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { toHex } from '#base/bytes'
 import type { Spi } from '#base/ids'
-import { ip, ipToUint32, uint32ToIp } from '#base/ip'
+import { ip, ipToUint32, prefix, uint32ToIp } from '#base/ip'
 import type { ChildSa } from '#ikev2/events'
 import { XfrmPlane } from '#linux/xfrm-plane'
-import { type Binding, bind, unbind } from '#telescope/plan'
+import {
+  type Binding,
+  bind,
+  harden,
+  type OverlayLink,
+  overlayPolicies,
+  overlaySas,
+  unbind,
+} from '#telescope/plan'
 import { reqId } from '#telescope/plane'
 
 export interface KernelSample {
@@ -27,17 +36,33 @@ export interface KernelSample {
   readonly mbps: number
 }
 
-const CLIENT = ip('198.18.1.1')
+const ENTRY = ip('198.18.1.1')
 const NODE = ip('198.18.1.2')
-const LENT = ip('10.64.0.2')
+/** By the entry: the client, as the node sees it. */
+const CLIENT_HERE = ip('10.64.128.2')
+const LENT = ip('10.65.0.2')
 const SERVER = '198.18.2.2'
 const SECONDS = 4
+/** Index of the overlay tunnel's reqid, SPIs and key. */
+const OVERLAY = 500_000
 
 const [sizes, rounds] = JSON.parse(process.argv[2] ?? '[[10],1]') as [number[], number]
 raise()
 const plane = new XfrmPlane({ device: 'ippriv0' })
 await plane.open()
-// For good: were its SAs made anew, their sequence numbers would be replays to the other end.
+// For good: were their SAs made anew, their sequence numbers would be replays to the other end.
+const link: OverlayLink = {
+  self: NODE,
+  selfPool: prefix('10.65.0.0/16'),
+  peer: ENTRY,
+  peerPool: prefix('10.64.128.0/17'),
+  reqid: reqId(OVERLAY),
+}
+await plane.apply([
+  ...harden(link.selfPool, true),
+  ...overlayPolicies(link),
+  ...overlaySas(link, child(OVERLAY)),
+])
 await plane.apply(bind(circuit(0)))
 const server = execFile('ip', ['netns', 'exec', 'd', 'iperf3', '-s', '-B', SERVER])
 await sleep(1500)
@@ -78,10 +103,11 @@ async function stream(): Promise<number> {
 function circuit(index: number): Binding {
   return {
     self: NODE,
-    client: uint32ToIp(ipToUint32(CLIENT) + (index === 0 ? 0 : 0x1_0000 + index)),
+    client: uint32ToIp(ipToUint32(CLIENT_HERE) + index),
     leased: uint32ToIp(ipToUint32(LENT) + index),
     reqid: reqId(index),
     child: child(index),
+    via: link,
   }
 }
 
@@ -101,11 +127,12 @@ function child(index: number): ChildSa {
 
 function raise(): void {
   const key = (octet: number): string => `0x${toHex(new Uint8Array(36).fill(octet))}`
-  const state = (source: string, destination: string, spi: number, octet: number): string =>
-    `xfrm state add src ${source} dst ${destination} proto esp spi ${spi} reqid 1 mode tunnel ` +
-    `flag esn replay-window 1024 aead rfc4106(gcm(aes)) ${key(octet)} 128`
-  const policy = (source: string, destination: string, direction: string, ends: string): string =>
-    `xfrm policy add src ${source} dst ${destination} dir ${direction} tmpl ${ends} proto esp reqid 1 mode tunnel`
+  const state = (source: string, destination: string, index: number, flow: 'in' | 'out'): string =>
+    `xfrm state add src ${source} dst ${destination} proto esp ` +
+    `spi ${(flow === 'in' ? 0x1000_0000 : 0x2000_0000) + index} reqid ${index + 1} mode tunnel ` +
+    `flag esn replay-window 1024 aead rfc4106(gcm(aes)) ${key(flow === 'in' ? 1 : 2)} 128`
+  const template = (source: string, destination: string, index: number): string =>
+    `tmpl src ${source} dst ${destination} proto esp reqid ${index + 1} mode tunnel`
   const batch = (lines: readonly string[], ...where: readonly string[]): void => {
     execFileSync('ip', [...where, '-batch', '-'], { input: `${lines.join('\n')}\n` })
   }
@@ -120,22 +147,25 @@ function raise(): void {
     'link set n1 up',
   ])
   batch(['addr add 198.18.2.2/24 dev d0', 'link set d0 up', `route add default via 198.18.2.1`], '-n', 'd')
-  const [there, back] = [`src ${CLIENT} dst ${NODE}`, `src ${NODE} dst ${CLIENT}`]
+  const there = [template(CLIENT_HERE, NODE, 0), template(ENTRY, NODE, OVERLAY)].join(' ')
+  const back = [template(NODE, CLIENT_HERE, 0), template(NODE, ENTRY, OVERLAY)].join(' ')
   batch(
     [
-      `addr add ${CLIENT}/24 dev s0`,
-      `addr add ${LENT}/32 dev s0`,
+      `addr add ${ENTRY}/24 dev s0`,
+      ...[CLIENT_HERE, LENT].map((address) => `addr add ${address}/32 dev s0`),
       'link set s0 up',
       `route add default via ${NODE} mtu 1280`,
-      state(CLIENT, NODE, 0x1000_0000, 1),
-      state(NODE, CLIENT, 0x2000_0000, 2),
-      policy(LENT, '0.0.0.0/0', 'out', there),
-      policy('0.0.0.0/0', LENT, 'in', back),
+      state(CLIENT_HERE, NODE, 0, 'in'),
+      state(NODE, CLIENT_HERE, 0, 'out'),
+      state(ENTRY, NODE, OVERLAY, 'in'),
+      state(NODE, ENTRY, OVERLAY, 'out'),
+      `xfrm policy add src ${LENT} dst 0.0.0.0/0 dir out ${there}`,
+      `xfrm policy add src 0.0.0.0/0 dst ${LENT} dir in ${back}`,
     ],
     '-n',
     's',
   )
   execFileSync('sysctl', ['-qw', 'net.ipv4.ip_forward=1'])
   // To the address that is lent, as every node has it: into a device where an answer without a policy would die.
-  execFileSync('ip', ['route', 'add', '10.64.0.0/10', 'via', CLIENT])
+  execFileSync('ip', ['route', 'add', '10.64.0.0/10', 'via', ENTRY])
 }
