@@ -177,7 +177,7 @@ export class Links {
     this.#connectLater(node.nodeId, this.#initiatesTo(node.nodeId) ? again : times.TAKE_OVER, now)
   }
 
-  /** A packet came on this SA. @returns whose heir it is, which is then in use */
+  /** A packet came on this SA. @returns the IKE SA of whose heir it is */
   heard(sa: SaKey, now: Instant): IkeSaId | undefined {
     this.#handovers.heard(sa, now)
     return this.peers.heirHeard(sa)
