@@ -60,7 +60,8 @@ const PORT = 500
 const SOURCE_PORT = 5500
 /** As many as there are in a batch: whoever limits what one address may do does not limit these. */
 const SOURCES: readonly Ip[] = Array.from({ length: 24 }, (_, i) => ip(`10.77.1.${i + 1}`))
-const WARM_UP = 96
+/** A daemon runs for weeks: what is measured is code that was compiled. */
+const WARM_UP = 480
 const REFUSALS = 50_000
 
 interface Running {

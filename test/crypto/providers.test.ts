@@ -246,6 +246,16 @@ for (const crypto of PROVIDERS) {
   })
 }
 
+test('HMAC of every length of key and data around the block and the shared buffer', () => {
+  for (const hash of ['sha256', 'sha384', 'sha512'] as const)
+    for (const keyLength of [0, 1, 63, 64, 65, 127, 128, 129, 300])
+      for (const length of [0, 1, 1919, 1920, 1921, 1984, 1985, 4000]) {
+        const [key, data] = [rng.bytes(keyLength), rng.bytes(length)]
+        const lengths = `${hash}, ${keyLength} and ${length} octets`
+        assert.deepEqual(nodeCrypto.hmac(hash, key, data), nobleCrypto.hmac(hash, key, data), lengths)
+      }
+})
+
 test('one half of a key exchange at once agrees with the other half', () => {
   for (const [one, other] of [
     [nodeCrypto, nobleCrypto],

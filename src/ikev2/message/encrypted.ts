@@ -45,7 +45,12 @@ export class MessageKey {
   /** The message with all payloads inside SK. Every call takes a fresh IV. */
   seal(header: Header, payloads: readonly Payload[]): Uint8Array {
     const content = encodePayloads(payloads)
-    return this.#seal(header, PAYLOAD.number.SK, firstType(payloads), content, this.#freshIv(), PADDED)
+    return this.sealEncoded(header, firstType(payloads), content)
+  }
+
+  /** The same of a chain that is encoded already, and `inner` the type of its first payload. */
+  sealEncoded(header: Header, inner: number, content: Uint8Array): Uint8Array {
+    return this.#seal(header, PAYLOAD.number.SK, inner, content, this.#freshIv(), PADDED)
   }
 
   /** For known-answer tests, so without padding; everybody else calls `seal`. */
@@ -91,9 +96,12 @@ export class MessageKey {
   ): Uint8Array {
     const bare = SEALED_OVERHEAD + fragment.length + content.length
     const padLength = padding === PADDED ? paddingOf(HEADER_LENGTH + bare) : padding
-    const plaintext = concat(content, new Uint8Array(padLength), Uint8Array.of(padLength))
+    // Padding of zeros.
+    const plaintext = new Uint8Array(content.length + padLength + PAD_LENGTH_LENGTH)
+    plaintext.set(content)
+    plaintext[plaintext.length - 1] = padLength
     const length = bare + padLength
-    const writer = new Writer(HEADER_LENGTH + length)
+    const writer = new Writer(HEADER_LENGTH + GENERIC_HEADER_LENGTH + fragment.length)
     encodeHeader(writer, header, type, HEADER_LENGTH + length)
     writer.u8(inner).u8(0).u16(length).bytes(fragment)
     const associated = writer.finish()

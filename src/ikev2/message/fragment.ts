@@ -35,7 +35,7 @@ export function sealMessage(
 ): Uint8Array[] {
   const content = encodePayloads(payloads)
   if (!mayFragment || HEADER_LENGTH + SEALED_OVERHEAD + content.length <= MAX_DATAGRAM)
-    return [key.seal(header, payloads)]
+    return [key.sealEncoded(header, firstType(payloads), content)]
   const total = Math.ceil(content.length / PIECE)
   return Array.from({ length: total }, (_, index) => {
     const piece = content.subarray(index * PIECE, (index + 1) * PIECE)
