@@ -1,11 +1,12 @@
 import { readdirSync, readFileSync } from 'node:fs'
 
-/** Nanoseconds of CPU that all threads of a process took so far. Threads that ended count no more. */
-export function cpuOf(pid: number): number {
-  let sum = 0
+/** Nanoseconds of CPU that each thread of a process took so far, by its id. */
+export function cpuOf(pid: number): ReadonlyMap<string, number> {
+  const times = new Map<string, number>()
   for (const thread of readdirSync(`/proc/${pid}/task`)) {
     try {
-      sum += Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0])
+      const [running] = readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')
+      times.set(thread, Number(running))
     } catch (error) {
       // It ended between the two look-ups.
       if (
@@ -15,7 +16,13 @@ export function cpuOf(pid: number): number {
         throw error
     }
   }
-  return sum
+  return times
+}
+
+/** Nanoseconds since `before`: of all threads, and of the one that took most. Threads that ended count no more. */
+export function cpuSince(pid: number, before: ReadonlyMap<string, number>): { all: number; busiest: number } {
+  const spent = [...cpuOf(pid)].map(([thread, time]) => time - (before.get(thread) ?? 0))
+  return { all: spent.reduce((sum, time) => sum + time, 0), busiest: Math.max(...spent) }
 }
 
 /** Resident octets. */
