@@ -19,7 +19,8 @@ cd "$(dirname "$0")/.."
 # program:package, in Debian's terms. user-mode-linux is a kernel with ESP for hosts whose own has none.
 demo_tools='ip:iproute2 nft:nftables iptables-legacy:iptables tcpdump:tcpdump curl:curl ping:iputils-ping
   modprobe:kmod sysctl:procps linux.uml:user-mode-linux'
-test_tools='iperf3:iperf3 tshark:tshark ethtool:ethtool'
+# The browser looks at the directory's page; 300 MB, and it needs some letters to draw.
+test_tools='iperf3:iperf3 tshark:tshark ethtool:ethtool chromium:chromium,fonts-dejavu-core'
 # The plugins have no programs: they come with the daemon.
 interop_tools='charon-systemd:charon-systemd,libstrongswan-standard-plugins,libstrongswan-extra-plugins,libcharon-extra-plugins
   swanctl:strongswan-swanctl'

@@ -10,8 +10,7 @@ export class Html {
   constructor(strings: TemplateStringsArray, values: readonly Content[]) {
     let text = strings[0]!
     for (const [i, value] of values.entries()) {
-      // Without quotes a space would end the value of an attribute.
-      if (/=\s*$/.test(strings[i]!)) throw new Error('an attribute without quotes in a template')
+      if (isUnquoted(text)) throw new Error('an attribute without quotes in a template')
       text += contentText(value) + strings[i + 1]!
     }
     this.#text = text
@@ -27,6 +26,12 @@ export type Content = Html | string | number | undefined | false | readonly Cont
 
 export const html = (strings: TemplateStringsArray, ...values: readonly Content[]): Html =>
   new Html(strings, values)
+
+/** Would the next letter begin the value of an attribute? A space would end it there. */
+function isUnquoted(text: string): boolean {
+  const tag = text.slice(text.lastIndexOf('<'))
+  return /^<[^>]*=\s*$/.test(tag) && tag.split('"').length % 2 === 1
+}
 
 function contentText(value: Content): string {
   if (value === undefined || value === false) return ''

@@ -1,6 +1,6 @@
 /** `/`: the network at a glance. */
 import { lifeline, sparkline } from '#directory/page/charts'
-import { FLAG_TEXTS, type NodeFacts } from '#directory/page/facts'
+import { FLAG_TEXTS, FLAGS, type Flag, type NodeFacts } from '#directory/page/facts'
 import type { Sheet } from '#directory/page/frame'
 import { type Html, html } from '#directory/page/html'
 import { type Outlook, verdictOf } from '#directory/page/outlook'
@@ -54,6 +54,10 @@ ${
 <section class="card" aria-labelledby="many">
 <h2 id="many">Nodes: ${countText(nodes.length)}</h2>${sparkline({ label: 'Nodes', text: countText, points: history.map((point) => ({ at: point.at, value: point.nodes })) })}
 </section>
+<section class="card" aria-labelledby="shares">
+<h2 id="shares">Flags</h2>
+<ul class="shares">${FLAGS.map((flag) => share(flag, nodes))}</ul>
+</section>
 </div>
 </div>
 <section class="card" aria-labelledby="some">
@@ -97,6 +101,14 @@ const VERDICTS = {
 
 const tile = (name: string, value: string, note: string): Html =>
   html`<div><dt>${name}</dt><dd>${value}<small>${note}</small></dd></div>`
+
+/** How many have a flag: a bar, and the way to their list. */
+function share(flag: Flag, nodes: readonly NodeFacts[]): Html | undefined {
+  const count = having(nodes, flag)
+  if (count === 0) return undefined
+  const width = Math.round((1000 * count) / nodes.length) / 10
+  return html`<li><a href="/nodes?flag=${flag}">${flag}</a><svg viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true"><rect class="rest" width="100" height="8"/><rect class="${flag}" width="${width}" height="8"/></svg><span>${countText(count)}</span></li>`
+}
 
 const having = (nodes: readonly NodeFacts[], flag: NodeFacts['flags'][number]): number =>
   nodes.filter(({ flags }) => flags.includes(flag)).length

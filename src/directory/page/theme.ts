@@ -122,6 +122,11 @@ svg text{font:13px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-
 .life{width:100%;height:34px}
 .life .fresh{fill:var(--well);fill-opacity:.75}.life .valid{fill:var(--worn);fill-opacity:.45}.life .rest{fill:var(--line)}
 .life .now{fill:var(--ink)}
+.shares{list-style:none;margin:0;padding:0;font-size:14px}
+.shares li{display:grid;grid-template-columns:4.2em 1fr 3em;gap:12px;align-items:center;padding:3px 0}
+.shares svg{width:100%;height:8px;border-radius:4px}
+.shares span{text-align:right;color:var(--soft)}
+.shares rect{fill:var(--middle)}.shares .rest{fill:var(--line)}.shares .exit{fill:var(--exit)}.shares .entry,.shares .guard{fill:var(--entry)}
 .scroll{overflow-x:auto;margin:0 -22px;padding:0 22px}
 table{border-collapse:collapse;width:100%;font-size:14.5px}
 caption{text-align:left;color:var(--soft);font-size:14px;padding:0 0 10px}
@@ -146,5 +151,5 @@ tbody tr:last-child>*{border-bottom:0}
 .plain li{padding:3px 0}
 footer{border-top:1px solid var(--line);color:var(--soft);font-size:14px}
 footer .frame{padding-top:18px;padding-bottom:34px}
-.times{font-size:14px;margin-top:8px}.times th,.times td{padding:5px 10px 5px 0}.times th{font-weight:500}.times td:last-child{padding-right:0;text-align:right;color:var(--soft)}
+.times{font-size:14px;margin-top:8px}.times th,.times td{padding:5px 10px 5px 0}.times th{font-weight:500}.times td{white-space:normal}.times td:last-child{padding-right:0;text-align:right;color:var(--soft)}
 `

@@ -19,6 +19,8 @@ test('what stands in a hole is text, unless it came out of a template', () => {
 
 test('an attribute without quotes is refused', () => {
   assert.throws(() => html`<p class=${'a'}>`, /without quotes/)
+  assert.throws(() => html`<p title="${'a'}" class=${'a'}>`, /without quotes/)
+  assert.equal(html`<a href="/?a=${'b'}">a=${'b'}</a>`.toString(), '<a href="/?a=b">a=b</a>')
 })
 
 test('nothing that was escaped can begin or end a tag, an attribute or a control', () =>
