@@ -6,6 +6,7 @@ import { Command, CommanderError } from 'commander'
 import { registerCircuits } from '#cli/circuits'
 import { registerDaemons } from '#cli/daemons'
 import { registerDemo } from '#cli/demo'
+import { registerDirectory } from '#cli/directory'
 import { registerDoctor } from '#cli/doctor'
 import { registerKeygen } from '#cli/keygen'
 import { EXIT, fail } from '#cli/output'
@@ -23,6 +24,7 @@ const program = new Command('ippriv')
 
 registerKeygen(program)
 registerDaemons(program)
+registerDirectory(program)
 registerStatus(program)
 registerCircuits(program)
 registerOverlay(program)

@@ -3,10 +3,9 @@ import type { Command } from 'commander'
 const ROLES = {
   node: 'run an overlay node: tunnels to the other nodes, entry, middle or exit of circuits',
   client: 'run the client: everything this host sends goes through a circuit or nowhere',
-  directory: 'run a directory server: collects descriptors, publishes the signed consensus',
 } as const
 
-/** `ippriv node|client|directory`: the daemons, in the foreground. */
+/** `ippriv node|client`: the daemons, in the foreground. */
 export function registerDaemons(program: Command): void {
   for (const [role, description] of Object.entries(ROLES)) {
     program
@@ -17,8 +16,7 @@ export function registerDaemons(program: Command): void {
       .addHelpText('after', '\nSIGTERM or SIGINT ends it cleanly; it leaves nothing of its own behind.')
       .action(async (options: { config: string; check?: boolean }) => {
         if (role === 'node') await (await import('#daemon/node')).runNode(options)
-        else if (role === 'client') await (await import('#daemon/client')).runClient(options)
-        else await (await import('#daemon/directory')).runDirectory(options)
+        else await (await import('#daemon/client')).runClient(options)
       })
   }
   const guard = program.command('guard').description("the client's guard without the client")

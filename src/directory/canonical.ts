@@ -190,7 +190,8 @@ const SIGNATURE_LINE = 8 + 64 + 15 + 88 + 2 + 1
 const signedBytes = (kind: DocumentKind, body: string): Uint8Array =>
   concat(utf8(`ippriv ${kind} 1\n`), utf8(body))
 
-const formatSignature = ({ key, value }: Signature): string =>
+/** One line of a document, without its end. */
+export const formatSignature = ({ key, value }: Signature): string =>
   `{"key":"${toHex(key)}","signature":"${toBase64(value)}"}`
 
 function parseSignature(line: string): Signature | undefined {

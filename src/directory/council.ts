@@ -65,8 +65,11 @@ export class Council implements DirectoryService {
   private constructor(options: CouncilOptions) {
     this.#options = options
     this.shelf = new Shelf(options.crypto)
-    this.#messenger = new Messenger({ key: options.key, crypto: options.crypto })
+    const { key, crypto, clock } = options
     this.#minutes = new Minutes(options)
+    const onDate = (who: Member, date: number): void =>
+      this.#minutes.dated(who, Math.floor(date / 1000) - clock.unixTime())
+    this.#messenger = new Messenger({ key, crypto, onDate })
   }
 
   /** Which authority sends this request. Errors: IPP_DIR_BAD_SIGNATURE. */

@@ -3,11 +3,13 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { toHex } from '#base/bytes'
 import { IpprivError } from '#base/errors'
-import { type Duration, instant, SECOND, unixTime } from '#base/time'
+import { type Duration, instant, SECOND, type UnixTime, unixTime } from '#base/time'
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
+import { ALARM_TEXTS, type Alarm } from '#directory/alarms'
 import { openAuthorityStore } from '#directory/authority-store'
 import { Council } from '#directory/council'
 import type { CouncilReport, Member } from '#directory/minutes'
+import type { Outlook } from '#directory/page/outlook'
 import type { PoolPlan } from '#directory/pools'
 import { DirectoryRegistry } from '#directory/registry'
 import type { UploadSource } from '#directory/routes/descriptor'
@@ -52,8 +54,28 @@ export interface DirectoryStatus {
   readonly validUntil: number
   readonly publicKey: string
   readonly counters: Record<string, number>
+  /** Of the document that is served; null: there is none. */
+  readonly document: DocumentStatus | null
+  /** What is wrong and since when, the eldest first. */
+  readonly alarms: readonly ExplainedAlarm[]
+  readonly now: UnixTime
   /** Of one of several authorities. */
   readonly council?: CouncilReport
+}
+
+export interface ExplainedAlarm extends Alarm {
+  readonly meaning: string
+}
+
+export interface DocumentStatus {
+  readonly validAfter: UnixTime
+  readonly freshUntil: UnixTime
+  readonly validUntil: UnixTime
+  /** Nodes of it that were measured. */
+  readonly measured: number
+  readonly signatures: number
+  readonly threshold: number
+  readonly authorities: number
 }
 
 export interface RunningDirectory {
@@ -116,7 +138,9 @@ export async function startDirectory(options: DirectoryOptions): Promise<Running
         return closing
       },
       status: () => {
-        const consensus = service.publication?.consensus
+        const report = council?.report()
+        const outlook = watch.outlook(service, report)
+        const consensus = outlook?.consensus
         return {
           role: 'directory',
           pid: process.pid,
@@ -125,7 +149,10 @@ export async function startDirectory(options: DirectoryOptions): Promise<Running
           validUntil: consensus?.validUntil ?? 0,
           publicKey: toHex(key.publicKey),
           counters: service.counters.toJSON(),
-          ...(council === undefined ? {} : { council: council.report() }),
+          document: outlook === undefined ? null : documentStatus(outlook),
+          alarms: watch.alarms(service, report).map(explained),
+          now: clock.unixTime(),
+          ...(report === undefined ? {} : { council: report }),
         }
       },
     }
@@ -134,6 +161,18 @@ export async function startDirectory(options: DirectoryOptions): Promise<Running
     throw error
   }
 }
+
+const documentStatus = ({ consensus, authorities, threshold }: Outlook): DocumentStatus => ({
+  validAfter: consensus.validAfter,
+  freshUntil: consensus.freshUntil,
+  validUntil: consensus.validUntil,
+  measured: consensus.nodes.filter(({ bandwidth }) => bandwidth !== undefined).length,
+  signatures: authorities.filter(({ signed }) => signed).length,
+  threshold,
+  authorities: authorities.length,
+})
+
+const explained = (alarm: Alarm): ExplainedAlarm => ({ ...alarm, meaning: ALARM_TEXTS[alarm.name] ?? '' })
 
 interface OpenService {
   readonly service: DirectoryService

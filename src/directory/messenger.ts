@@ -19,6 +19,8 @@ export interface MessengerOptions {
   /** For a whole request; 10 s unless said otherwise. */
   readonly timeout?: Duration
   readonly dispatcher?: Dispatcher
+  /** Told what a member's clock says, in milliseconds since 1970 and by the whole second. */
+  readonly onDate?: (who: Member, date: number) => void
 }
 
 /** Where messages of a kind go, and where they are asked for. */
@@ -72,13 +74,14 @@ export class Messenger {
   }
 
   async #request(
-    { name, url }: Member,
+    member: Member,
     method: 'GET' | 'POST',
     path: string,
     limit: number,
     upload?: Uint8Array,
   ): Promise<Result<{ readonly status: number; readonly body: Uint8Array }>> {
-    const { key, crypto, timeout = 10 * SECOND } = this.#options
+    const { key, crypto, timeout = 10 * SECOND, onDate } = this.#options
+    const { name, url } = member
     try {
       const reply = await request(`${url}${path}`, {
         method,
@@ -90,6 +93,8 @@ export class Messenger {
         dispatcher: this.#dispatcher,
         signal: AbortSignal.any([this.#closing.signal, AbortSignal.timeout(timeout)]),
       })
+      const date = Date.parse(String(reply.headers.date))
+      if (!Number.isNaN(date)) onDate?.(member, date)
       const body = await readBounded(reply.body, limit)
       if (body === undefined)
         return failure('IPP_DIR_OVERSIZED', `${name}: an answer of more than ${limit} octets`)

@@ -28,6 +28,8 @@ export interface CouncilReport {
   readonly authorities: readonly MemberReport[]
   /** Since when each alarm that was raised lately is raised period after period; `authority` is a name. */
   readonly alarms: readonly StandingAlarm[]
+  /** How often each was raised since the start. */
+  readonly raised: readonly RaisedAlarm[]
   readonly document: DocumentReport | undefined
 }
 
@@ -44,6 +46,8 @@ export interface MemberReport {
   readonly lastSignature: number
   /** Since when it does not answer; undefined: it does, or is ourselves. */
   readonly silentSince: UnixTime | undefined
+  /** Seconds by which its clock is ahead of ours, give or take one; undefined: it never answered. */
+  readonly clockSkew: number | undefined
 }
 
 export interface StandingAlarm {
@@ -53,6 +57,12 @@ export interface StandingAlarm {
   readonly last: UnixTime
   /** Periods. */
   readonly count: number
+}
+
+export interface RaisedAlarm {
+  readonly name: AlarmName
+  readonly authority: string | undefined
+  readonly total: number
 }
 
 export interface DocumentReport {
@@ -75,6 +85,9 @@ export interface MinutesOptions {
 export class Minutes {
   readonly #options: MinutesOptions
   readonly #alarms = new Map<string, StandingAlarm>()
+  readonly #raised = new Map<string, RaisedAlarm>()
+  /** Seconds, by name. */
+  readonly #skews = new Map<string, number>()
   /** By name. */
   readonly #silent = new Map<string, UnixTime>()
   readonly #lastVotes = new Map<string, number>()
@@ -103,6 +116,7 @@ export class Minutes {
     const before = this.#alarms.get(id)
     const stands = before !== undefined && now - before.last <= 2 * this.#options.terms.length
     const since = stands ? before.since : now
+    this.#raised.set(id, { name, authority, total: (this.#raised.get(id)?.total ?? 0) + 1 })
     this.#alarms.set(id, { name, authority, since, last: now, count: stands ? before.count + 1 : 1 })
   }
 
@@ -110,6 +124,11 @@ export class Minutes {
   reached({ name }: Member, answered: boolean, now: UnixTime): void {
     if (answered) this.#silent.delete(name)
     else if (!this.#silent.has(name)) this.#silent.set(name, now)
+  }
+
+  /** What its clock says, as seconds ahead of ours. */
+  dated({ name }: Member, skew: number): void {
+    this.#skews.set(name, skew)
   }
 
   /** Who was heard of. To be called a few times in a period. */
@@ -144,9 +163,11 @@ export class Minutes {
           lastVote: this.#lastVotes.get(id) ?? 0,
           lastSignature: this.#lastSignatures.get(id) ?? 0,
           silentSince: this.#silent.get(name),
+          clockSkew: this.#skews.get(name),
         }
       }),
       alarms: [...this.#alarms.values()].filter(({ last }) => now - last <= 2 * terms.length),
+      raised: [...this.#raised.values()],
       document: this.#document(machine),
     }
   }

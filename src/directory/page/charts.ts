@@ -1,7 +1,9 @@
 /** The two small pictures: the course of a number, and the life of a document. */
+
+import { spanText } from '#base/span'
 import { type Html, html } from '#directory/page/html'
 import type { Outlook } from '#directory/page/outlook'
-import { distanceText, momentIso, momentText, spanText } from '#directory/page/wording'
+import { distanceText, momentIso, momentText } from '#directory/page/wording'
 
 export interface Course {
   readonly points: readonly { readonly at: number; readonly value: number }[]

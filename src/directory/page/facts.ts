@@ -28,8 +28,7 @@ export const FLAG_TEXTS: Readonly<Record<Flag, string>> = {
   stock: 'A stock IKEv2 router that knows nothing of IPpriv.',
 }
 
-export function factsOf(listed: ConsensusNode): NodeFacts {
-  const node: ConsensusNode & Found = listed
+export function factsOf(node: ConsensusNode): NodeFacts {
   const flags = new Set<string>([...node.roles, ...(node.flags ?? [])])
   // What authorities found out counts more than what the node says of itself.
   if (node.flags !== undefined && !node.flags.includes('exit')) flags.delete('exit')
@@ -41,14 +40,6 @@ export function factsOf(listed: ConsensusNode): NodeFacts {
     ...(node.family === undefined ? {} : { family: toHex(node.family.key) }),
     network: `${node.address.split('.', 2).join('.')}.0.0/16`,
   }
-}
-
-/** What a document may say of a node beside the node's own words. */
-interface Found {
-  readonly flags?: readonly string[]
-  /** Kilobits per second. */
-  readonly bandwidth?: number
-  readonly family?: { readonly key: Uint8Array }
 }
 
 /** What a node is most sought for: the colour it has everywhere. */

@@ -1,11 +1,13 @@
 /** `/health`: how the document came about: authorities, signatures, and what is wrong since when. */
+
+import { spanText } from '#base/span'
 import { ALARM_TEXTS, type Alarm } from '#directory/alarms'
 import { lifeline, sparkline } from '#directory/page/charts'
 import type { Sheet } from '#directory/page/frame'
 import { type Html, html } from '#directory/page/html'
 import { stateLine } from '#directory/page/network'
 import type { AuthorityOutlook, Outlook } from '#directory/page/outlook'
-import { countText, distanceText, momentIso, momentText, shortKey, spanText } from '#directory/page/wording'
+import { countText, distanceText, momentIso, momentText, shortKey } from '#directory/page/wording'
 
 export function healthSheet(outlook: Outlook): Sheet {
   const { authorities, threshold, alarms, consensus, history } = outlook

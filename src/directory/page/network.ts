@@ -1,4 +1,6 @@
 /** `/`: the network at a glance. */
+
+import { spanText } from '#base/span'
 import { lifeline, sparkline } from '#directory/page/charts'
 import { FLAG_TEXTS, FLAGS, type Flag, type NodeFacts } from '#directory/page/facts'
 import type { Sheet } from '#directory/page/frame'
@@ -6,7 +8,7 @@ import { type Html, html } from '#directory/page/html'
 import { type Outlook, verdictOf } from '#directory/page/outlook'
 import { ring } from '#directory/page/ring'
 import { nodeTable } from '#directory/page/table'
-import { countText, rateText, sizeText, spanText } from '#directory/page/wording'
+import { countText, rateText, sizeText } from '#directory/page/wording'
 
 /** With more nodes than this the bars of the ring do not lead to them: the page would weigh megabytes. */
 const LINKED = 2000

@@ -1,4 +1,5 @@
 /** Numbers and moments for people. */
+import { spanText } from '#base/span'
 import type { UnixTime } from '#base/time'
 
 /** `2026-01-01 00:00:00 UTC` */
@@ -7,27 +8,6 @@ export const momentText = (at: number): string =>
 
 /** For the attribute of `<time>`. */
 export const momentIso = (at: number): string => new Date(at * 1000).toISOString().replace('.000Z', 'Z')
-
-/** `3 h 20 min`: two units at most, and none that is nought. */
-export function spanText(seconds: number): string {
-  let rest = Math.max(0, Math.floor(seconds))
-  const parts: string[] = []
-  for (const [unit, length] of SPANS) {
-    const count = Math.floor(rest / length)
-    rest -= count * length
-    if (count > 0) parts.push(`${count} ${unit}`)
-    else if (parts.length > 0) break
-    if (parts.length === 2) break
-  }
-  return parts.join(' ') || '0 s'
-}
-
-const SPANS = [
-  ['d', 86_400],
-  ['h', 3600],
-  ['min', 60],
-  ['s', 1],
-] as const
 
 /** `in 3 h 20 min`, `2 min ago` */
 export const distanceText = (at: number, now: UnixTime): string =>

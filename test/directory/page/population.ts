@@ -3,7 +3,7 @@ import { uint32ToIp } from '#base/ip'
 import { type UnixTime, unixTime } from '#base/time'
 import type { Alarm } from '#directory/alarms'
 import { nodeIdOf } from '#directory/descriptor'
-import type { Consensus, ConsensusNode, NodeRole } from '#directory/documents'
+import type { Consensus, ConsensusNode, NodeFlag, NodeRole } from '#directory/documents'
 import type { HistoryPoint } from '#directory/history'
 import type { Outlook } from '#directory/page/outlook'
 import { DEFAULT_EXIT_POLICY } from '#nat/exit-policy'
@@ -49,7 +49,7 @@ export function outlookOf({ nodes = 1000, alarms = [], unsigned = [], now = NOW 
       ...(family === undefined ? {} : { family }),
       ...(measured ? { bandwidth: Math.round(megabits * 1000) } : {}),
       flags: flagsOf(roles, megabits, random),
-    } as ConsensusNode
+    }
   }).sort((a, b) => (a.nodeId < b.nodeId ? -1 : 1))
   const consensus: Consensus = {
     validAfter: START,
@@ -78,8 +78,8 @@ export function outlookOf({ nodes = 1000, alarms = [], unsigned = [], now = NOW 
 
 const digest = (text: string): Uint8Array => crypto.hash('sha256', new TextEncoder().encode(text))
 
-function flagsOf(roles: readonly NodeRole[], megabits: number, random: () => number): string[] {
-  const flags = ['running', 'valid']
+function flagsOf(roles: readonly NodeRole[], megabits: number, random: () => number): NodeFlag[] {
+  const flags: NodeFlag[] = ['running', 'valid']
   if (megabits > 12) flags.push('fast')
   if (random() < 0.7) flags.push('stable')
   if (roles.includes('exit')) flags.push('exit')
