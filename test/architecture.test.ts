@@ -26,7 +26,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'directory-effects': ['base', 'crypto', 'nat', 'directory-pure'],
   linux: ['base', 'wire', 'crypto', 'nat', 'telescope', 'overlay'],
   // `ikev2` as text for docs/, and nothing of it at run time.
-  config: ['base', 'crypto', 'nat', 'directory-pure', 'ikev2'],
+  config: ['base', 'crypto', 'nat', 'directory-pure', 'directory-effects', 'ikev2'],
   observe: ['base', 'crypto', 'ikev2', 'telescope'],
   // The composition root: the only place that knows both the core and the effects.
   daemon: [
@@ -60,6 +60,7 @@ const ONLY: Readonly<Record<string, Readonly<Record<string, RegExp>>>> = {
     crypto: /^crypto\/(suites|public-key)$/,
     'directory-pure': /^directory\/documents$/,
     ikev2: /^ikev2\/explain$/,
+    'directory-effects': /^directory\/interface$/,
   },
   study: { ikev2: /^ikev2\/resumption\/strategy$/ },
   observe: { ikev2: /^ikev2\/events$/, telescope: /^telescope\/plane$/, crypto: /^crypto\/suites$/ },
@@ -68,7 +69,7 @@ const ONLY: Readonly<Record<string, Readonly<Record<string, RegExp>>>> = {
 const CORE = ['base', 'wire', 'crypto', 'ikev2', 'telescope', 'nat', 'overlay', 'directory-pure']
 /** Files of directory/ with effects; all others there are pure. */
 const DIRECTORY_EFFECTS =
-  /^directory\/(client|exchange|daemon|server|service|store|registry|council|messenger|authority-store|body|rate-limit|refusal|publication|shelf|watch|routes\/.*)$/
+  /^directory\/(client|exchange|daemon|server|service|store|registry|council|messenger|authority-store|body|rate-limit|refusal|publication|shelf|watch|interface|routes\/.*)$/
 
 const CLOCKS =
   /\b(Date\.now|new Date\(\)|performance\.now|setTimeout|setInterval|setImmediate|queueMicrotask|process\.|console\.|Math\.random)/

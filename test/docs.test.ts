@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { ERRORS } from '#base/errors'
 import { explainConfig, explainErrors, jsonSchema } from '#config/explain'
 import { parseConfig } from '#config/load'
+import { explainInterface } from '#directory/interface'
 import { GAUGES, REFUSALS, TALLIES } from '#ikev2/counters'
 import { explainIke } from '#ikev2/explain'
 import { STANDARDS } from '#ikev2/standards'
@@ -32,6 +33,29 @@ test('every standard is cited where it is said to begin', () => {
   for (const { name, where } of STANDARDS.filter((standard) => standard.where !== ''))
     assert.ok(read(where).includes(name), `${where} says nothing of ${name}`)
 })
+
+test('docs/openapi.json is what the routes say', async () => {
+  const text = await explainInterface()
+  assert.equal(read('docs/openapi.json'), text, 'run: node src/config/write-docs.ts')
+  const { paths } = JSON.parse(text) as { paths: Record<string, Record<string, Operation>> }
+  assert.ok(Object.keys(paths).length >= 15)
+  for (const [path, operations] of Object.entries(paths))
+    for (const { summary, responses, parameters = [] } of Object.values(operations)) {
+      assert.ok(summary !== undefined && Object.keys(responses).length > 0, path)
+      const named = [...path.matchAll(/\{([a-z]+)\}/g)].map(([, name]) => name)
+      assert.deepEqual(
+        parameters.filter((one) => one.in === 'path').map(({ name }) => name),
+        named,
+        path,
+      )
+    }
+})
+
+interface Operation {
+  readonly summary?: string
+  readonly responses: object
+  readonly parameters?: readonly { readonly name: string; readonly in: string }[]
+}
 
 test('docs/errors.md is what the table says', () => {
   assert.equal(read('docs/errors.md'), explainErrors(), 'run: node src/config/write-docs.ts')

@@ -76,6 +76,7 @@ export interface DirectoryConfig extends DaemonConfig {
   readonly period: number
   /** Undefined: it decides alone. */
   readonly council: CouncilConfig | undefined
+  readonly metrics: MetricsConfig
 }
 
 /** A list of all authorities, or a bootstrap file that has one. */
@@ -287,6 +288,7 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
     uploads: value.uploads ?? 'own-address',
     period: value.period ?? DEFAULT_PERIOD,
     council: councilOf(value, file),
+    metrics: metricsOf(value.metrics),
   }),
 }
 

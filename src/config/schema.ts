@@ -404,6 +404,7 @@ export const DirectorySchema = section(
         default: 3600,
       }),
     ),
+    metrics: Type.Optional(Metrics),
     log: Type.Optional(Log),
   },
   { description: 'A directory server: `ippriv directory --config FILE`.' },

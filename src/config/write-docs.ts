@@ -1,9 +1,10 @@
 /**
- * Writes docs/config.md, docs/errors.md and docs/ikev2.md. Run it after a change of schema.ts, errors.ts, a sample
- * configuration, or a table of the IKEv2 engine.
+ * Writes docs/config.md, docs/errors.md, docs/ikev2.md and docs/openapi.json. Run it after a change of schema.ts, errors.ts, a sample
+ * configuration, a table of the IKEv2 engine, or a route of the directory.
  */
 import { readFile, writeFile } from 'node:fs/promises'
 import { explainConfig, explainErrors } from '#config/explain'
+import { explainInterface } from '#directory/interface'
 import { explainIke } from '#ikev2/explain'
 
 const root = new URL('../../', import.meta.url)
@@ -19,3 +20,4 @@ await writeFile(
 )
 await writeFile(new URL('docs/errors.md', root), explainErrors())
 await writeFile(new URL('docs/ikev2.md', root), explainIke())
+await writeFile(new URL('docs/openapi.json', root), await explainInterface())

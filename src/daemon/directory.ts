@@ -27,7 +27,7 @@ export async function runDirectory(options: { config: string; check?: boolean })
       log: runtime.log,
     })
     runtime.onClose(() => server.close())
-    await runtime.serve({ status: async () => server.status() })
+    await runtime.serve({ status: async () => server.status() }, config.metrics)
     return undefined
   })
 }

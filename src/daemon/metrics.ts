@@ -2,7 +2,8 @@
 import { createServer, type Server } from 'node:http'
 import type { Ip } from '#base/ip'
 import { listenError } from '#directory/daemon'
-import { METRICS_TYPE, renderMetrics, type StatusOfDaemon } from '#observe/metrics'
+import { renderMetrics, type StatusOfDaemon } from '#observe/metrics'
+import { PROMETHEUS_TYPE } from '#observe/prometheus'
 
 /** Who asks and then says nothing is let go. */
 const PATIENCE = 10_000
@@ -21,7 +22,7 @@ export async function serveMetrics(
     status().then(
       (now) =>
         response
-          .writeHead(200, { 'content-type': METRICS_TYPE, 'cache-control': 'no-store' })
+          .writeHead(200, { 'content-type': PROMETHEUS_TYPE, 'cache-control': 'no-store' })
           .end(request.method === 'HEAD' ? '' : renderMetrics(now)),
       () => response.writeHead(503).end(),
     )

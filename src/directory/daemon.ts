@@ -110,6 +110,24 @@ export async function startDirectory(options: DirectoryOptions): Promise<Running
       historyFile: join(options.stateDir, 'history.json'),
     })
     await watch.restore()
+    const status = (): DirectoryStatus => {
+      const report = council?.report()
+      const outlook = watch.outlook(service, report)
+      const consensus = outlook?.consensus
+      return {
+        role: 'directory',
+        pid: process.pid,
+        nodes: consensus?.nodes.length ?? 0,
+        serial: consensus?.serial ?? 0,
+        validUntil: consensus?.validUntil ?? 0,
+        publicKey: toHex(key.publicKey),
+        counters: service.counters.toJSON(),
+        document: outlook === undefined ? null : documentStatus(outlook),
+        alarms: watch.alarms(service, report).map(explained),
+        now: clock.unixTime(),
+        ...(report === undefined ? {} : { council: report }),
+      }
+    }
     const app = createDirectoryServer({
       service,
       outlook: () => watch.outlook(service, council?.report()),
@@ -137,24 +155,7 @@ export async function startDirectory(options: DirectoryOptions): Promise<Running
         closing ??= close()
         return closing
       },
-      status: () => {
-        const report = council?.report()
-        const outlook = watch.outlook(service, report)
-        const consensus = outlook?.consensus
-        return {
-          role: 'directory',
-          pid: process.pid,
-          nodes: consensus?.nodes.length ?? 0,
-          serial: consensus?.serial ?? 0,
-          validUntil: consensus?.validUntil ?? 0,
-          publicKey: toHex(key.publicKey),
-          counters: service.counters.toJSON(),
-          document: outlook === undefined ? null : documentStatus(outlook),
-          alarms: watch.alarms(service, report).map(explained),
-          now: clock.unixTime(),
-          ...(report === undefined ? {} : { council: report }),
-        }
-      },
+      status,
     }
   } catch (error) {
     await closeService()

@@ -5,22 +5,22 @@
 import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply } from 'fastify'
 import { failure } from '#base/result'
 import { DOCUMENT_LIMITS } from '#directory/canonical'
-import type { Council } from '#directory/council'
 import { messagePath } from '#directory/messenger'
 import type { Outlook } from '#directory/page/outlook'
 import { type RateLimit, RateLimiter } from '#directory/rate-limit'
 import { refuse, translate } from '#directory/refusal'
-import { authorityRoutes } from '#directory/routes/authority'
+import { authorityRoutes, type Seat } from '#directory/routes/authority'
 import { consensusRoute } from '#directory/routes/consensus'
 import { descriptorRoute, type UploadSource } from '#directory/routes/descriptor'
 import { healthRoute } from '#directory/routes/health'
+import { openApiRoute } from '#directory/routes/openapi'
 import { pageRoutes } from '#directory/routes/page'
 import type { DirectoryClock, DirectoryLog, DirectoryService } from '#directory/service'
 
 export interface DirectoryServerOptions {
   readonly service: DirectoryService
   /** The same, when it is one of several authorities. */
-  readonly council?: Council
+  readonly council?: Seat
   readonly clock: DirectoryClock
   readonly log: DirectoryLog
   readonly limits?: Partial<RequestLimits>
@@ -92,6 +92,7 @@ export function createDirectoryServer(options: DirectoryServerOptions): FastifyI
   })
   app.setErrorHandler((error: FastifyError, _request, reply) => answerError(error, reply))
 
+  openApiRoute(app)
   descriptorRoute(app, service, options.uploads ?? 'own-address')
   consensusRoute(app, service.shelf, service.counters)
   healthRoute(app, service, clock)

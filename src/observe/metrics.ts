@@ -3,9 +3,11 @@
  * counts is in its status; nothing here counts. No label names a client, a circuit or an SPI: a series per circuit
  * would be a log of who was there.
  */
+import { type StatusOfDirectory, writeDirectoryMetrics } from '#observe/directory-metrics'
+import { Exposition } from '#observe/prometheus'
 import type { Flow, Traffic } from '#observe/traffic'
 
-export interface StatusOfDaemon {
+export interface StatusOfDaemon extends StatusOfDirectory {
   readonly role: string
   /** Name -> how often. */
   readonly counters?: Readonly<Record<string, number>>
@@ -19,23 +21,10 @@ export interface StatusOfDaemon {
   readonly traffic?: { readonly overlay: Traffic; readonly circuits: Traffic }
 }
 
-/** Of the text format this renders. */
-export const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
-
 /** Samples of one status; every line ends in a line feed. */
 export function renderMetrics(status: StatusOfDaemon): string {
-  const lines: string[] = []
-  const family = (
-    name: string,
-    type: 'counter' | 'gauge',
-    help: string,
-    samples: readonly (readonly [labels: Readonly<Record<string, string>>, value: number])[],
-  ) => {
-    if (samples.length === 0) return
-    lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`)
-    for (const [labels, value] of samples)
-      lines.push(`${name}${labelText({ role: status.role, ...labels })} ${value}`)
-  }
+  const exposition = new Exposition({ role: status.role })
+  const family: Exposition['family'] = (...parts) => exposition.family(...parts)
   const { counters, leases, circuits, overlay, consensus, sas, traffic } = status
   family(
     'ippriv_events_total',
@@ -89,13 +78,9 @@ export function renderMetrics(status: StatusOfDaemon): string {
     const inward = refused.filter(([{ direction }]) => direction === 'in')
     family('ippriv_traffic_refused', 'gauge', 'Packets that SAs refused, by reason.', inward)
   }
-  return lines.map((line) => `${line}\n`).join('')
+  writeDirectoryMetrics(status, exposition)
+  return exposition.toString()
 }
-
-const labelText = (labels: Readonly<Record<string, string>>): string =>
-  `{${Object.entries(labels)
-    .map(([name, value]) => `${name}="${value.replace(/[\\"\n]/g, (c) => (c === '\n' ? '\\n' : `\\${c}`))}"`)
-    .join(',')}}`
 
 function countBy<T>(items: readonly T[], key: (item: T) => string): Map<string, number> {
   const counts = new Map<string, number>()

@@ -11,6 +11,10 @@ import type { Council } from '#directory/council'
 import type { Sender } from '#directory/http-signature'
 import { messagePath } from '#directory/messenger'
 import { refuse } from '#directory/refusal'
+import { SCHEMAS } from '#directory/routes/schemas'
+
+/** What is asked of one of several authorities. */
+export type Seat = Pick<Council, 'counters' | 'senderOf' | 'hear' | 'answer'>
 
 /** A document is never told: who lacks one asks. */
 const TOLD: readonly MessageKind[] = ['vote', 'roll', 'signature']
@@ -20,7 +24,7 @@ const ASKED: readonly MessageKind[] = [...TOLD, 'consensus']
 const MOST_AT_ONCE = 8
 
 /** 204 when a message was taken; 200 with a message that was asked for, 404 when there is none; else the named error. */
-export function authorityRoutes(app: FastifyInstance, council: Council): void {
+export function authorityRoutes(app: FastifyInstance, council: Seat): void {
   const senders = new WeakMap<FastifyRequest, Sender>()
   const busy = new Map<string, number>()
   const refused = (reply: FastifyReply, failed: Failure): FastifyReply => {
@@ -48,7 +52,7 @@ export function authorityRoutes(app: FastifyInstance, council: Council): void {
   for (const kind of TOLD)
     app.post(
       messagePath(kind),
-      { bodyLimit: DOCUMENT_LIMITS[kind].octets, onRequest },
+      { bodyLimit: DOCUMENT_LIMITS[kind].octets, onRequest, config: SCHEMAS.tell },
       async (request, reply) => {
         const document = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0)
         if (senders.get(request)?.announced(document) !== true)
@@ -59,7 +63,7 @@ export function authorityRoutes(app: FastifyInstance, council: Council): void {
     )
   for (const kind of ASKED)
     for (const url of [`${messagePath(kind)}/:period`, `${messagePath(kind)}/:period/:digest`])
-      app.get(url, { onRequest, exposeHeadRoute: false }, async (request, reply) => {
+      app.get(url, { onRequest, exposeHeadRoute: false, config: SCHEMAS.ask }, async (request, reply) => {
         const question = questionOf(kind, request.params as Record<string, string>)
         const text = question === undefined ? undefined : council.answer(question)
         // Who asks early asks often: nothing is wrong with that.

@@ -7,18 +7,20 @@ import { failure } from '#base/result'
 import type { Counters } from '#directory/counters'
 import { chooseCoding, type Packed, type Publication, tagMatches } from '#directory/publication'
 import { refuse } from '#directory/refusal'
+import { SCHEMAS } from '#directory/routes/schemas'
 import type { Shelf } from '#directory/shelf'
 
 /** 200, 304 when If-None-Match names the current document, 503 when there was none ever. Caches must ask again: it may change any second. */
 export function consensusRoute(app: FastifyInstance, shelf: Shelf, counters: Counters): void {
-  app.get('/v1/consensus', async (request, reply) => {
+  app.get('/v1/consensus', { config: SCHEMAS.consensus }, async (request, reply) => {
     const { current } = shelf
     if (current === undefined) return refused(reply, counters, 'IPP_DIR_NO_DOCUMENT')
     if (isUnchanged(request, reply, current)) return unchanged(reply, counters)
     counters.add('consensus.served')
     return send(request, reply, current.packed)
   })
-  app.get<{ Params: { base: string } }>('/v1/consensus/diff/:base', async (request, reply) => {
+  const config = SCHEMAS.diff
+  app.get<{ Params: { base: string } }>('/v1/consensus/diff/:base', { config }, async (request, reply) => {
     const { current } = shelf
     if (current === undefined) return refused(reply, counters, 'IPP_DIR_NO_DOCUMENT')
     if (isUnchanged(request, reply, current)) return unchanged(reply, counters)

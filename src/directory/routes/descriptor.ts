@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import { parseIp } from '#base/ip'
 import { failure } from '#base/result'
 import { refuse } from '#directory/refusal'
+import { SCHEMAS } from '#directory/routes/schemas'
 import type { DirectoryService } from '#directory/service'
 
 /** Must a node upload its descriptor itself, from the address it names? */
@@ -17,7 +18,7 @@ export function descriptorRoute(
   service: DirectoryService,
   uploads: UploadSource,
 ): void {
-  app.post('/v1/descriptor', async (request, reply) => {
+  app.post('/v1/descriptor', { config: SCHEMAS.descriptor }, async (request, reply) => {
     const { body } = request
     const document = Buffer.isBuffer(body) ? body : Buffer.alloc(0)
     if (document.length === 0) {

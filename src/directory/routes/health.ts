@@ -1,11 +1,12 @@
 /** GET /v1/health: is there a valid document, and can a new one be made? For monitors and people. */
 import type { FastifyInstance } from 'fastify'
 import { IpprivError } from '#base/errors'
+import { SCHEMAS } from '#directory/routes/schemas'
 import type { DirectoryClock, DirectoryService } from '#directory/service'
 
 /** 200 `{"status":"ok",...}`, or 503 `{"status":"failing","problem":"one line",...}`. */
 export function healthRoute(app: FastifyInstance, service: DirectoryService, clock: DirectoryClock): void {
-  app.get('/v1/health', async (_request, reply) => {
+  app.get('/v1/health', { config: SCHEMAS.health }, async (_request, reply) => {
     const now = clock.unixTime()
     const problem = problemOf(service, now)
     const { serial, nodes, validAfter, freshUntil, validUntil } = service.publication?.consensus ?? {}

@@ -18,6 +18,7 @@ import type { Outlook } from '#directory/page/outlook'
 import { readWish, wishPath } from '#directory/page/table'
 import { STYLE } from '#directory/page/theme'
 import { chooseCoding } from '#directory/publication'
+import { SCHEMAS } from '#directory/routes/schemas'
 
 /** Many who look at the same see the same bytes for so long, whatever it costs to make them. */
 const KEPT_FOR = 5
@@ -38,9 +39,10 @@ export function pageRoutes(app: FastifyInstance, outlook: () => Outlook | undefi
   const nodesOf = factsMemo()
   const page = (
     path: string,
+    config: object,
     sheet: (request: FastifyRequest, outlook: Outlook, nodes: readonly NodeFacts[]) => Ordered,
   ): void => {
-    app.get(path, async (request, reply) => {
+    app.get(path, { config }, async (request, reply) => {
       const now = outlook()
       if (now === undefined) return send(request, reply.code(503), printOf(frame(EMPTY, undefined)))
       const ordered = sheet(request, now, nodesOf(now.consensus))
@@ -48,13 +50,16 @@ export function pageRoutes(app: FastifyInstance, outlook: () => Outlook | undefi
       return send(request, reply, press.print(ordered, now))
     })
   }
-  page('/', (_request, now, nodes) => ({ path: '/', sheet: () => networkSheet(now, nodes) }))
-  page('/health', (_request, now) => ({ path: '/health', sheet: () => healthSheet(now) }))
-  page('/nodes', (request, now, nodes) => {
+  page('/', SCHEMAS.network, (_request, now, nodes) => ({ path: '/', sheet: () => networkSheet(now, nodes) }))
+  page('/health', SCHEMAS.consensusHealth, (_request, now) => ({
+    path: '/health',
+    sheet: () => healthSheet(now),
+  }))
+  page('/nodes', SCHEMAS.nodes, (request, now, nodes) => {
     const wish = readWish(request.query as Record<string, unknown>)
     return { path: wishPath(wish), sheet: () => nodesSheet(now, nodes, wish) }
   })
-  page('/nodes/:id', (request, now, nodes) => {
+  page('/nodes/:id', SCHEMAS.node, (request, now, nodes) => {
     const { id } = request.params as { id: string }
     // Names are for people who type them; none is as long as an id.
     const facts = nodes.find(({ node }) => (isNodeId(id) ? node.nodeId === id : node.name === id))
@@ -62,7 +67,7 @@ export function pageRoutes(app: FastifyInstance, outlook: () => Outlook | undefi
       ? { path: `missing ${id}`, sheet: () => missingSheet(id), missing: true }
       : { path: `/nodes/${facts.node.nodeId}`, sheet: () => nodeSheet(now, nodes, facts) }
   })
-  app.get('/icon.svg', (_request, reply) =>
+  app.get('/icon.svg', { config: SCHEMAS.icon }, (_request, reply) =>
     reply
       .header('content-security-policy', "default-src 'none'")
       .header('cache-control', 'public, max-age=86400')
