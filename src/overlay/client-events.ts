@@ -9,9 +9,11 @@ import type { Consensus } from '#directory/documents'
 import type { IkeKeys, Lifetimes } from '#ikev2/events'
 import type { SampledGuard } from '#overlay/entry-guards'
 import type { GuardOptions } from '#overlay/guard'
+import type { Destination } from '#overlay/path'
 import type { PathTaste } from '#overlay/path-finder'
 import type { Effect } from '#overlay/ports'
 import type { RekeyEvent, RekeyWish } from '#overlay/rekeys'
+import type { ReserveOptions } from '#overlay/reserve'
 import type { SaCounters, SaKey } from '#telescope/plane'
 import type { Telescope } from '#telescope/telescope'
 
@@ -29,6 +31,8 @@ export interface ClientOptions extends GuardOptions, PathTaste {
   readonly guards?: readonly SampledGuard[]
   /** When layers get new keys; one constant for all clients unless a test is in a hurry. */
   readonly lifetimes?: Lifetimes
+  /** Circuits that stand ready; none unless said otherwise. */
+  readonly reserve?: ReserveOptions
 }
 
 export type ClientInput =
@@ -43,6 +47,8 @@ export type ClientInput =
       readonly ticket: number
       readonly path?: readonly string[]
       readonly hops?: number
+      /** What for: the exit must let it through. */
+      readonly destination?: Destination
     }
   | { readonly kind: 'close'; readonly circuit: CircuitId }
   /** New keys for hop 1, 2, ... of an open circuit, now and not when they are old. */
@@ -75,6 +81,8 @@ export type ClientEvent =
     }
   /** A hop answers no more. What was begun on the circuit goes on; if it was the default one, another is built. */
   | { readonly kind: 'circuit.draining'; readonly circuit: Telescope }
+  /** It stood ready, and is what applications use from here on. */
+  | { readonly kind: 'circuit.default'; readonly circuit: Telescope }
   | { readonly kind: 'circuit.closed'; readonly circuit: Telescope }
   /** The entry knows where we are now; only layer 1 has changed. */
   | { readonly kind: 'circuit.moved'; readonly circuit: Telescope }

@@ -9,47 +9,46 @@
  *
  * Every circuit of a client uses the same entry, one of a few it keeps (`entry-guards.ts`), so only one foreign
  * address ever needs a way outside the telescope.
+ *
+ * Some circuits stand ready (`reserve.ts`). One of them is the default circuit within the same step in which that is
+ * lost, or when its time is over; what began on the old one may end there, for its address stays. Who wants a circuit
+ * of his own asks for it, and uses the address that its exit lent.
  */
 import type { ErrorCode } from '#base/errors'
-import type { CircuitId, IkeSaId, NodeId } from '#base/ids'
+import type { CircuitId, NodeId } from '#base/ids'
 import type { Ip } from '#base/ip'
 import type { Machine } from '#base/machine'
 import { after, earliest, type Instant, TimerTable } from '#base/time'
 import type { Consensus, ConsensusNode } from '#directory/documents'
 import { IkeEngine } from '#ikev2/engine'
-import { ANY_SELECTOR, type ChildEstablished, type IkeEvent, type IkeMoved } from '#ikev2/events'
+import type { IkeEvent } from '#ikev2/events'
 import { type ResumptionTicket, wipeTicket } from '#ikev2/resumption/ticket'
+import { type Circuit, Circuits, type CircuitUse, ticketOf } from '#overlay/circuits'
 import type { ClientEvent, ClientInput, ClientOptions, ClientState } from '#overlay/client-events'
 import * as times from '#overlay/client-times'
-import { Drains } from '#overlay/drains'
 import { EffectQueue } from '#overlay/effects'
 import type { SampledGuard } from '#overlay/entry-guards'
 import { Guard } from '#overlay/guard'
-import { anonymousCredential, nodeIdentity } from '#overlay/identity'
-import { rolesAt } from '#overlay/path'
-import { PathFinder } from '#overlay/path-finder'
+import { Hops, type HopsWatcher, type Owner } from '#overlay/hops'
+import { type Destination, rolesAt } from '#overlay/path'
+import { type AvoidedNode, PathFinder } from '#overlay/path-finder'
 import { sameLink } from '#overlay/peers'
 import type { Effect } from '#overlay/ports'
 import { notRekeyed, Rekeys } from '#overlay/rekeys'
+import { MAX_RETIRED, Reserve } from '#overlay/reserve'
 import { Wallet } from '#overlay/wallet'
-import type { SaKey } from '#telescope/plane'
 import { ReqIdAllocator } from '#telescope/reqids'
-import { type Hop, Telescope } from '#telescope/telescope'
+import { Telescope } from '#telescope/telescope'
 
 export type { ClientEvent, ClientInput, ClientOptions, ClientState } from '#overlay/client-events'
 
-interface Circuit {
-  readonly telescope: Telescope
-  /** The hops, as the consensus listed them when they were chosen. */
-  readonly nodes: readonly ConsensusNode[]
+interface Wish {
+  readonly use: CircuitUse
   readonly ticket?: number
-  isDefault: boolean
-  /** It is given up against our will, and comes back: its entry may see that it is the same client. */
-  returns: boolean
+  readonly path?: readonly string[]
+  readonly hops?: number
+  readonly destination?: Destination
 }
-
-/** Who hears of an effect that could not be performed: a circuit, on behalf of the guard perhaps, or the guard itself. */
-type Owner = { readonly circuit: Circuit; readonly pins?: true } | 'guard'
 
 export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> {
   readonly #options: ClientOptions
@@ -57,15 +56,16 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   readonly #guard: Guard
   readonly #paths: PathFinder
   readonly #effects = new EffectQueue<ClientEvent, Owner>()
-  readonly #circuits = new Map<CircuitId, Circuit>()
-  readonly #circuitOf = new Map<IkeSaId, Circuit>()
+  readonly #circuits = new Circuits()
+  readonly #hops: Hops
+  readonly #reserve: Reserve
   readonly #reqids = new ReqIdAllocator()
   readonly #rekeys = new Rekeys()
-  readonly #drains = new Drains<Circuit>()
-  readonly #timers = new TimerTable<'guard' | 'proceed' | 'rebuild' | 'stop'>()
+  readonly #timers = new TimerTable<'guard' | 'proceed' | 'rebuild' | 'spare' | 'rotate' | 'stop'>()
+  /** When spares are replaced, and circuits that were rotated away are closed. */
+  readonly #ends = new TimerTable<CircuitId>()
   /** Circuits that go on when the effects so far are performed. */
   readonly #next = new Set<Circuit>()
-  /** Of entries: inner hops neither give tickets nor are asked for any. */
   readonly #wallet = new Wallet()
   #toldGuards: readonly SampledGuard[]
   #state: ClientState = 'unguarded'
@@ -80,8 +80,19 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     this.#options = options
     this.#guard = new Guard(options)
     this.#paths = new PathFinder(options)
+    // One who insists on a path has no second one.
+    const { reserve = { spares: 0, rotation: 0 }, path, rng } = options
+    this.#reserve = new Reserve(path === undefined ? reserve : { spares: 0, rotation: 0 }, rng)
     this.#toldGuards = this.#paths.sampled
     this.#ike = new IkeEngine({ crypto: options.crypto, ...(options.keyLog ? { keyLog: true } : {}) })
+    this.#hops = new Hops({
+      ike: this.#ike,
+      circuits: this.#circuits,
+      effects: this.#effects,
+      wallet: this.#wallet,
+      options,
+      watcher: this.#watcher(),
+    })
   }
 
   get state(): ClientState {
@@ -92,8 +103,15 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     return this.#consensus
   }
 
-  get circuits(): readonly { readonly telescope: Telescope; readonly isDefault: boolean }[] {
-    return [...this.#circuits.values()]
+  get circuits(): readonly (Pick<Circuit, 'telescope' | 'use'> & { readonly isDefault: boolean })[] {
+    return this.#circuits
+      .all()
+      .map(({ telescope, use }) => ({ telescope, use, isDefault: use === 'default' }))
+  }
+
+  /** Nodes that failed lately, and are not used while others are left. */
+  get avoided(): readonly AvoidedNode[] {
+    return this.#paths.avoided(this.#now)
   }
 
   counters(): Record<string, number> {
@@ -119,11 +137,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
         this.#consensus = undefined
         break
       case 'build':
-        this.#build({
-          ticket: input.ticket,
-          ...(input.path ? { path: input.path } : {}),
-          ...(input.hops ? { hops: input.hops } : {}),
-        })
+        this.#build({ ...input, use: 'asked' })
         break
       case 'close': {
         const circuit = this.#circuits.get(input.circuit)
@@ -134,10 +148,10 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
         this.#rekey(input)
         break
       case 'heard':
-        this.#heard(input.sa)
+        this.#hops.heard(input.sa, now)
         break
       case 'traffic':
-        this.#drains.observe(this.#circuits.values(), input.counters, now)
+        this.#hops.observe(input.counters, now)
         break
       case 'moved':
         this.#move(input.self)
@@ -159,9 +173,12 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
       if (timer === 'guard') this.#guardSettled()
       else if (timer === 'proceed') this.#proceed()
       else if (timer === 'rebuild') this.#ensureDefault()
-      else this.#abandonAll()
+      else if (timer === 'spare') this.#ensureSpares()
+      else if (timer === 'rotate') this.#rotate()
+      else for (const circuit of this.#circuits.all()) this.#hops.abandon(circuit)
     }
-    for (const circuit of this.#drains.expired(now))
+    for (const id of this.#ends.expired(now)) this.#over(id)
+    for (const circuit of this.#hops.drained(now))
       this.#fail(circuit, 'IPP_IKE_TIMEOUT', 'nothing is heard on it any more')
     this.#drain()
   }
@@ -171,7 +188,8 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   }
 
   nextTimeout(): Instant | undefined {
-    return earliest(earliest(this.#ike.nextTimeout(), this.#timers.next()), this.#drains.nextTimeout())
+    const ends = earliest(this.#ends.next(), this.#hops.nextTimeout())
+    return earliest(earliest(this.#ike.nextTimeout(), this.#timers.next()), ends)
   }
 
   // -------------------------------------------------------------------------------------------- guard
@@ -188,7 +206,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     if (this.#guardIs === 'failed') return this.#raise()
     this.#guardIs = 'up'
     this.#guardBackoff = times.GUARD_FIRST
-    if (this.#default === undefined) this.#ensureDefault()
+    if (this.#circuits.default === undefined) this.#ensureDefault()
     else this.#state = this.#stateOfDefault
   }
 
@@ -206,43 +224,56 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
 
   #ensureDefault(): void {
     if (this.#isStopping || this.#guardIs !== 'up') return
-    if (this.#default !== undefined) return
+    if (this.#circuits.default !== undefined) return this.#ensureSpares()
     this.#timers.clear('rebuild')
     if (this.#consensus === undefined) {
       this.#state = 'waiting-for-consensus'
       return
     }
     this.#state = 'building'
-    this.#build(this.#options.path ? { path: this.#options.path } : {})
+    this.#build({ use: 'default', ...(this.#options.path ? { path: this.#options.path } : {}) })
   }
 
-  #build(wish: { ticket?: number; path?: readonly string[]; hops?: number }): void {
-    const ticket = wish.ticket === undefined ? {} : { ticket: wish.ticket }
+  /** Spares come after what is needed now, and one after the other. */
+  #ensureSpares(): void {
+    const spares = this.#circuits.living('spare')
+    if (this.#state !== 'ready' || this.#consensus === undefined) return
+    if (spares.some(({ telescope }) => telescope.state === 'building')) return
+    if (spares.length < this.#reserve.wanted(this.#now) && this.#timers.get('spare') === undefined)
+      this.#build({ use: 'spare' })
+  }
+
+  #build(wish: Wish): void {
+    const { use } = wish
     const fail = (code: ErrorCode, detail: string): void => {
-      this.#effects.event({ kind: 'circuit.failed', code, detail, ...ticket })
-      if (wish.ticket === undefined) this.#rebuildLater()
+      if (use === 'spare') return this.#timers.set('spare', this.#reserve.retryAt(this.#now))
+      this.#effects.event({ kind: 'circuit.failed', code, detail, ...ticketOf(wish) })
+      if (use === 'default') this.#rebuildLater()
     }
     if (this.#isStopping) return fail('IPP_CIRCUIT_UNKNOWN', 'the client is stopping')
     if (this.#guardIs !== 'up') return fail('IPP_GUARD_DOWN', 'see the log')
     if (this.#consensus === undefined) return fail('IPP_PATH_NONE', 'no consensus that is valid')
     const hops = wish.path?.length ?? wish.hops ?? this.#options.hops
-    const wanted = { hops, path: wish.path, entry: this.#entry?.nodeId as NodeId | undefined }
-    const path = this.#paths.choose(this.#consensus, wanted, this.#now)
+    const { entry } = this.#circuits
+    const path = this.#paths.choose(
+      this.#consensus,
+      {
+        hops,
+        path: wish.path,
+        destination: wish.destination,
+        entry: entry?.nodeId as NodeId | undefined,
+        apart: use === 'spare' ? this.#circuits.default?.nodes.slice(1).map(({ nodeId }) => nodeId) : [],
+      },
+      this.#now,
+    )
     if (!path.ok) return fail(path.code, path.where)
     const first = path.value[0]!
-    const entry = this.#entry
     if (entry !== undefined && first.nodeId !== entry.nodeId)
       return fail('IPP_PATH_NONE', `circuits of one client share the entry ${entry.name}`)
     const id = this.#nextCircuit++ as CircuitId
     const telescope = new Telescope(id, path.value, this.#guard.self, this.#reqids, this.#now)
-    const circuit: Circuit = {
-      telescope,
-      nodes: path.value,
-      isDefault: wish.ticket === undefined,
-      returns: false,
-      ...ticket,
-    }
-    this.#circuits.set(id, circuit)
+    const circuit: Circuit = { telescope, nodes: path.value, use, returns: false, ...ticketOf(wish) }
+    this.#circuits.add(circuit)
     this.#effects.add({ circuit, pins: true }, ...this.#guard.pin(first.address))
     this.#proceedLater(circuit)
   }
@@ -250,7 +281,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   /** A hop that is listed no longer, or otherwise, is used no longer. */
   #revoke(consensus: Consensus): void {
     const listed = new Map<string, ConsensusNode>(consensus.nodes.map((node) => [node.nodeId, node]))
-    for (const circuit of [...this.#circuits.values()]) {
+    for (const circuit of this.#circuits.all()) {
       const gone = circuit.nodes.find((node, position) => {
         const now = listed.get(node.nodeId)
         if (now === undefined || !sameLink(now, node)) return true
@@ -276,72 +307,79 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     for (const circuit of circuits) {
       if (circuit.telescope.state !== 'building') continue
       if (circuit.telescope.isComplete) this.#opened(circuit)
-      else this.#initiate(circuit)
+      else this.#hops.initiate(circuit, this.#now)
     }
-  }
-
-  /** Negotiates the next hop through the layers that exist. */
-  #initiate(circuit: Circuit): void {
-    const { path } = circuit.telescope.next()!
-    const node = circuit.nodes[circuit.telescope.layers.length]!
-    const isFirst = circuit.telescope.layers.length === 0
-    const innermost = circuit.telescope.layers.length + 1 === circuit.telescope.hops.length
-    const sa = this.#ike.initiate(
-      {
-        path,
-        credential: anonymousCredential(node.ike),
-        peer: { id: nodeIdentity(node.nodeId), publicKey: node.ikeKey },
-        requestAddress: true,
-        ...(isFirst ? { mobile: true } : {}),
-        localSelectors: [ANY_SELECTOR],
-        remoteSelectors: [ANY_SELECTOR],
-        espCiphers: this.#options.ciphers,
-        patience: times.HOP_PATIENCE,
-        lifetimes: this.#options.lifetimes ?? times.LIFETIMES,
-        ...(innermost ? { liveness: times.LIVENESS } : {}),
-        ...(isFirst && node.ike === undefined
-          ? { resume: this.#mayResume(circuit) ? this.#wallet.spend(node.nodeId) : {} }
-          : {}),
-      },
-      this.#now,
-    )
-    circuit.telescope.negotiating(sa)
-    this.#circuitOf.set(sa, circuit)
-  }
-
-  /** The entry takes a session that is resumed for over: a circuit that is draining there would be gone. */
-  #mayResume({ isDefault }: Circuit): boolean {
-    return isDefault && this.#drains.isEmpty
-  }
-
-  #extended(circuit: Circuit, event: ChildEstablished): void {
-    const { telescope } = circuit
-    const { leased } = event
-    if (telescope.state !== 'building') return
-    if (leased === undefined || !telescope.accepts(leased) || this.#isUsed(leased)) {
-      return this.#fail(
-        circuit,
-        'IPP_HOP_ADDRESS_CONFLICT',
-        `${telescope.next()?.hop.name} lent ${leased ?? 'nothing'}`,
-      )
-    }
-    if (telescope.layers.length === 0) this.#paths.entered(telescope)
-    this.#effects.plane({ circuit }, telescope.extend({ ...event, leased }))
-    this.#effects.host({ circuit }, [{ kind: 'address.add', address: leased }])
-    if (telescope.isComplete && circuit.isDefault) this.#effects.add({ circuit }, this.#guard.route(leased))
-    this.#proceedLater(circuit)
   }
 
   #opened(circuit: Circuit): void {
-    const { telescope } = circuit
+    const { telescope, use } = circuit
     telescope.state = 'open'
     telescope.opened = this.#now
     this.#paths.opened(telescope)
-    if (circuit.isDefault) {
-      if (this.#guardIs === 'up') this.#state = 'ready'
-      this.#backoff = times.REBUILD_FIRST
-    }
     this.#effects.event({ kind: 'circuit.open', circuit: telescope, ...ticketOf(circuit) })
+    if (use === 'default') this.#inUse()
+    else if (use === 'spare') {
+      this.#reserve.built()
+      this.#ends.set(telescope.id, this.#reserve.replacementAt(this.#now))
+    }
+    this.#ensureSpares()
+  }
+
+  /** Applications have a circuit. */
+  #inUse(): void {
+    if (this.#guardIs === 'up') this.#state = 'ready'
+    this.#backoff = times.REBUILD_FIRST
+    const until = this.#reserve.rotationAt(this.#now)
+    if (until !== undefined) this.#timers.set('rotate', until)
+  }
+
+  /** Applications use a spare from here on, if one is ready, or nothing. */
+  #replace(old: Circuit, use: CircuitUse): void {
+    const { ready } = this.#circuits
+    if (ready === undefined) return this.#effects.add('guard', this.#guard.route())
+    old.use = use
+    ready.use = 'default'
+    this.#ends.clear(ready.telescope.id)
+    this.#effects.add({ circuit: ready }, this.#guard.route(ready.telescope.privateAddresses.at(-1)!))
+    this.#effects.event({ kind: 'circuit.default', circuit: ready.telescope })
+    this.#inUse()
+  }
+
+  /** A hop answers no more, and still carries packets: another circuit comes first, then this one goes. */
+  #leave(circuit: Circuit, hop: number): void {
+    const { telescope, use } = circuit
+    this.#paths.lost(telescope, hop, 'IPP_IKE_TIMEOUT', this.#now)
+    telescope.state = 'draining'
+    this.#effects.event({ kind: 'circuit.draining', circuit: telescope })
+    if (use !== 'default') return this.#ensureSpares()
+    this.#reserve.lost(this.#now)
+    if (this.#circuits.ready !== undefined) return this.#replace(circuit, 'retired')
+    circuit.use = 'retired'
+    this.#ensureDefault()
+  }
+
+  /** The default circuit has been used for long enough: what is new goes elsewhere, what is old may end there. */
+  #rotate(): void {
+    const old = this.#circuits.default
+    if (this.#isStopping || old === undefined) return
+    if (this.#circuits.ready === undefined) {
+      this.#timers.set('rotate', this.#reserve.retryAt(this.#now))
+      return this.#ensureSpares()
+    }
+    this.#replace(old, 'retired')
+    // The entry takes a session that is resumed for over, and this one goes on.
+    this.#wallet.wipe()
+    this.#ends.set(old.telescope.id, this.#reserve.retirementAt(this.#now))
+    const retired = this.#circuits.living('retired')
+    for (const circuit of retired.slice(0, Math.max(0, retired.length - MAX_RETIRED))) this.#shutDown(circuit)
+    this.#ensureSpares()
+  }
+
+  /** The time of a spare, or of a circuit that was rotated away. */
+  #over(id: CircuitId): void {
+    const circuit = this.#circuits.get(id)
+    if (circuit !== undefined) this.#shutDown(circuit)
+    this.#ensureSpares()
   }
 
   #rekey(wish: ClientInput & { kind: 'rekey' }): void {
@@ -357,60 +395,69 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   #fail(circuit: Circuit, code: ErrorCode, detail: string): void {
     const { telescope } = circuit
     if (telescope.state === 'closing' || telescope.state === 'closed') return
-    circuit.returns = circuit.isDefault
+    if (circuit.use === 'spare') this.#timers.set('spare', this.#reserve.retryAt(this.#now))
     this.#effects.event({ kind: 'circuit.failed', circuit: telescope, code, detail, ...ticketOf(circuit) })
+    circuit.returns = circuit.use === 'default' && this.#circuits.ready === undefined
     this.#shutDown(circuit)
   }
 
   /** On request. Who waits for a circuit that never opened is told. */
   #close(circuit: Circuit): void {
-    if (circuit.isDefault) this.#wallet.wipe()
+    if (circuit.use === 'default') this.#wallet.wipe()
     if (circuit.telescope.state === 'building' && circuit.ticket !== undefined)
       return this.#fail(circuit, 'IPP_CIRCUIT_CLOSED', `circuit ${circuit.telescope.id} was not open yet`)
     this.#shutDown(circuit)
   }
 
-  /** Deletes hop after hop from the inside: the layers below still carry each DELETE and its answer. */
   #shutDown(circuit: Circuit): void {
     const { telescope } = circuit
     if (telescope.state === 'closing' || telescope.state === 'closed') return
-    if (circuit.isDefault || this.#guard.leadsInto(telescope.privateAddresses))
+    if (circuit.use === 'default') this.#withdraw(circuit)
+    else if (this.#guard.leadsInto(telescope.privateAddresses))
       this.#effects.add('guard', this.#guard.route())
-    const silent = this.#drains.end(circuit)
-    if (silent !== undefined) this.#cut(circuit, silent)
-    telescope.state = 'closing'
-    this.#closeInnermost(circuit)
+    this.#ends.clear(telescope.id)
+    this.#hops.close(circuit, this.#now)
   }
 
-  #closeInnermost(circuit: Circuit): void {
-    const innermost = circuit.telescope.sas.at(-1)
-    const toReturn = circuit.returns && circuit.telescope.sas.length === 1 && !this.#isStopping
-    if (innermost !== undefined) return this.#ike.close(innermost, this.#now, { toReturn })
-    circuit.telescope.state = 'closed'
-    this.#circuits.delete(circuit.telescope.id)
-    this.#effects.event({ kind: 'circuit.closed', circuit: circuit.telescope })
-    if (this.#isStopping) {
-      if (this.#circuits.size === 0 && this.#state !== 'stopped') this.#end()
-      return
+  /** Applications must not use it any more. */
+  #withdraw(circuit: Circuit): void {
+    if (this.#isStopping) this.#effects.add('guard', this.#guard.route())
+    else this.#replace(circuit, 'retired')
+  }
+
+  #watcher(): HopsWatcher {
+    return {
+      extended: (circuit) => {
+        const { telescope, use } = circuit
+        if (telescope.layers.length === 1) this.#paths.entered(telescope)
+        if (telescope.isComplete && use === 'default')
+          this.#effects.add({ circuit }, this.#guard.route(telescope.privateAddresses.at(-1)!))
+        this.#proceedLater(circuit)
+      },
+      silent: (circuit, hop) => this.#leave(circuit, hop),
+      broken: (circuit, hop, code) => {
+        if (circuit.use === 'default') {
+          if (circuit.telescope.state === 'open') this.#reserve.lost(this.#now)
+          this.#withdraw(circuit)
+        }
+        this.#paths.lost(circuit.telescope, hop, code, this.#now)
+      },
+      unsound: (circuit, code, detail) => this.#fail(circuit, code, detail),
+      ticket: (circuit, ticket) => this.#keep(circuit, ticket),
+      ended: (circuit) => {
+        if (this.#isStopping) {
+          if (this.#circuits.size === 0 && this.#state !== 'stopped') this.#end()
+        } else if (circuit.use === 'default') this.#rebuildLater()
+        else this.#ensureSpares()
+      },
     }
-    if (circuit.isDefault) this.#rebuildLater()
   }
 
-  /** Every circuit begins at the entry they share; one that is not that far is given up. */
   #move(self: Ip): void {
     if (this.#isStopping) return
     const isElsewhere = self !== this.#guard.self
     this.#effects.add('guard', ...this.#guard.move(self))
-    if (!isElsewhere) return
-    for (const { telescope } of [...this.#circuits.values()]) {
-      const [first] = telescope.sas
-      if (first !== undefined) this.#ike.move(first, self, this.#now)
-    }
-  }
-
-  #moved(circuit: Circuit, event: IkeMoved): void {
-    this.#effects.plane({ circuit }, circuit.telescope.move(event))
-    this.#effects.event({ kind: 'circuit.moved', circuit: circuit.telescope })
+    if (isElsewhere) this.#hops.move(self, this.#now)
   }
 
   #rebuildLater(): void {
@@ -429,16 +476,12 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   #stop(): void {
     if (this.#isStopping) return
     this.#state = 'stopping'
-    this.#timers.clear('rebuild')
+    for (const timer of ['rebuild', 'spare', 'rotate'] as const) this.#timers.clear(timer)
     if (this.#circuits.size === 0) return this.#end()
     this.#timers.set('stop', after(this.#now, times.STOP_PATIENCE))
-    for (const circuit of [...this.#circuits.values()]) this.#close(circuit)
-  }
-
-  /** Nobody answered in time: forget what is left without another word. */
-  #abandonAll(): void {
-    for (const { telescope } of [...this.#circuits.values()]) {
-      for (const sa of telescope.sas.toReversed()) this.#ike.abandon(sa)
+    for (const circuit of this.#circuits.all()) {
+      circuit.returns = false
+      this.#close(circuit)
     }
   }
 
@@ -461,91 +504,11 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
       case 'refused':
         return this.#effects.event(event)
       default: {
-        const circuit = this.#circuitOf.get(event.sa)
-        if (circuit !== undefined) this.#hopEvent(circuit, event)
+        const circuit = this.#circuits.ofSa(event.sa)
+        if (circuit !== undefined) this.#hops.handle(circuit, event, this.#now)
         this.#effects.event(...this.#rekeys.settle(event))
       }
     }
-  }
-
-  #hopEvent(circuit: Circuit, event: Exclude<IkeEvent, { kind: 'keys' | 'refused' }>): void {
-    switch (event.kind) {
-      case 'ike.established':
-        circuit.telescope.suite ||= event.suite
-        return
-      case 'child.established':
-        return this.#extended(circuit, event)
-      case 'child.rekeyed':
-      case 'child.switched':
-      case 'child.closed': {
-        const operations = circuit.telescope.renew(event)
-        // A telescope layer has exactly one Child SA; without it the hop is useless.
-        if (operations === undefined) return this.#ike.close(event.sa, this.#now)
-        return this.#effects.plane({ circuit }, operations)
-      }
-      case 'ike.rekeyed':
-        return
-      case 'ticket':
-        return this.#keep(circuit, event.ticket)
-      case 'ike.moved':
-        return this.#moved(circuit, event)
-      case 'exchange':
-        return circuit.telescope.measured(event)
-      case 'ike.closed':
-        return this.#hopClosed(circuit, event.sa, event.reason, event.detail)
-    }
-  }
-
-  #heard(sa: SaKey): void {
-    for (const { telescope } of this.#circuits.values()) {
-      const hop = telescope.heirHeard(sa)
-      if (hop !== undefined) return this.#ike.heardOn(hop, sa.spi, this.#now)
-    }
-  }
-
-  /** A hop is gone, and with it everything inside it, whose DELETEs could no longer be carried. */
-  #hopClosed(circuit: Circuit, sa: IkeSaId, reason: ErrorCode, detail: string): void {
-    const { telescope } = circuit
-    const hop = telescope.hopOf(sa)
-    this.#circuitOf.delete(sa)
-    if (hop === undefined) return
-    const { state } = telescope
-    const mayDrain = reason === 'IPP_IKE_TIMEOUT' && (state === 'open' || state === 'draining')
-    if (mayDrain && this.#drains.begin(circuit, hop, this.#now)) return this.#leave(circuit, hop)
-    const unexpected = state === 'building' || state === 'open' || state === 'draining'
-    if (unexpected && circuit.isDefault) this.#effects.add('guard', this.#guard.route())
-    this.#cut(circuit, Math.min(hop, this.#drains.end(circuit) ?? hop))
-    if (unexpected) {
-      this.#paths.lost(telescope, hop, reason, this.#now)
-      this.#fail(circuit, reason, `hop ${hop} (${telescope.hops[hop - 1]!.name}): ${detail}`)
-    } else this.#closeInnermost(circuit)
-  }
-
-  /** A hop answers no more, and still carries packets: another circuit comes first, then this one goes. */
-  #leave(circuit: Circuit, hop: number): void {
-    const { telescope } = circuit
-    if (telescope.state === 'draining') return
-    this.#paths.lost(telescope, hop, 'IPP_IKE_TIMEOUT', this.#now)
-    telescope.state = 'draining'
-    this.#effects.event({ kind: 'circuit.draining', circuit: telescope })
-    if (!circuit.isDefault) return
-    circuit.isDefault = false
-    this.#ensureDefault()
-  }
-
-  /** Takes away hop `hop` and all inside it. */
-  #cut(circuit: Circuit, hop: number): void {
-    const { telescope } = circuit
-    for (const dead of telescope.sas.slice(hop - 1)) {
-      this.#circuitOf.delete(dead)
-      this.#ike.abandon(dead)
-    }
-    const { operations, addresses } = telescope.truncate(hop - 1)
-    this.#effects.plane({ circuit }, operations)
-    this.#effects.host(
-      { circuit },
-      addresses.map((address) => ({ kind: 'address.remove', address })),
-    )
   }
 
   /** What could not be installed must not stay half: who asked for it gives it up, in whatever state. */
@@ -559,19 +522,8 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
 
   // -------------------------------------------------------------------------------------------- pieces
 
-  get #default(): Circuit | undefined {
-    for (const circuit of this.#circuits.values()) if (circuit.isDefault) return circuit
-    return undefined
-  }
-
-  /** The guard node all circuits share while there is one. */
-  get #entry(): Hop | undefined {
-    for (const { telescope } of this.#circuits.values()) return telescope.hops[0]
-    return undefined
-  }
-
-  #keep({ telescope, isDefault, returns }: Circuit, ticket: ResumptionTicket): void {
-    const isWanted = isDefault && (returns || telescope.state !== 'closing') && !this.#isStopping
+  #keep({ telescope, use, returns }: Circuit, ticket: ResumptionTicket): void {
+    const isWanted = use === 'default' && (returns || telescope.state !== 'closing') && !this.#isStopping
     if (!isWanted) return wipeTicket(ticket)
     // One entry at a time.
     this.#wallet.wipe()
@@ -582,17 +534,8 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     return this.#state === 'stopping' || this.#state === 'stopped'
   }
 
-  #isUsed(address: Ip): boolean {
-    for (const { telescope } of this.#circuits.values())
-      if (telescope.privateAddresses.includes(address)) return true
-    return false
-  }
-
   get #stateOfDefault(): ClientState {
-    const state = this.#default?.telescope.state
+    const state = this.#circuits.default?.telescope.state
     return state === 'open' ? 'ready' : state === 'building' ? 'building' : 'failed'
   }
 }
-
-const ticketOf = (circuit: Circuit): { ticket?: number } =>
-  circuit.ticket === undefined ? {} : { ticket: circuit.ticket }

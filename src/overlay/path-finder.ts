@@ -38,6 +38,14 @@ export interface PathWish {
   readonly path?: readonly string[] | undefined
   /** The entry in use, which every circuit shares. */
   readonly entry?: NodeId | undefined
+  /** Of another circuit, which this one is to outlive: not these, if others are left. */
+  readonly apart?: readonly NodeId[] | undefined
+}
+
+export interface AvoidedNode {
+  readonly name: string
+  readonly reason: ErrorCode
+  readonly until: Instant
 }
 
 type Chosen = ReturnType<typeof choosePath>
@@ -48,7 +56,7 @@ const AVOID: Duration = 120 * SECOND
 export class PathFinder {
   readonly #options: PathFinderOptions
   readonly #guards: EntryGuards
-  readonly #avoid = new Map<NodeId, Instant>()
+  readonly #avoid = new Map<NodeId, AvoidedNode>()
   #roster: Roster | undefined
 
   constructor(options: PathFinderOptions) {
@@ -67,7 +75,7 @@ export class PathFinder {
    */
   choose(consensus: Consensus, wish: PathWish, now: Instant): Chosen {
     const roster = this.#rosterOf(consensus)
-    for (const [node, until] of this.#avoid) if (until <= now) this.#avoid.delete(node)
+    for (const [node, { until }] of this.#avoid) if (until <= now) this.#avoid.delete(node)
     if (wish.path !== undefined || wish.entry !== undefined) return this.#chooseBy(wish.entry, roster, wish)
     const unwanted = new Set(this.#unwanted(roster))
     const { excludeNetworks = [] } = this.#options
@@ -104,8 +112,19 @@ export class PathFinder {
   lost(telescope: Telescope, hop: number, reason: ErrorCode, now: Instant): void {
     if (hop === 1) this.#guards.failed(entryOf(telescope), now)
     else if (telescope.state === 'building') this.#guards.fruitless(entryOf(telescope), now)
-    for (const { nodeId } of blamedFor(reason, telescope, hop))
-      this.#avoid.set(nodeId as NodeId, after(now, AVOID))
+    for (const { nodeId, name } of blamedFor(reason, telescope, hop))
+      this.#avoid.set(nodeId as NodeId, { name, reason, until: after(now, AVOID) })
+  }
+
+  /** Who failed lately, and is not used while others are left: hops inside, and guards that rest. */
+  avoided(now: Instant): readonly AvoidedNode[] {
+    const nodes = [...this.#avoid.values()].filter(({ until }) => until > now)
+    for (const { nodeId, until } of this.#guards.resting(now)) {
+      const index = this.#roster?.find(nodeId)
+      const name = index === undefined ? nodeId : this.#roster!.nodes[index]!.name
+      nodes.push({ name, reason: 'IPP_IKE_TIMEOUT', until })
+    }
+    return nodes
   }
 
   /** Nodes whose names the user does not want to see. */
@@ -117,7 +136,11 @@ export class PathFinder {
     })
   }
 
-  #chooseBy(entry: NodeId | undefined, roster: Roster, { hops, path, destination }: PathWish): Chosen {
+  #chooseBy(
+    entry: NodeId | undefined,
+    roster: Roster,
+    { hops, path, destination, apart = [] }: PathWish,
+  ): Chosen {
     const { rng, sameNetwork, exit, excludeNetworks } = this.#options
     const unwanted = this.#unwanted(roster)
     const common: PathConstraints = {
@@ -131,9 +154,13 @@ export class PathFinder {
     }
     // What a node did further inside another circuit is no reason to enter elsewhere.
     const avoided = [...this.#avoid.keys()].filter((node) => node !== entry)
-    const chosen = choosePath(roster, { ...common, exclude: [...unwanted, ...avoided] }, rng)
-    // A small network may have nothing left: a node that failed once is then better than none.
-    return chosen.ok || avoided.length === 0 ? chosen : choosePath(roster, common, rng)
+    // A small network may have nothing left: a node of the other circuit, or that failed once, is then better than none.
+    for (const more of [[...avoided, ...apart], avoided]) {
+      if (more.length === 0) continue
+      const chosen = choosePath(roster, { ...common, exclude: [...unwanted, ...more] }, rng)
+      if (chosen.ok) return chosen
+    }
+    return choosePath(roster, common, rng)
   }
 }
 
