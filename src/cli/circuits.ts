@@ -7,6 +7,7 @@ export interface CircuitReport {
   readonly id: number
   readonly state: string
   readonly default: boolean
+  readonly use: string
   readonly path: readonly string[]
   readonly privateAddresses: readonly string[]
   readonly cipher: string | null
@@ -17,6 +18,12 @@ interface RekeyReport {
   readonly circuit: number
   readonly what: 'ike' | 'child'
   readonly rekeyed: readonly { readonly hop: number; readonly node: string; readonly ms: number }[]
+}
+
+interface BuildWish {
+  readonly path?: string[]
+  readonly hops?: number
+  readonly to?: string
 }
 
 interface Options {
@@ -45,9 +52,10 @@ export function registerCircuits(program: Command): void {
   common(circuits.command('build').description('build one more, and wait until it is open'))
     .option('--path <names>', 'nodes to use, entry first, separated by commas', (text) => text.split(','))
     .option('--hops <n>', 'length, 1 to 5', hopCount)
-    .action(async ({ socket, json, path, hops }: Options & { path?: string[]; hops?: number }) => {
+    .option('--to <destination>', 'what for, such as tcp:192.0.2.1:443: the exit must allow it')
+    .action(async ({ socket, json, path, hops, to }: Options & BuildWish) => {
       if (!json) progress('building a circuit')
-      const params = { ...(path ? { path } : {}), ...(hops ? { hops } : {}) }
+      const params = { ...(path ? { path } : {}), ...(hops ? { hops } : {}), ...(to ? { to } : {}) }
       const circuit = (await controlRequest(socket, 'circuits.build', params)) as CircuitReport
       if (json) printJson(circuit)
       else print(...circuitLines([circuit]))
@@ -81,12 +89,13 @@ export function circuitLines(circuits: readonly CircuitReport[]): string[] {
   const rows = circuits.map((circuit) => [
     `${circuit.id}${circuit.default ? '*' : ''}`,
     paint(circuit.state === 'open' ? 'green' : 'yellow', circuit.state),
+    circuit.use,
     circuit.path.join(' > '),
     circuit.privateAddresses.join(' > ') || '-',
     circuit.cipher ?? '-',
     circuit.buildMs === null ? '-' : `${circuit.buildMs} ms`,
   ])
-  return columns(rows, ['id', 'state', 'path', 'private addresses', 'cipher', 'built in'])
+  return columns(rows, ['id', 'state', 'use', 'path', 'private addresses', 'cipher', 'built in'])
 }
 
 function rekeyLines({ what, rekeyed }: RekeyReport): string[] {

@@ -52,6 +52,10 @@ export interface ClientConfig extends DaemonConfig {
     readonly cipher: EspCipher
     /** Names, entry first; undefined: chosen afresh for every circuit. */
     readonly path: readonly string[] | undefined
+    /** Circuits that stand ready at most. */
+    readonly spares: number
+    /** Milliseconds; 0: never. */
+    readonly rotation: number
     /** Name or node id. */
     readonly exit: string | undefined
     /** Names and node ids. */
@@ -240,6 +244,9 @@ const TOGETHER: { readonly [K in ConfigKind]: (value: ConfigFile<K>, at: Locator
 const DEFAULT_POOL_SPACE = '10.64.0.0/10'
 const DEFAULT_POOL_LENGTH = 20
 const DEFAULT_PERIOD = 3600
+const DEFAULT_SPARES = 2
+/** Seconds. */
+const DEFAULT_ROTATION = 3600
 const DEFAULT_HOPS = 3
 const DEFAULT_CIPHER: EspCipher = 'aes-256-gcm-16'
 
@@ -272,6 +279,8 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
       hops: value.circuit?.path?.length ?? value.circuit?.hops ?? DEFAULT_HOPS,
       cipher: value.circuit?.cipher ?? DEFAULT_CIPHER,
       path: value.circuit?.path,
+      spares: value.circuit?.spares ?? DEFAULT_SPARES,
+      rotation: (value.circuit?.rotation ?? DEFAULT_ROTATION) * 1000,
       exit: value.circuit?.exit,
       ...excluded(value.circuit?.exclude ?? []),
       sameNetwork: value.circuit?.sameNetwork ?? false,

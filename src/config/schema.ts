@@ -304,6 +304,20 @@ export const ClientSchema = section(
               uniqueItems: true,
             }),
           ),
+          spares: Type.Optional(
+            integer(0, 4, {
+              description:
+                'Circuits that stand ready at most, to take over within milliseconds. One is kept, and two where circuits break often.',
+              default: 2,
+            }),
+          ),
+          rotation: Type.Optional(
+            integer(0, 86_400, {
+              description:
+                'Seconds, a quarter more or less, after which new connections use another circuit; 0: never. Old ones go on for some four hours. Needs spares.',
+              default: 3600,
+            }),
+          ),
           exit: Type.Optional(
             text('a name of a node or a node id', {
               description: 'Always this exit. Whoever watches it sees all you do, and you stand out there.',

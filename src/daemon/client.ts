@@ -4,7 +4,7 @@ import { ERRORS, type ErrorCode, errorLine, IpprivError } from '#base/errors'
 import type { Ip } from '#base/ip'
 import { loadConfig } from '#config/load'
 import type { EspCipher } from '#crypto/suites'
-import type { Driver } from '#daemon/driver'
+import { type Driver, now } from '#daemon/driver'
 import { GuardFile } from '#daemon/guard-file'
 import { Pending } from '#daemon/pending'
 import { Runtime } from '#daemon/runtime'
@@ -14,7 +14,9 @@ import { sourceTowards } from '#linux/source'
 import { clientSysctls } from '#linux/sysctl'
 import { Underlay } from '#linux/underlay'
 import { trafficOf } from '#observe/traffic'
+import type { Circuit } from '#overlay/circuits'
 import { type ClientEvent, type ClientInput, OverlayClient } from '#overlay/client'
+import { type Destination, parseDestination } from '#overlay/path'
 import { layerEnds } from '#telescope/plan'
 import type { SaCounters, SaKey } from '#telescope/plane'
 import { saKeys } from '#telescope/renewal'
@@ -50,6 +52,7 @@ export async function runClient(options: { config: string; check?: boolean }): P
       hops: circuit.hops,
       ciphers: circuit.cipher === CIPHERS[0] ? CIPHERS : [circuit.cipher],
       sameNetwork: circuit.sameNetwork,
+      reserve: { spares: circuit.spares, rotation: circuit.rotation },
       exclude: circuit.exclude,
       excludeNetworks: circuit.excludeNetworks,
       ...(circuit.exit ? { exit: circuit.exit } : {}),
@@ -114,6 +117,11 @@ export async function runClient(options: { config: string; check?: boolean }): P
           ...describe(circuit),
           traffic: trafficOfLayers(circuit.telescope, sas),
         })),
+        avoided: client.avoided.map(({ name, reason, until }) => ({
+          node: name,
+          reason: ERRORS[reason][0],
+          seconds: Math.max(0, Math.round((until - now()) / 1000)),
+        })),
         counters: { ...client.counters(), ...(await plane.drops()) },
         sas,
       }
@@ -124,7 +132,7 @@ export async function runClient(options: { config: string; check?: boolean }): P
       'circuits.build': async (params: Record<string, unknown>) => {
         const wish = buildParameters(params)
         const telescope = await building.ask((ticket) => driver.input({ kind: 'build', ticket, ...wish }))
-        return describe({ telescope, isDefault: false })
+        return describe({ telescope, use: 'asked' })
       },
       'circuits.close': async (params: Record<string, unknown>) => {
         const { id } = find(client, params)
@@ -174,13 +182,27 @@ function followUnderlay(
   runtime.onClose(() => underlay.end())
 }
 
-function buildParameters(params: Record<string, unknown>): { path?: string[]; hops?: number } {
-  const { path, hops } = params
+function buildParameters(params: Record<string, unknown>): {
+  path?: string[]
+  hops?: number
+  destination?: Destination
+} {
+  const { path, hops, to } = params
+  const destination = typeof to === 'string' ? parseDestination(to) : undefined
+  if (to !== undefined && destination === undefined)
+    throw new IpprivError(
+      'IPP_CONFIG_INVALID',
+      'to: expected tcp:192.0.2.1:443, udp:192.0.2.1:53 or icmp:192.0.2.1',
+    )
   if (path !== undefined && !(Array.isArray(path) && path.every((name) => typeof name === 'string')))
     throw new IpprivError('IPP_CONFIG_INVALID', 'path: expected a list of node names')
   if (hops !== undefined && !Number.isInteger(hops))
     throw new IpprivError('IPP_CONFIG_INVALID', 'hops: expected a number')
-  return { ...(path ? { path } : {}), ...(hops ? { hops: hops as number } : {}) }
+  return {
+    ...(path ? { path } : {}),
+    ...(hops ? { hops: hops as number } : {}),
+    ...(destination ? { destination } : {}),
+  }
 }
 
 function rekeyParameters(
@@ -203,11 +225,12 @@ const lineOf = (code: ErrorCode, detail: string): string =>
   `${ERRORS[code][0]}: ${detail} (${ERRORS[code][1]}) [${code}]`
 
 /** Shown to the user of this very client only, over a socket with mode 0600. */
-function describe({ telescope, isDefault }: { telescope: Telescope; isDefault: boolean }): object {
+function describe({ telescope, use }: Pick<Circuit, 'telescope' | 'use'>): object {
   return {
     id: telescope.id,
     state: telescope.state,
-    default: isDefault,
+    default: use === 'default',
+    use,
     path: telescope.hops.map((hop) => hop.name),
     nodes: telescope.hops.map(({ name, nodeId, address }) => ({ name, nodeId, address })),
     privateAddresses: telescope.privateAddresses,
@@ -250,6 +273,8 @@ function report(runtime: Runtime, event: ClientEvent): void {
       return log.debug({ detail: event.detail }, 'failure')
     case 'circuit.draining':
       return log.info({ circuit: event.circuit.id }, 'a hop is silent: nothing new enters this circuit')
+    case 'circuit.default':
+      return log.info({ circuit: event.circuit.id }, 'circuit that stood ready is in use')
     case 'circuit.closed':
       return log.info({ circuit: event.circuit.id }, 'circuit is closed')
     case 'circuit.moved':

@@ -157,4 +157,5 @@ export class Driver<Input extends { readonly kind: string }, Event> {
   }
 }
 
-const now = (): Instant => instant(performance.now())
+/** The clock of machines. */
+export const now = (): Instant => instant(performance.now())

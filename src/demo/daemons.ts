@@ -115,7 +115,10 @@ export async function prepareDaemons(
     ])
   files.push([
     'client',
-    { ...traffic('client'), circuit: { hops: options.hops, cipher: options.cipher, sameNetwork: true } },
+    {
+      ...traffic('client'),
+      circuit: { hops: options.hops, cipher: options.cipher, sameNetwork: true, spares: 0 },
+    },
   ])
   await Promise.all(files.map(([name, config]) => writeFile(configOf(options.out, name), stringify(config))))
   await Promise.all(

@@ -13,7 +13,7 @@
  * of one's own would make one's choice unlike everybody else's.
  */
 import type { NodeId } from '#base/ids'
-import { type Ip, ipToUint32, maskOf, type Prefix } from '#base/ip'
+import { type Ip, ipToUint32, maskOf, type Prefix, parseIp } from '#base/ip'
 import { type Failure, failure, type Result, success } from '#base/result'
 import type { Rng } from '#base/rng'
 import type { ConsensusNode, NodeRole } from '#directory/documents'
@@ -43,6 +43,17 @@ export interface Destination {
   readonly address: Ip
   readonly protocol: 'tcp' | 'udp' | 'icmp'
   readonly port?: number
+}
+
+/** `tcp:192.0.2.1:443`, `udp:192.0.2.1:53` or `icmp:192.0.2.1`; undefined: something else. */
+export function parseDestination(text: string): Destination | undefined {
+  const match = /^(tcp|udp|icmp):([0-9.]+)(?::([1-9]\d{0,4}))?$/.exec(text)
+  const address = match === null ? undefined : parseIp(match[2]!)
+  if (match === null || address === undefined) return undefined
+  const protocol = match[1] as Destination['protocol']
+  const port = match[3] === undefined ? undefined : Number(match[3])
+  if ((protocol === 'icmp') !== (port === undefined) || (port ?? 0) > 65535) return undefined
+  return { address, protocol, ...(port === undefined ? {} : { port }) }
 }
 
 export const MAX_HOPS = 5

@@ -18,9 +18,9 @@ export interface ReserveOptions {
 const LOSSES = 2
 const LATELY: Duration = 10 * MINUTE
 /** For connections that began on a circuit, after it got the last one. */
-const LINGER: Duration = HOUR
+const LINGER: Duration = 4 * HOUR
 /** Of circuits that linger the oldest are closed: a node lends no more addresses to one client than this. */
-export const MAX_RETIRED = 3
+export const MAX_RETIRED = 4
 /** A spare that stood by for so long is replaced: its nodes may have become others' favourites. */
 const SPARE_LIFE: Duration = HOUR
 const RETRY_FIRST: Duration = 2 * SECOND

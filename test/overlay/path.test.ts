@@ -6,7 +6,7 @@ import type { Result } from '#base/result'
 import type { Rng } from '#base/rng'
 import type { Consensus, ConsensusNode } from '#directory/documents'
 import { DEFAULT_EXIT_POLICY, exitAllows, parseExitPolicy } from '#nat/exit-policy'
-import { choosePath as chooseFrom, type PathConstraints, rolesAt } from '#overlay/path'
+import { choosePath as chooseFrom, type PathConstraints, parseDestination, rolesAt } from '#overlay/path'
 import { BIT, carriedBy, MASKS, type Place, shareBandwidth } from '#overlay/position-weights'
 import { Roster, UNMEASURED } from '#overlay/roster'
 import { seededRng } from '../sim/random.ts'
@@ -164,6 +164,24 @@ test('the exit is chosen by its policy for the destination', () => {
     'IPP_PATH_NONE',
     /the exit policy of n3 refuses the destination/,
   )
+})
+
+test('a destination reads as it is written', () => {
+  assert.deepEqual(parseDestination('tcp:192.0.2.1:443'), {
+    address: '192.0.2.1',
+    protocol: 'tcp',
+    port: 443,
+  })
+  assert.deepEqual(parseDestination('icmp:192.0.2.1'), { address: '192.0.2.1', protocol: 'icmp' })
+  for (const bad of [
+    '192.0.2.1',
+    'tcp:192.0.2.1',
+    'icmp:192.0.2.1:1',
+    'udp:192.0.2.1:70000',
+    'tcp:192.0.2.999:1',
+    '',
+  ])
+    assert.equal(parseDestination(bad), undefined, bad)
 })
 
 const anyNetwork = fc

@@ -25,6 +25,7 @@ import { DEFAULT_EXIT_POLICY } from '#nat/exit-policy'
 import { type ClientEvent, type ClientInput, OverlayClient } from '#overlay/client'
 import type { SampledGuard } from '#overlay/entry-guards'
 import type { Effect, HostOperation } from '#overlay/ports'
+import type { ReserveOptions } from '#overlay/reserve'
 import { OverlayRouter, type RouterEvent, type RouterInput } from '#overlay/router'
 import { HEADROOM, PacketEngine, TAILROOM, VERDICT } from '#telescope/engine'
 import type { Inventory, PlaneOperation, PolicySpec, SaKey, Selector } from '#telescope/plane'
@@ -94,6 +95,7 @@ export class SimOverlay {
       poolLength?: number
       lifetimes?: Lifetimes
       taps?: Taps
+      reserve?: ReserveOptions
     },
   ) {
     this.taps = options.taps ?? {}
@@ -124,6 +126,7 @@ export class SimOverlay {
     readonly crypto?: CryptoProvider
     readonly skew?: Duration
     readonly guards?: readonly SampledGuard[]
+    readonly reserve?: ReserveOptions
   }): SimClient {
     const { address, crypto = nodeCrypto, skew = 0 } = options
     const machine = new OverlayClient({
@@ -137,6 +140,7 @@ export class SimOverlay {
       rng: this.#rng,
       keyLog: this.taps.keyLog === true,
       ...(options.path ? { path: options.path } : {}),
+      ...(options.reserve ? { reserve: options.reserve } : {}),
       ...(options.guards ? { guards: options.guards } : {}),
       ...this.#hurry,
     })
