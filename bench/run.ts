@@ -11,4 +11,5 @@ await runNamed('bench', 'Measures IPpriv beside others, in namespaces of this ma
   ike: () => import('./ike.ts'),
   flood: () => import('./flood.ts'),
   kernel: () => import('./kernel.ts'),
+  directory: () => import('./directory.ts'),
 })

@@ -6,6 +6,7 @@ import { listedNodes } from '#directory/admission'
 import type { AuthorityRecord } from '#directory/authority-events'
 import type { SignedDescriptor } from '#directory/descriptor'
 import type { Consensus, NetworkParameters } from '#directory/documents'
+import { steadyFigure } from '#directory/measurement'
 import { flagsOf, isRunning } from '#directory/standing'
 import { startOf, type VoteDraft, type VotedNode } from '#directory/vote'
 import { steadyWords } from '#directory/words'
@@ -55,7 +56,7 @@ export function draftVote(
         since,
         pool,
         flags: flags.get(descriptor.nodeId)!,
-        ...(fresh ? { measured: figure.bandwidth } : {}),
+        ...(fresh ? { measured: steadyFigure(figure.bandwidth, bandwidthOf(descriptor.nodeId)) } : {}),
       }
     },
   )

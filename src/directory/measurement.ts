@@ -80,6 +80,14 @@ export function agreedBandwidth(
   return rounded(Math.min(lowMedian(figures), declared ?? MAX_BANDWIDTH))
 }
 
+/**
+ * What is voted for when `figure` was measured and the last document says `listed`: the same again, unless they are
+ * further apart than two measurements of one node often are. Or half of the network would change by the hour, and every
+ * reader would fetch it.
+ */
+export const steadyFigure = (figure: number, listed: number | undefined): number =>
+  listed !== undefined && Math.abs(figure - listed) * 4 <= listed ? listed : figure
+
 function rounded(value: number): number {
   const shift = Math.max(0, 31 - Math.clz32(value) - 2)
   return ((value + ((1 << shift) >> 1)) >> shift) << shift

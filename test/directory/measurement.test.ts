@@ -6,7 +6,7 @@ import type { NodeId } from '#base/ids'
 import { unixTime } from '#base/time'
 import { sealDocument } from '#directory/canonical'
 import { signConsensus, verifyConsensus } from '#directory/consensus'
-import { agreedBandwidth, decodeMeasurement, encodeMeasurement } from '#directory/measurement'
+import { agreedBandwidth, decodeMeasurement, encodeMeasurement, steadyFigure } from '#directory/measurement'
 import { agreeOn } from '#directory/parameters'
 import { sortVotes, tallyVotes } from '#directory/tally'
 import { Roster } from '#overlay/roster'
@@ -148,4 +148,17 @@ test('parameters: medians, and versions that more than half name', () => {
   ])
   assert.deepEqual(agreed, { mtu: 1280, profile: 1, versions: ['b'] })
   assert.equal(agreeOn([]), undefined)
+})
+
+test('a figure that says nothing new is not voted for: the document stays as it is', () => {
+  assert.equal(steadyFigure(900, undefined), 900)
+  for (const figure of [750, 999, 1000, 1250]) assert.equal(steadyFigure(figure, 1000), 1000)
+  for (const figure of [0, 749, 1251, 10_000]) assert.equal(steadyFigure(figure, 1000), figure)
+  assert.equal(steadyFigure(0, 0), 0)
+  assert.equal(steadyFigure(1, 0), 1)
+  // What a document says is what comes out again.
+  for (const figure of [1, 7, 100, 12_345, 999_999_999]) {
+    const listed = agreedBandwidth([figure, figure, figure], {})!
+    assert.equal(agreedBandwidth([listed, listed, figure], {}), listed)
+  }
 })
