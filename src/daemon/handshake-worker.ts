@@ -1,4 +1,4 @@
-/** A thread of `HandshakeWorkers`: one job after the other, and nothing stays. */
+/** A thread of `HandshakeWorkers`: jobs come in batches, are done one after the other, and nothing stays. */
 import { parentPort, workerData } from 'node:worker_threads'
 import { wipeDeep } from '#base/bytes'
 import { nodeCrypto } from '#crypto/node'
@@ -17,10 +17,16 @@ export interface HandshakeReply {
 
 const credential = workerData as SigningCredential
 
-parentPort!.on('message', ({ id, job }: HandshakeRequest) => {
-  const result = perform(nodeCrypto, credential, job)
-  wipeDeep(job)
-  const { value, buffers } = move<HandshakeReply>({ id, result })
-  wipeDeep(result)
-  parentPort!.postMessage(value, buffers)
+parentPort!.on('message', (requests: readonly HandshakeRequest[]) => {
+  const replies = requests.map(({ id, job }) => {
+    const result = perform(nodeCrypto, credential, job)
+    wipeDeep(job)
+    const moved = move<HandshakeReply>({ id, result })
+    wipeDeep(result)
+    return moved
+  })
+  parentPort!.postMessage(
+    replies.map(({ value }) => value),
+    replies.map(({ buffer }) => buffer),
+  )
 })

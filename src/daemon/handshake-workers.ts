@@ -3,7 +3,8 @@
  * daemon. A thread that dies takes the answers it was working on with it, and nothing else: peers ask again, and there is
  * a new thread for the next job.
  *
- * Octets move between threads and are not copied: secrets are in one place at a time, and wiped where they end.
+ * Octets move between threads and are not copied: secrets are in one place at a time, and wiped where they end. Jobs of
+ * one turn of the event loop go together, a few at a time, for a message between threads costs half as much as its job.
  */
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
@@ -19,7 +20,11 @@ interface Thread {
   readonly worker: Worker
   /** By the number of the job, which is the engine's. */
   readonly answers: Map<number, Answer>
+  /** What it is to be told next. */
+  readonly waiting: Moved[]
 }
+
+type Moved = ReturnType<typeof move<HandshakeRequest>>
 
 export interface HandshakeWorkersOptions {
   /** What the responder signs with: every thread has a copy. */
@@ -46,8 +51,9 @@ export class HandshakeWorkers {
     const thread = this.#threads[index] ?? this.#start(index)
     this.#threads[index] = thread
     thread.answers.set(id, answer)
-    const { value, buffers } = move<HandshakeRequest>({ id, job })
-    thread.worker.postMessage(value, buffers)
+    thread.waiting.push(move<HandshakeRequest>({ id, job }))
+    if (thread.waiting.length === 1) setImmediate(() => tell(thread))
+    else if (thread.waiting.length === BATCH) tell(thread)
   }
 
   async close(): Promise<void> {
@@ -68,10 +74,12 @@ export class HandshakeWorkers {
       name: 'ippriv-handshake',
     })
     const answers = new Map<number, Answer>()
-    worker.on('message', ({ id, result }: HandshakeReply) => {
-      const answer = answers.get(id)
-      answers.delete(id)
-      answer?.({ kind: 'computed', id, done: { result } })
+    worker.on('message', (replies: readonly HandshakeReply[]) => {
+      for (const { id, result } of replies) {
+        const answer = answers.get(id)
+        answers.delete(id)
+        answer?.({ kind: 'computed', id, done: { result } })
+      }
     })
     let cause: unknown
     worker.on('error', (error) => {
@@ -84,9 +92,20 @@ export class HandshakeWorkers {
       for (const [id, answer] of answers) answer({ kind: 'computed', id, done: undefined })
     })
     worker.unref()
-    return { worker, answers }
+    return { worker, answers, waiting: [] }
   }
 }
 
+function tell({ worker, waiting }: Thread): void {
+  const batch = waiting.splice(0)
+  if (batch.length === 0) return
+  worker.postMessage(
+    batch.map(({ value }) => value),
+    batch.map(({ buffer }) => buffer),
+  )
+}
+
+/** In jobs: under a millisecond until the first is answered. */
+const BATCH = 4
 /** In jobs. */
 const RESTART_COST = 16

@@ -92,9 +92,11 @@ test('a thread that dies fails what it was doing, says so, and has a successor',
 })
 
 test('what is moved is a copy that leaves this thread', () => {
-  const secret = Uint8Array.of(1, 2, 3)
-  const { value, buffers } = move({ inner: { secret, set: new Set([1]) }, name: 'x' })
-  structuredClone(value, { transfer: buffers })
+  const [secret, other] = [Uint8Array.of(1, 2, 3), Uint8Array.of(4)]
+  const { value, buffer } = move({ inner: { secret, set: new Set([1]) }, name: 'x', other })
+  assert.equal(buffer.byteLength, 4)
+  const there = structuredClone(value, { transfer: [buffer] })
+  assert.deepEqual(there, { inner: { secret, set: new Set([1]) }, name: 'x', other })
   assert.equal(value.inner.secret.length, 0, 'it is gone from here')
   assert.deepEqual(secret, Uint8Array.of(1, 2, 3))
 })
