@@ -24,15 +24,20 @@ export const prfOf =
 /** prf+ of RFC 7296 section 2.13: T1 | T2 | ..., Tn = prf(K, Tn-1 | S | n). At most 255 blocks. */
 export function prfPlus(prf: Prf, key: Uint8Array, seed: Uint8Array, length: number): Uint8Array {
   const out = new Uint8Array(length)
-  let block: Uint8Array = new Uint8Array(0)
-  let at = 0
-  for (let n = 1; at < length; n++) {
+  let block = prf(key, concat(seed, Uint8Array.of(1)))
+  out.set(block.subarray(0, length))
+  // Every other block has its input in the same place.
+  const input = concat(block, seed, Uint8Array.of(1))
+  for (let n = 2, at = block.length; at < length; n++) {
     if (n > 255) throw new RangeError(`prf+ cannot give ${length} octets`)
-    block = prf(key, concat(block, seed, Uint8Array.of(n)))
+    input.set(block)
+    input[input.length - 1] = n
+    wipe(block)
+    block = prf(key, input)
     out.set(block.subarray(0, length - at), at)
     at += block.length
   }
-  wipe(block)
+  wipe(block, input)
   return out
 }
 
