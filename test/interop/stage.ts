@@ -95,13 +95,9 @@ export class Stage {
   // -------------------------------------------------------------------------------------------- our client
 
   async restartClient(path: readonly string[], cipher: EspCipher): Promise<void> {
-    await this.stopClient()
+    await this.scene.daemons.get('client')?.process.stop(30_000)
     await this.amend('client', { circuit: { path, cipher, sameNetwork: true } })
     this.scene.start(this.host('client'))
-  }
-
-  async stopClient(): Promise<void> {
-    await this.scene.daemons.get('client')?.process.stop(30_000)
   }
 
   /** The client's own circuit, once it is another than `gone`. */
