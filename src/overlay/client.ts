@@ -90,6 +90,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
       circuits: this.#circuits,
       effects: this.#effects,
       wallet: this.#wallet,
+      guard: this.#guard,
       options,
       watcher: this.#watcher(),
     })

@@ -18,6 +18,7 @@ import {
   type GuardPlan,
 } from '#telescope/plan'
 import { INNER_MSS, INNER_MTU, type PlaneOperation } from '#telescope/plane'
+import type { Telescope } from '#telescope/telescope'
 import { UDP_HEADER } from '#wire/udp'
 
 /** What the guard needs of a host: nothing here is an event. */
@@ -42,6 +43,7 @@ export class Guard {
   #entry: Ip | undefined
   /** The pass for the entry is whole, as far as we have heard. */
   #pinned = false
+  #hops: ReadonlySet<Ip> = new Set()
   /** Applications' source. */
   #source: Ip | undefined
 
@@ -116,7 +118,25 @@ export class Guard {
   /** Where applications go: into the plane's device, as `source` once there is a circuit. */
   route(source?: Ip): GuardEffect {
     this.#source = source
-    return onHost(...this.#everywhere('route.add'))
+    return onHost(...this.#everywhere('route.add'), ...this.#toHops('route.add', this.#hops))
+  }
+
+  /**
+   * Nodes behind the entry are reached through the telescope. The kernel asks the route to each how much fits into the
+   * layer for it: that is more than applications may send, or every layer would cost them again what it adds.
+   */
+  reach(circuits: Iterable<{ readonly telescope: Telescope }>): HostOperation[] {
+    if (this.#options.context.plane === 'userspace') return []
+    const inside = [...circuits].flatMap(({ telescope: { hops, layers } }) =>
+      // One more than there are layers: its IKE goes through the last of them.
+      hops.slice(1, layers.length + 1).map(({ address }) => address),
+    )
+    const outside = [this.#entry, ...this.#servers]
+    const hops = new Set(inside.filter((node) => !outside.includes(node)))
+    const gone = [...this.#hops].filter((node) => !hops.has(node))
+    const fresh = [...hops].filter((node) => !this.#hops.has(node))
+    this.#hops = hops
+    return [...this.#toHops('route.remove', gone), ...this.#toHops('route.add', fresh)]
   }
 
   /** Applications start from one of these addresses. */
@@ -127,7 +147,7 @@ export class Guard {
   /** The filter outlives everything else: whatever is removed before it, nothing can leave. */
   lower(): GuardEffect[] {
     return [
-      onHost(...this.#everywhere('route.remove')),
+      onHost(...this.#toHops('route.remove', this.#hops), ...this.#everywhere('route.remove')),
       ...this.unpin(),
       onHost(...this.#servers.map((address) => ({ kind: 'route.remove' as const, route: uplink(address) }))),
       onPlane(clientGuardRemove(this.#plan)),
@@ -152,6 +172,15 @@ export class Guard {
     return EVERYWHERE.map((destination) => ({
       kind,
       route: { destination, via, mtu, advmss, ...(source ? { source } : {}) },
+    }))
+  }
+
+  #toHops(kind: 'route.add' | 'route.remove', hops: Iterable<Ip>): HostOperation[] {
+    const source = this.#source ? { source: this.#source } : {}
+    const size = { mtu: PATH_MTU, advmss: INNER_MSS }
+    return [...hops].map((hop) => ({
+      kind,
+      route: { destination: host(hop), via: 'overlay', ...size, ...source },
     }))
   }
 

@@ -14,7 +14,9 @@ import type { ClientEvent, ClientOptions } from '#overlay/client-events'
 import * as times from '#overlay/client-times'
 import { Drains } from '#overlay/drains'
 import type { EffectQueue } from '#overlay/effects'
+import type { Guard } from '#overlay/guard'
 import { anonymousCredential, nodeIdentity } from '#overlay/identity'
+import type { HostOperation } from '#overlay/ports'
 import type { Wallet } from '#overlay/wallet'
 import type { SaCounters, SaKey } from '#telescope/plane'
 
@@ -41,6 +43,7 @@ export class Hops {
   readonly #circuits: Circuits
   readonly #effects: EffectQueue<ClientEvent, Owner>
   readonly #wallet: Wallet
+  readonly #guard: Guard
   readonly #options: Pick<ClientOptions, 'ciphers' | 'lifetimes'>
   readonly #watcher: HopsWatcher
   readonly #drains = new Drains<Circuit>()
@@ -51,6 +54,7 @@ export class Hops {
     readonly effects: EffectQueue<ClientEvent, Owner>
     /** Of entries: inner hops neither give tickets nor are asked for any. */
     readonly wallet: Wallet
+    readonly guard: Guard
     readonly options: Pick<ClientOptions, 'ciphers' | 'lifetimes'>
     readonly watcher: HopsWatcher
   }) {
@@ -58,6 +62,7 @@ export class Hops {
     this.#circuits = parts.circuits
     this.#effects = parts.effects
     this.#wallet = parts.wallet
+    this.#guard = parts.guard
     this.#options = parts.options
     this.#watcher = parts.watcher
   }
@@ -185,7 +190,8 @@ export class Hops {
       )
     }
     this.#effects.plane({ circuit }, telescope.extend({ ...event, leased }))
-    this.#effects.host({ circuit }, [{ kind: 'address.add', address: leased }])
+    const routes = this.#guard.reach(this.#circuits.all())
+    this.#effects.host({ circuit }, [{ kind: 'address.add', address: leased }, ...routes])
     this.#watcher.extended(circuit)
   }
 
@@ -223,10 +229,8 @@ export class Hops {
     }
     const { operations, addresses } = telescope.truncate(hop - 1)
     this.#effects.plane({ circuit }, operations)
-    this.#effects.host(
-      { circuit },
-      addresses.map((address) => ({ kind: 'address.remove', address })),
-    )
+    const unused: HostOperation[] = addresses.map((address) => ({ kind: 'address.remove', address }))
+    this.#effects.host({ circuit }, [...this.#guard.reach(this.#circuits.all()), ...unused])
   }
 
   /** The entry takes a session that is resumed for over: a circuit that is draining there would be gone. */

@@ -1,9 +1,11 @@
 /** What a node asks of the network of its host: the packet filter, and where private addresses lead. */
-import type { Prefix } from '#base/ip'
+import { type Prefix, samePrefix } from '#base/ip'
 import type { Consensus } from '#directory/documents'
 import { nodeRules } from '#nat/rulesets'
 import type { HostOperation, RouteSpec } from '#overlay/ports'
 import type { RouterOptions } from '#overlay/router-events'
+import { PATH_MTU } from '#telescope/engine'
+import { INNER_MTU } from '#telescope/plane'
 
 /** Clients are forwarded to the other nodes of the consensus only; without one, to nobody. */
 export function nodeFilter(
@@ -20,7 +22,18 @@ export function nodeFilter(
   }
 }
 
-export const privateRoute = ({ poolSpace }: Consensus): RouteSpec => ({
-  destination: poolSpace,
-  via: 'overlay',
-})
+/**
+ * All private space leads into the plane's device. The kernel asks the route of every layer how much fits: of what is
+ * for our own clients the MTU inside, of what carries it to the node before us all that a cable takes.
+ */
+export function privateRoutes(
+  { context }: Pick<RouterOptions, 'context'>,
+  { poolSpace }: Consensus,
+  pool: Prefix,
+): RouteSpec[] {
+  if (context.plane === 'userspace') return [{ destination: poolSpace, via: 'overlay' }]
+  return [
+    { destination: poolSpace, via: 'overlay', mtu: PATH_MTU },
+    ...(samePrefix(pool, poolSpace) ? [] : [{ destination: pool, via: 'overlay', mtu: INNER_MTU } as const]),
+  ]
+}

@@ -22,7 +22,7 @@ import { Estate } from '#overlay/estate'
 import { nodeOfIdentity } from '#overlay/identity'
 import { Leases } from '#overlay/leases'
 import { Links } from '#overlay/links'
-import { nodeFilter, privateRoute } from '#overlay/node-filter'
+import { nodeFilter, privateRoutes } from '#overlay/node-filter'
 import type { Effect, HostOperation } from '#overlay/ports'
 import { notRekeyed, Rekeys } from '#overlay/rekeys'
 import { responderPolicy } from '#overlay/responder'
@@ -205,7 +205,11 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     this.#estate.end(this.#now)
     if (this.#poolPrefix !== undefined && this.#consensus !== undefined) {
       this.#effects.plane(GUARD, hardenRemove(this.#poolPrefix, this.#isExit))
-      this.#effects.host(GUARD, [{ kind: 'route.remove', route: privateRoute(this.#consensus) }])
+      const routes = privateRoutes(this.#options, this.#consensus, this.#poolPrefix)
+      this.#effects.host(
+        GUARD,
+        routes.toReversed().map((route) => ({ kind: 'route.remove', route })),
+      )
     }
     this.#poolPrefix = undefined
     this.#leases = undefined
@@ -222,7 +226,8 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     if (this.#poolPrefix === undefined || this.#consensus === undefined)
       return this.#effects.host(GUARD, [filter])
     // All private space leads into the plane's device: an answer without a policy dies there, in clear nowhere.
-    this.#effects.host(GUARD, [filter, { kind: 'route.add', route: privateRoute(this.#consensus) }])
+    const routes = privateRoutes(this.#options, this.#consensus, this.#poolPrefix)
+    this.#effects.host(GUARD, [filter, ...routes.map((route) => ({ kind: 'route.add', route }) as const)])
     this.#effects.plane(GUARD, harden(this.#poolPrefix, this.#isExit))
   }
 
