@@ -3,6 +3,7 @@ import { fell } from '#demo/topology'
 import type { Bench, BenchContext, Report, Target } from './bench.ts'
 import { type BulkOptions, bulk, processSeconds, roundTrip, softirqSeconds } from './bulk.ts'
 import { clearStale, type Network, raiseNetwork } from './network.ts'
+import { runRecipe } from './recipe.ts'
 import { median } from './stats.ts'
 
 /**
@@ -11,14 +12,15 @@ import { median } from './stats.ts'
  */
 export const bench: Bench = {
   name: 'planes',
-  summary: 'goodput, round trip and processor time of the userspace plane over a circuit',
+  summary: 'goodput, round trip and processor time of a plane over a circuit',
   rounds: 5,
   options: [
     ['--hops <n>', 'hops of the circuit', '3'],
     ['--seconds <n>', 'length of every transfer', '5'],
     ['--against <program>', "another version's bin/ippriv, measured in turns with this one"],
+    ['--kernel', 'the kernel plane instead, beside the same telescope made by hand (User-Mode Linux)'],
   ],
-  run,
+  run: (context) => (context.options.kernel === true ? runRecipe(context) : run(context)),
 }
 
 interface Sample {
