@@ -1,6 +1,6 @@
 /**
- * Downloads over the kernel plane, and what happens to the production daemons meanwhile: every key is renewed once per
- * second; each node's program is replaced, or killed.
+ * Downloads over the kernel plane: what shows of them, and what happens to the production daemons meanwhile. Every key
+ * is renewed once per second; each node's program is replaced, or killed; the client's is killed.
  *
  *     client ---- alder (entry) ---- birch (middle) ---- cedar (exit) ---- server
  */
@@ -69,6 +69,80 @@ after(async () => {
   await fell(commands, topology.id)
 })
 
+test('headers are constant on every cable, whatever is inside', { timeout: LIMIT }, async () => {
+  const [client, server] = [hostOf(topology, 'client'), hostOf(topology, 'server').address]
+  const ping = (...options: readonly string[]) =>
+    commands.run(inNamespace(client.namespace, 'ping', '-n', '-c2', '-W5', '-i0.2', ...options, server))
+  const work = async (): Promise<void> => {
+    await ping()
+    await ping('-Q', '0xb9', '-t', '33', '-M', 'do', '-s', '1000')
+    await ping('-M', 'dont', '-s', '1400')
+  }
+  const text = await captured(topology.router, 'any', work, 'esp')
+  const kinds = new Set(
+    packets(text).map((packet) => {
+      const [, way, tos, ttl, flags] =
+        /^\S+ \S+ +(In|Out) +IP \(tos (\S+), ttl (\d+),.* flags \[(.*?)\]/.exec(packet) ?? []
+      return `${way} tos ${tos} ttl ${ttl} ${flags?.includes('DF') ? 'DF' : 'may be cut'}`
+    }),
+  )
+  // As they come from a host, and as the router sends them on.
+  assert.deepEqual([...kinds].sort(), ['In tos 0x0 ttl 64 may be cut', 'Out tos 0x0 ttl 63 may be cut'])
+  // What is larger than the MTU inside and may be cut, the kernel cuts outside: after it was sealed.
+  assert.match(text, /flags \[\+\]/)
+})
+
+test('TCP is clamped to what fits, larger packets are refused or cut, and a narrow cable carries it all', {
+  timeout: LIMIT,
+}, async (t) => {
+  const [client, server] = [hostOf(topology, 'client'), hostOf(topology, 'server')]
+  const syns = await captured(
+    server.namespace,
+    'eth0',
+    () =>
+      downloading(UNBOUND, async (download) => {
+        await download.reaches(MEBIBYTE)
+        const { stdout } = await commands.run(
+          inNamespace(client.namespace, 'ss', '-tni', 'dst', server.address),
+        )
+        // RFC 9293 section 3.7.1: the option counts no TCP options, of which timestamps take 12 octets.
+        assert.match(stdout, /\bmss:1228\b.*\bpmtu:1280\b/)
+      }),
+    'tcp[tcpflags] & tcp-syn != 0',
+    'in',
+  )
+  assert.match(syns, /mss 1240\b/, 'what the server is asked for')
+  const ping = async (...options: readonly string[]): Promise<{ code: number | null; text: string }> => {
+    const argv = ['ping', '-n', '-c1', '-W10', ...options, server.address]
+    const { code, stdout, stderr } = await commands.run(inNamespace(client.namespace, ...argv), {
+      check: false,
+    })
+    return { code, text: stdout + stderr }
+  }
+  assert.equal((await ping('-M', 'do', '-s', '1252')).code, 0)
+  assert.match((await ping('-M', 'do', '-s', '1253')).text, /mtu[ =]1280/)
+  assert.equal((await ping('-M', 'dont', '-s', '1400')).code, 0)
+  const birch = hostOf(topology, 'birch')
+  const mtu = (octets: number) =>
+    Promise.all([
+      commands.run(['ip', '-n', topology.router, 'link', 'set', birch.cable, 'mtu', `${octets}`]),
+      commands.run(['ip', '-n', birch.namespace, 'link', 'set', 'eth0', 'mtu', `${octets}`]),
+    ])
+  await mtu(1400)
+  try {
+    await downloading(UNBOUND, async (download) => {
+      const began = performance.now()
+      await download.reaches(4 * MEBIBYTE)
+      t.diagnostic(
+        `${download.octets} octets in ${Math.round(performance.now() - began)} ms at an MTU of 1400`,
+      )
+    })
+    assert.equal((await ping('-M', 'do', '-s', '1252')).code, 0)
+  } finally {
+    await mtu(1500)
+  }
+})
+
 test('every layer and overlay tunnel gets new keys each second: not a timeout, not a packet in clear', {
   timeout: LIMIT,
 }, async (t) => {
@@ -132,6 +206,30 @@ for (const how of ['SIGHUP', 'SIGKILL'] as const) {
   }
 }
 
+test('SIGKILL to the client and a new start: at no instant a packet in clear', {
+  timeout: LIMIT,
+}, async (t) => {
+  const client = hostOf(topology, 'client')
+  const clear = await packetsInClear(async () => {
+    // Everything at once, all the time: what has no circuit must go nowhere.
+    const argv = ['ping', '-n', '-q', '-i0.02', hostOf(topology, 'server').address]
+    const pings = commands.start(inNamespace(client.namespace, ...argv), join(scene.options.out, 'pings.log'))
+    const { process } = daemons.get('client')!
+    process.kill('SIGKILL')
+    await process.ended
+    await sleep(2000)
+    const began = performance.now()
+    circuit = defaultCircuit(await ready<ClientStatus>(scene.start(client), PATIENCE, clientReady))!
+    t.diagnostic(`ready after ${Math.round(performance.now() - began)} ms`)
+    await sleep(1000)
+    pings.kill('SIGINT')
+    await pings.ended
+  }, 'icmp')
+  const own = clear.filter((packet) => packet.includes(` ${client.address}`))
+  assert.deepEqual(own, [])
+  assert.ok(clear.length > 0, 'the sniffer hears the exit')
+})
+
 /** Waits until the client has another circuit, while the download goes on over the one before. */
 async function anotherCircuit(download: Download, since: number): Promise<number> {
   for (;;) {
@@ -159,15 +257,25 @@ function rekeyEverything(): Promise<unknown>[] {
   ]
 }
 
-/** What crosses any cable meanwhile and is neither ESP, IKE nor from the directory; of the server's, SYNs alone. */
-async function packetsInClear(work: () => Promise<void>): Promise<readonly string[]> {
+/** What crosses any cable meanwhile and is neither ESP, IKE nor from the directory; of the server's, only `control`. */
+async function packetsInClear(
+  work: () => Promise<void>,
+  control = 'tcp[tcpflags] & tcp-syn != 0',
+): Promise<readonly string[]> {
   const server = hostOf(topology, 'server').address
-  const filter = `ip and not esp and not udp port 500 and not udp port 4500 and not tcp port ${DIRECTORY_PORT}`
-  const capture = `${filter} and (not host ${server} or tcp[tcpflags] & tcp-syn != 0)`
-  const text = await captured(topology.router, 'any', work, capture)
-  // A line of each packet begins with the time, the others with a blank.
-  return text.split(/\n(?! )/).filter((packet) => packet !== '')
+  const ours = `esp or udp port 500 or udp port 4500 or tcp port ${DIRECTORY_PORT}`
+  return packets(
+    await captured(
+      topology.router,
+      'any',
+      work,
+      `ip and not (${ours}) and (not host ${server} or ${control})`,
+    ),
+  )
 }
+
+/** A line of each packet begins with the time, the others with a blank. */
+const packets = (text: string): string[] => text.split(/\n(?! )/).filter((packet) => packet !== '')
 
 async function lastWords(): Promise<string> {
   const logs = [...daemons.values()].map(async ({ name, process }) => {

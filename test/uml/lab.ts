@@ -64,6 +64,7 @@ export async function captured(
   device: string,
   work: () => Promise<unknown>,
   filter = 'ip',
+  direction: 'in' | 'out' = 'out',
 ): Promise<string> {
   const args = [
     'netns',
@@ -73,7 +74,7 @@ export async function captured(
     '--immediate-mode',
     '-Z',
     'root',
-    ...(device === 'any' ? [] : ['-Qout']),
+    ...(device === 'any' ? [] : [`-Q${direction}`]),
     '-lnnvi',
     device,
     filter,

@@ -203,15 +203,23 @@ test('three layers nest, innermost first, and all stand in the header of none', 
     policy('in', lent, back),
   )
   lend('10.64.0.5', '10.64.16.5', lent)
-  // ECN and DSCP set, and DF (ping -M do): none of it may show outside.
-  const seen = await captured('s', 's0', async () => {
+  // ECN, DSCP, another TTL, and DF (ping -M do): none of it may show outside.
+  const send = async (): Promise<void> => {
     assert.equal(await ping('s', lent, SERVER, 3), 3)
-    ip('netns', 'exec', 's', 'ping', '-n', '-c1', '-W1', '-Q', '0xb9', '-I', lent, SERVER)
-  })
-  const headers = seen.split('\n').filter((line) => line.includes('IP (tos'))
-  assert.equal(headers.length, 4, seen)
-  for (const header of headers) assert.match(header, /tos 0x0,.*flags \[none\], proto ESP/)
+    ip('netns', 'exec', 's', 'ping', '-n', '-c1', '-W1', '-Q', '0xb9', '-t', '9', '-I', lent, SERVER)
+  }
+  const espHeaders = (text: string): string[] =>
+    text.split('\n').filter((line) => line.includes('IP (tos') && line.includes('proto ESP'))
+  const constant = /tos 0x0, ttl 64,.*flags \[none\], proto ESP/
+  const seen = await captured('s', 's0', send)
+  assert.equal(espHeaders(seen).length, 4, seen)
+  for (const header of espHeaders(seen)) assert.match(header, constant)
   assert.ok(!seen.includes('10.64.'), seen)
+  // Where they arrive, every layer that is taken off shows the next.
+  const arriving = await captured('x', 'x0', send, 'ip', 'in')
+  assert.equal(espHeaders(arriving).length, 3 * 4, arriving)
+  for (const header of espHeaders(arriving)) assert.match(header, constant)
+  assert.match(arriving, /tos 0xb9,ECT\(1\), ttl 9,/, 'what is inside is as it was')
 })
 
 test('UDP encapsulation stands in the SA as asked', async () => {
