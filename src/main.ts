@@ -7,6 +7,7 @@ import { registerCircuits } from '#cli/circuits'
 import { registerDaemons } from '#cli/daemons'
 import { registerDemo } from '#cli/demo'
 import { registerDirectory } from '#cli/directory'
+import { registerDirectoryKeys } from '#cli/directory-keys'
 import { registerDoctor } from '#cli/doctor'
 import { registerKeygen } from '#cli/keygen'
 import { EXIT, fail } from '#cli/output'
@@ -25,6 +26,7 @@ const program = new Command('ippriv')
 registerKeygen(program)
 registerDaemons(program)
 registerDirectory(program)
+registerDirectoryKeys(program)
 registerStatus(program)
 registerCircuits(program)
 registerOverlay(program)

@@ -42,6 +42,8 @@ export const IDENTITY_FILE = 'identity.pem'
 export const IKE_FILE = 'ike.pem'
 export const ECDSA_FILE = 'ecdsa.pem'
 export const AUTHORITY_FILE = 'authority.pem'
+export const SIGNING_FILE = 'signing.pem'
+export const CERTIFICATE_FILE = 'signing.cert'
 
 /** @throws IpprivError IPP_KEY_UNREADABLE, IPP_KEY_INVALID */
 export async function readNodeKeys(directory: string): Promise<NodeKeys> {
@@ -68,9 +70,35 @@ export async function readStockKeys(
   return { nodeId: nodeIdOf(identity.publicKey), identity, ikeKey }
 }
 
-/** @throws IpprivError IPP_KEY_UNREADABLE, IPP_KEY_INVALID */
-export const readAuthorityKey = (directory: string): Promise<SigningKey> =>
-  readKeyFile(join(directory, AUTHORITY_FILE))
+/** What an authority signs with: its own key, or one that it certified, with the line that says so. */
+export interface AuthorityKey {
+  readonly key: SigningKey
+  /** Not verified. */
+  readonly certificate: string | undefined
+}
+
+/**
+ * The signing key and its certificate where there is one; then the authority's own key need not be on this host.
+ * @throws IpprivError IPP_KEY_UNREADABLE, IPP_KEY_INVALID
+ */
+export async function readAuthorityKey(directory: string): Promise<AuthorityKey> {
+  const signing = join(directory, SIGNING_FILE)
+  if (!(await exists(signing)))
+    return { key: await readKeyFile(join(directory, AUTHORITY_FILE)), certificate: undefined }
+  const file = join(directory, CERTIFICATE_FILE)
+  try {
+    return { key: await readKeyFile(signing), certificate: (await readFile(file, 'utf8')).trim() }
+  } catch (cause) {
+    if (cause instanceof IpprivError) throw cause
+    throw new IpprivError('IPP_KEY_UNREADABLE', `${file}: ${(cause as Error).message}`, { cause })
+  }
+}
+
+/** @throws IpprivError IPP_KEY_UNREADABLE when the file exists already. */
+export async function createSigningKey(directory: string): Promise<SigningKey> {
+  await refuseExisting(directory, [SIGNING_FILE])
+  return createKeyFile(join(directory, SIGNING_FILE))
+}
 
 /** Makes all keys of a node. @throws IpprivError IPP_KEY_UNREADABLE when one of the files exists already. */
 export async function createNodeKeys(directory: string): Promise<Required<NodeKeys>> {

@@ -1,23 +1,25 @@
 /** `ippriv directory`: the directory server, alone or one of several authorities. */
+
 import { equalBytes, toHex } from '#base/bytes'
 import { IpprivError } from '#base/errors'
-import { readAuthorityKey } from '#config/keys'
 import { type DirectoryConfig, loadConfig } from '#config/load'
 import { nodeCrypto } from '#crypto/node'
 import { Runtime } from '#daemon/runtime'
+import { readSigner } from '#daemon/signing-key'
 import { readBootstrap } from '#daemon/trust'
+import { identityOf } from '#directory/certificate'
 import { type Authorities, startDirectory } from '#directory/daemon'
 
 export async function runDirectory(options: { config: string; check?: boolean }): Promise<void> {
   const config = await loadConfig('directory', options.config)
-  const key = await readAuthorityKey(config.keys)
-  const authorities = await authoritiesOf(config, key.publicKey)
+  const key = await readSigner(config.keys)
+  const authorities = await authoritiesOf(config, identityOf(key))
   if (options.check) return
   const runtime = new Runtime('directory', config)
   await runtime.run(async () => {
     const server = await startDirectory({
       listen: config.listen,
-      key: { privateKey: key.seed, publicKey: key.publicKey },
+      key,
       stateDir: config.state,
       plan: { space: config.poolSpace, length: config.poolLength },
       period: config.period,

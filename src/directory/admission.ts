@@ -6,9 +6,9 @@ import type { NodeId } from '#base/ids'
 import { contains, formatPrefix, type Ip, type Prefix } from '#base/ip'
 import { failure, type Result, success } from '#base/result'
 import type { UnixTime } from '#base/time'
-import { CLOCK_TOLERANCE, formatMoment, VALID_PERIODS } from '#directory/consensus'
+import { formatMoment, VALID_PERIODS } from '#directory/consensus'
 import type { SignedDescriptor } from '#directory/descriptor'
-import type { NodeDescriptor } from '#directory/documents'
+import { CLOCK_TOLERANCE, type NodeDescriptor } from '#directory/documents'
 import { freePool, type PoolPlan } from '#directory/pools'
 
 /** What is known of every node, listed or not. */

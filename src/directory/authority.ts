@@ -12,7 +12,7 @@ import type { NodeId } from '#base/ids'
 import type { Ip } from '#base/ip'
 import { failure, type Result, success } from '#base/result'
 import type { UnixTime } from '#base/time'
-import type { CryptoProvider, KeyPair } from '#crypto/provider'
+import type { CryptoProvider } from '#crypto/provider'
 import { judgeDescriptor, outlivedNodes, STALE_PERIODS } from '#directory/admission'
 import type {
   AlarmName,
@@ -26,21 +26,21 @@ import type {
 } from '#directory/authority-events'
 import { draftVote } from '#directory/ballot'
 import { joinDocument, signBody, verifyBody } from '#directory/canonical'
-import {
-  bodyOf,
-  buildConsensus,
-  CLOCK_TOLERANCE,
-  formatMoment,
-  type ListedNode,
-  verifyConsensus,
-} from '#directory/consensus'
+import { identityOf, type Signer } from '#directory/certificate'
+import { bodyOf, buildConsensus, formatMoment, type ListedNode, verifyConsensus } from '#directory/consensus'
 import { Counters } from '#directory/counters'
 import { decodeDescriptor } from '#directory/descriptor'
-import type { NetworkParameters } from '#directory/documents'
+import { CLOCK_TOLERANCE, type NetworkParameters } from '#directory/documents'
 import { inquiries } from '#directory/inquiry'
 import { decodeMeasurement } from '#directory/measurement'
 import { DEFAULT_PARAMETERS } from '#directory/parameters'
-import { decodeEndorsement, decodeRoll, encodeEndorsement, encodeRoll } from '#directory/roll'
+import {
+  decodeEndorsement,
+  decodeRoll,
+  type Endorsement,
+  encodeEndorsement,
+  encodeRoll,
+} from '#directory/roll'
 import { type Filed, Round } from '#directory/round'
 import { roundAt, scheduleOf, stepOf } from '#directory/schedule'
 import { sortVotes, tallyVotes } from '#directory/tally'
@@ -48,7 +48,7 @@ import { decodeVote, digestOf, encodeVote, type KnownDescriptors, type VoteTerms
 import { listedWords } from '#directory/words'
 
 export interface AuthorityOptions {
-  readonly key: KeyPair
+  readonly key: Signer
   /** All of them, this one included. */
   readonly authorities: readonly Uint8Array[]
   /** How many must sign. More than half of them, or two documents could be valid at a time. */
@@ -87,7 +87,7 @@ export class Authority {
     const { key, authorities, terms, kept, crypto, threshold } = options
     this.#options = options
     this.counters = options.counters ?? new Counters()
-    this.#others = authorities.filter((other) => !equalBytes(other, key.publicKey))
+    this.#others = authorities.filter((other) => !equalBytes(other, identityOf(key)))
     this.#step = stepOf(terms.length)
     this.#records = new Map(kept?.records)
     this.#voted = kept?.voted ?? 0
@@ -303,8 +303,8 @@ export class Authority {
       const own = round.ownDocument
       const signatures = [...round.endorsements.values()]
         .filter(
-          ({ digest, signature }) =>
-            own?.digest === digest && this.#signs(round, own.body, signature, effects),
+          (endorsement) =>
+            own?.digest === endorsement.digest && this.#signs(round, own.body, endorsement, effects),
         )
         .map(({ signature }) => signature)
         .sort((a, b) => (toHex(a.key) < toHex(b.key) ? -1 : 1))
@@ -330,11 +330,11 @@ export class Authority {
   #signs(
     round: Round,
     body: string,
-    signature: { readonly key: Uint8Array; readonly value: Uint8Array },
+    { author, signature }: Endorsement,
     effects: AuthorityEffect[],
   ): boolean {
     const valid = verifyBody('consensus', body, signature, this.#options.crypto)
-    if (!valid) effects.push(...this.#alarm(round, 'signature-invalid', signature.key))
+    if (!valid) effects.push(...this.#alarm(round, 'signature-invalid', author))
     return valid
   }
 
@@ -349,7 +349,7 @@ export class Authority {
 
   #hearVote(document: Uint8Array, now: UnixTime): Result<AuthorityEffect[]> {
     const { authorities, terms, crypto } = this.#options
-    const vote = decodeVote(document, authorities, terms, crypto, this.#known)
+    const vote = decodeVote(document, authorities, terms, crypto, this.#known, now)
     if (!vote.ok) return vote
     const { author, period, published } = vote.value
     const round = this.#roundFor(period, now)
@@ -367,7 +367,7 @@ export class Authority {
 
   #hearRoll(document: Uint8Array, now: UnixTime): Result<AuthorityEffect[]> {
     const { authorities, crypto, terms } = this.#options
-    const roll = decodeRoll(document, authorities, crypto)
+    const roll = decodeRoll(document, authorities, crypto, now)
     if (!roll.ok) return roll
     const { period, author } = roll.value
     const round = this.#roundFor(period, now)
@@ -378,12 +378,12 @@ export class Authority {
 
   #hearSignature(document: Uint8Array, now: UnixTime): Result<AuthorityEffect[]> {
     const { authorities, crypto } = this.#options
-    const endorsement = decodeEndorsement(document, authorities, crypto)
+    const endorsement = decodeEndorsement(document, authorities, crypto, now)
     if (!endorsement.ok) return endorsement
-    const { period, signature } = endorsement.value
+    const { period, author } = endorsement.value
     const round = this.#roundFor(period, now)
-    if (round === undefined) return this.#otherPeriod(signature.key, now)
-    return success(this.#filed(round, round.addEndorsement(endorsement.value), signature.key))
+    if (round === undefined) return this.#otherPeriod(author, now)
+    return success(this.#filed(round, round.addEndorsement(endorsement.value), author))
   }
 
   #hearConsensus(document: Uint8Array, now: UnixTime): Result<AuthorityEffect[]> {

@@ -4,6 +4,8 @@
  *     document  = body LF 1*( signature LF )
  *     body      = one JSON object, canonical (below)
  *     signature = {"key":"<64 hex digits>","signature":"<base64 of 64 octets>"}
+ *               / {"key":...,"signature":...,"identity":"<64 hex digits>","validAfter":N,"validUntil":N,
+ *                  "certificate":"<base64 of 64 octets>"}                       (certificate.ts; on one line)
  *
  * A signature is Ed25519 (RFC 8032) over `ippriv <kind> 1` LF body, without the LF behind the body: a
  * descriptor can never pass for a consensus.
@@ -15,7 +17,9 @@
  */
 import { concat, equalBytes, fromHex, toHex, utf8 } from '#base/bytes'
 import { failure, type Result, success } from '#base/result'
-import type { CryptoProvider, KeyPair } from '#crypto/provider'
+import type { UnixTime } from '#base/time'
+import type { CryptoProvider } from '#crypto/provider'
+import { type Certificate, isCertified, type Signer } from '#directory/certificate'
 
 export type DocumentKind =
   | 'descriptor'
@@ -31,6 +35,8 @@ export interface Signature {
   readonly key: Uint8Array
   /** 64 octets. */
   readonly value: Uint8Array
+  /** Who is pinned, where that is not the key itself. Not verified yet. */
+  readonly certificate?: Certificate
 }
 
 /** A document whose shape is right and whose signatures nobody has checked yet. */
@@ -64,7 +70,7 @@ export const DOCUMENT_LIMITS: Readonly<Record<DocumentKind, Limits>> = {
 export function sealDocument(
   kind: DocumentKind,
   body: object,
-  signers: readonly KeyPair[],
+  signers: readonly Signer[],
   crypto: CryptoProvider,
 ): Result<string> {
   const line = JSON.stringify(body)
@@ -79,9 +85,13 @@ export function sealDocument(
 export const signBody = (
   kind: DocumentKind,
   body: string,
-  { publicKey, privateKey }: KeyPair,
+  { publicKey, privateKey, certificate }: Signer,
   crypto: CryptoProvider,
-): Signature => ({ key: publicKey, value: crypto.ed25519Sign(privateKey, signedBytes(kind, body)) })
+): Signature => ({
+  key: publicKey,
+  value: crypto.ed25519Sign(privateKey, signedBytes(kind, body)),
+  ...(certificate === undefined ? {} : { certificate }),
+})
 
 /** Is this a valid signature over the body, by the key it names? */
 export const verifyBody = (
@@ -118,17 +128,15 @@ export function openDocument(kind: DocumentKind, document: Uint8Array): Result<E
   const bodyEnd = text.indexOf('\n')
   if (bodyEnd < 1) return malformed(`${kind}: there is no line with a body`)
   if (!text.endsWith('\n')) return malformed(`${kind}: the last line is not complete`)
-  const tail = text.slice(bodyEnd + 1)
-  if (tail.length !== Math.floor(tail.length / SIGNATURE_LINE) * SIGNATURE_LINE)
-    return malformed(`${kind}: a signature line has a wrong length`)
-  const count = tail.length / SIGNATURE_LINE
+  const lines = text.slice(bodyEnd + 1, -1).split('\n', limits.signatures + 1)
+  const count = text.length === bodyEnd + 1 ? 0 : lines.length
   if (count < 1) return failure('IPP_DIR_BAD_SIGNATURE', `${kind}: there is no signature`)
   if (count > limits.signatures)
     return malformed(`${kind}: ${count} signatures, at most ${limits.signatures} are allowed`)
   const signatures: Signature[] = []
   const keys = new Set<string>()
-  for (let i = 0; i < count; i++) {
-    const signature = parseSignature(tail.slice(i * SIGNATURE_LINE, (i + 1) * SIGNATURE_LINE - 1))
+  for (const [i, line] of lines.entries()) {
+    const signature = parseSignature(line)
     if (signature === undefined) return malformed(`${kind}: signature ${i + 1} is not in the right form`)
     keys.add(toHex(signature.key))
     signatures.push(signature)
@@ -137,21 +145,30 @@ export function openDocument(kind: DocumentKind, document: Uint8Array): Result<E
   return success({ kind, body: text.slice(0, bodyEnd), signatures })
 }
 
-/** How many of the `trusted` keys have a valid signature on it. Signatures of other keys do not matter. */
+/**
+ * How many of the `trusted` keys have a valid signature on it, their own or of a key they certified for this moment.
+ * Without `now` only their own count. Signatures of others do not matter.
+ */
 export function countSignatures(
   envelope: Envelope,
   trusted: readonly Uint8Array[],
   crypto: CryptoProvider,
+  now?: UnixTime,
 ): number {
   const message = signedBytes(envelope.kind, envelope.body)
-  let valid = 0
-  for (const { key, value } of envelope.signatures)
-    if (trusted.some((k) => equalBytes(k, key)) && crypto.ed25519Verify(key, message, value)) valid++
-  return valid
+  const signers = new Set<string>()
+  for (const { key, value, certificate } of envelope.signatures) {
+    const pinned = certificate?.identity ?? key
+    if (!trusted.some((k) => equalBytes(k, pinned))) continue
+    if (certificate !== undefined && (now === undefined || !isCertified(key, certificate, now, crypto)))
+      continue
+    if (crypto.ed25519Verify(key, message, value)) signers.add(toHex(pinned))
+  }
+  return signers.size
 }
 
 /**
- * Opens a document that one of `authors` signed alone, and gives the author's key and the parsed body.
+ * Opens a document that one of `authors` signed alone, and gives the author's pinned key and the parsed body.
  * Errors: IPP_DIR_OVERSIZED, IPP_DIR_MALFORMED, IPP_DIR_BAD_SIGNATURE.
  */
 export function openSigned(
@@ -159,13 +176,16 @@ export function openSigned(
   document: Uint8Array,
   authors: readonly Uint8Array[],
   crypto: CryptoProvider,
-): Result<{ readonly author: Uint8Array; readonly body: unknown }> {
+  now?: UnixTime,
+): Result<{ readonly author: Uint8Array; readonly signature: Signature; readonly body: unknown }> {
   const envelope = openDocument(kind, document)
   if (!envelope.ok) return envelope
-  if (countSignatures(envelope.value, authors, crypto) !== 1)
+  const signature = envelope.value.signatures[0]!
+  if (countSignatures(envelope.value, authors, crypto, now) !== 1)
     return failure('IPP_DIR_BAD_SIGNATURE', `${kind}: there is no valid signature of a pinned key`)
   const body = parseBody(envelope.value)
-  return body.ok ? success({ author: envelope.value.signatures[0]!.key, body: body.value }) : body
+  const author = signature.certificate?.identity ?? signature.key
+  return body.ok ? success({ author, signature, body: body.value }) : body
 }
 
 /** Parses the body, and demands its one canonical spelling. Errors: IPP_DIR_MALFORMED. */
@@ -183,23 +203,43 @@ export function parseBody(envelope: Envelope): Result<unknown> {
 }
 
 const LF = 0x0a
-const SIGNATURE = /^\{"key":"([0-9a-f]{64})","signature":"([A-Za-z0-9+/]{86}==)"\}$/
-/** `{"key":"` 64 `","signature":"` 88 `"}` LF */
-const SIGNATURE_LINE = 8 + 64 + 15 + 88 + 2 + 1
+const SIGNATURE =
+  /^\{"key":"([0-9a-f]{64})","signature":"([A-Za-z0-9+/]{86}==)"(?:,"identity":"([0-9a-f]{64})","validAfter":(0|[1-9]\d{0,11}),"validUntil":([1-9]\d{0,11}),"certificate":"([A-Za-z0-9+/]{86}==)")?\}$/
 
 const signedBytes = (kind: DocumentKind, body: string): Uint8Array =>
   concat(utf8(`ippriv ${kind} 1\n`), utf8(body))
 
 /** One line of a document, without its end. */
-export const formatSignature = ({ key, value }: Signature): string =>
-  `{"key":"${toHex(key)}","signature":"${toBase64(value)}"}`
+export function formatSignature({ key, value, certificate }: Signature): string {
+  const own = `{"key":"${toHex(key)}","signature":"${toBase64(value)}"`
+  if (certificate === undefined) return `${own}}`
+  const { identity, validAfter, validUntil, value: proof } = certificate
+  const times = `"validAfter":${validAfter},"validUntil":${validUntil}`
+  return `${own},"identity":"${toHex(identity)}",${times},"certificate":"${toBase64(proof)}"}`
+}
 
 function parseSignature(line: string): Signature | undefined {
   const match = SIGNATURE.exec(line)
   if (match === null) return undefined
-  const value = Uint8Array.from(atob(match[2]!), (c) => c.charCodeAt(0))
-  // The last digit carries four bits that decode to nothing: only zeroes may stand there.
-  return toBase64(value) === match[2] ? { key: fromHex(match[1]!), value } : undefined
+  const [, key, encoded, identity, validAfter, validUntil, proof] = match
+  const value = fromBase64(encoded!)
+  if (value === undefined) return undefined
+  if (identity === undefined) return { key: fromHex(key!), value }
+  const certified = fromBase64(proof!)
+  if (certified === undefined) return undefined
+  const certificate: Certificate = {
+    identity: fromHex(identity),
+    validAfter: Number(validAfter) as UnixTime,
+    validUntil: Number(validUntil) as UnixTime,
+    value: certified,
+  }
+  return { key: fromHex(key!), value, certificate }
+}
+
+/** The last digit carries four bits that decode to nothing: only zeroes may stand there. */
+function fromBase64(text: string): Uint8Array | undefined {
+  const value = Uint8Array.from(atob(text), (c) => c.charCodeAt(0))
+  return toBase64(value) === text ? value : undefined
 }
 
 /** JSON.stringify recurses: a document nested deeper than its stack can hold is not one of ours. */

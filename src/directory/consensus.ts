@@ -15,20 +15,21 @@ import { utf8 } from '#base/bytes'
 import { contains, formatPrefix, isPrivateNetwork, type Prefix, parsePrefix, rangeOf } from '#base/ip'
 import { failure, type Result, success, within } from '#base/result'
 import type { UnixTime } from '#base/time'
-import type { CryptoProvider, KeyPair } from '#crypto/provider'
+import type { CryptoProvider } from '#crypto/provider'
 import { countSignatures, DOCUMENT_LIMITS, openDocument, parseBody, sealDocument } from '#directory/canonical'
+import type { Signer } from '#directory/certificate'
 import { decodeDescriptor, type SignedDescriptor } from '#directory/descriptor'
-import type { Consensus, ConsensusNode, NetworkParameters, NodeFlag } from '#directory/documents'
+import {
+  CLOCK_TOLERANCE,
+  type Consensus,
+  type ConsensusNode,
+  type NetworkParameters,
+  type NodeFlag,
+} from '#directory/documents'
 import { FLAGS_PATTERN, formatFlags, parseFlags } from '#directory/flags'
 import { MAX_BANDWIDTH } from '#directory/measurement'
 import { ParametersBody, parametersBody } from '#directory/parameters'
 import { Moment, PrefixText, schemaProblem } from '#directory/schemas'
-
-/**
- * Seconds by which two honest clocks may differ. It is granted where a document is younger than the reader
- * thinks possible; never at the end of its life, which is long enough already.
- */
-export const CLOCK_TOLERANCE = 120
 
 /**
  * Seconds for which a document may be valid: three of the longest periods. Whoever stole a signing key must not be
@@ -99,7 +100,7 @@ export function buildConsensus(draft: ConsensusDraft): Result<{ body: object; co
 /** Builds and signs. Errors: IPP_DIR_POOL, IPP_DIR_CONFLICT, IPP_DIR_MALFORMED, IPP_DIR_OVERSIZED. */
 export function signConsensus(
   draft: ConsensusDraft,
-  authorities: readonly KeyPair[],
+  authorities: readonly Signer[],
   crypto: CryptoProvider,
 ): Result<{ text: string; consensus: Consensus }> {
   const built = buildConsensus(draft)
@@ -131,7 +132,7 @@ export function verifyConsensus(
   const envelope = openDocument('consensus', document)
   if (!envelope.ok) return envelope
   const threshold = trust.threshold ?? 1
-  const signed = countSignatures(envelope.value, trust.authorities, crypto)
+  const signed = countSignatures(envelope.value, trust.authorities, crypto, trust.now)
   if (signed < threshold)
     return failure(
       'IPP_DIR_BAD_SIGNATURE',

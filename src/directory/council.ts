@@ -9,10 +9,11 @@ import { errorLine, IpprivError } from '#base/errors'
 import type { Ip } from '#base/ip'
 import { type Failure, failure, type Result, success } from '#base/result'
 import { type Duration, type Instant, instant, SECOND } from '#base/time'
-import type { CryptoProvider, KeyPair } from '#crypto/provider'
+import type { CryptoProvider } from '#crypto/provider'
 import { Authority } from '#directory/authority'
 import type { AuthorityEffect, MessageKind, Question } from '#directory/authority-events'
 import type { AuthorityStore, Lasting } from '#directory/authority-store'
+import type { Signer } from '#directory/certificate'
 import { Counters } from '#directory/counters'
 import { type RequestHead, type Sender, verifyRequest } from '#directory/http-signature'
 import { Messenger } from '#directory/messenger'
@@ -25,7 +26,7 @@ import type { VoteTerms } from '#directory/vote'
 export interface CouncilOptions {
   readonly store: AuthorityStore
   /** One of the members'. */
-  readonly key: KeyPair
+  readonly key: Signer
   /** All authorities, this one included. */
   readonly members: readonly Member[]
   /** How many must sign. */
@@ -74,11 +75,12 @@ export class Council implements DirectoryService {
 
   /** Which authority sends this request. Errors: IPP_DIR_BAD_SIGNATURE. */
   senderOf(request: RequestHead): Result<Sender> {
-    const { members, crypto } = this.#options
+    const { members, crypto, clock } = this.#options
     return verifyRequest(
       request,
       members.map(({ key }) => key),
       crypto,
+      clock.unixTime(),
     )
   }
 

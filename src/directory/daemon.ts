@@ -4,9 +4,10 @@ import { join } from 'node:path'
 import { toHex } from '#base/bytes'
 import { IpprivError } from '#base/errors'
 import { type Duration, instant, SECOND, type UnixTime, unixTime } from '#base/time'
-import type { CryptoProvider, KeyPair } from '#crypto/provider'
+import type { CryptoProvider } from '#crypto/provider'
 import { ALARM_TEXTS, type Alarm } from '#directory/alarms'
 import { openAuthorityStore } from '#directory/authority-store'
+import { identityOf, type Signer } from '#directory/certificate'
 import { Council } from '#directory/council'
 import type { CouncilReport, Member } from '#directory/minutes'
 import type { Outlook } from '#directory/page/outlook'
@@ -22,7 +23,7 @@ export interface DirectoryOptions {
   /** Port 0: any free one. */
   readonly listen: { readonly address: string; readonly port: number }
   /** The key that signs documents; clients and nodes pin its public half. */
-  readonly key: KeyPair
+  readonly key: Signer
   /** Absent: this directory decides alone. */
   readonly authorities?: Authorities
   /** Created when it is missing. */
@@ -103,8 +104,8 @@ export async function startDirectory(options: DirectoryOptions): Promise<Running
       crypto,
       clock,
       log,
-      authorities: options.authorities?.members ?? [{ name: 'directory', key: key.publicKey }],
-      self: key.publicKey,
+      authorities: options.authorities?.members ?? [{ name: 'directory', key: identityOf(key) }],
+      self: identityOf(key),
       threshold: options.authorities?.threshold ?? 1,
       period,
       historyFile: join(options.stateDir, 'history.json'),
@@ -120,7 +121,7 @@ export async function startDirectory(options: DirectoryOptions): Promise<Running
         nodes: consensus?.nodes.length ?? 0,
         serial: consensus?.serial ?? 0,
         validUntil: consensus?.validUntil ?? 0,
-        publicKey: toHex(key.publicKey),
+        publicKey: toHex(identityOf(key)),
         counters: service.counters.toJSON(),
         document: outlook === undefined ? null : documentStatus(outlook),
         alarms: watch.alarms(service, report).map(explained),

@@ -49,6 +49,12 @@ export interface StockAuthentication {
   readonly key: string
 }
 
+/**
+ * Seconds by which two honest clocks may differ. It is granted where a document is younger than the reader
+ * thinks possible; never at the end of its life, which is long enough already.
+ */
+export const CLOCK_TOLERANCE = 120
+
 /** Seconds: the shortest period in which each step of authorities is two whole seconds. */
 export const SHORTEST_PERIOD = 24
 

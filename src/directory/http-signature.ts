@@ -6,12 +6,16 @@
  *     signature-input: sig=("@method" "@path" "content-digest" "content-length");keyid="<64 hex digits>";alg="ed25519"
  *     signature: sig=:<base64>:
  *
+ *
+ * A key that is not pinned itself says who certified it: `ippriv-certificate`, in the form of `certificate.ts`.
  * Authorities write exactly this to each other, and read nothing else. There is no date in it: a request that is
  * repeated says what was said before, and every document in it says its period.
  */
 import { equalBytes, fromHex, toHex, utf8 } from '#base/bytes'
 import { failure, type Result, success } from '#base/result'
-import type { CryptoProvider, KeyPair } from '#crypto/provider'
+import type { UnixTime } from '#base/time'
+import type { CryptoProvider } from '#crypto/provider'
+import { formatCertificate, isCertified, parseCertificate, type Signer } from '#directory/certificate'
 
 export interface Addressed {
   readonly method: 'GET' | 'POST'
@@ -37,7 +41,7 @@ export interface Sender {
 export function signRequest(
   { method, path }: Addressed,
   body: Uint8Array | undefined,
-  { publicKey, privateKey }: KeyPair,
+  { publicKey, privateKey, certificate }: Signer,
   crypto: CryptoProvider,
 ): Record<string, string> {
   const fields: Fields = { method, path }
@@ -51,6 +55,7 @@ export function signRequest(
     ...(fields.digest === undefined ? {} : { 'content-digest': fields.digest }),
     'signature-input': `sig=${params}`,
     signature: `sig=:${toBase64(value)}:`,
+    ...(certificate === undefined ? {} : { [CERTIFICATE]: formatCertificate(publicKey, certificate) }),
   }
 }
 
@@ -61,6 +66,7 @@ export function verifyRequest(
   { method, path, header }: RequestHead,
   trusted: readonly Uint8Array[],
   crypto: CryptoProvider,
+  now: UnixTime,
 ): Result<Sender> {
   const fields: Fields = { method, path }
   if (method === 'POST') {
@@ -74,11 +80,12 @@ export function verifyRequest(
   const params = paramsOf(fields, keyId)
   if (header('signature-input') !== `sig=${params}`) return unsigned()
   const claimed = fromHex(keyId)
-  const key = trusted.find((one) => equalBytes(one, claimed))
-  if (
-    key === undefined ||
-    !crypto.ed25519Verify(key, utf8(signatureBase(fields, params)), fromBase64(encoded))
-  )
+  const certificate = parseCertificate(header(CERTIFICATE) ?? '', claimed)
+  const pinned = certificate?.identity ?? claimed
+  const key = trusted.find((one) => equalBytes(one, pinned))
+  const certified = certificate === undefined || isCertified(claimed, certificate, now, crypto)
+  const base = utf8(signatureBase(fields, params))
+  if (key === undefined || !certified || !crypto.ed25519Verify(claimed, base, fromBase64(encoded)))
     return failure('IPP_DIR_BAD_SIGNATURE', 'request: there is no valid signature of a pinned key')
   return success({
     key,
@@ -107,6 +114,7 @@ const paramsOf = ({ digest }: Fields, keyId: string): string =>
 const digestOf = (body: Uint8Array, crypto: CryptoProvider): string =>
   `sha-256=:${toBase64(crypto.hash('sha256', body))}:`
 
+const CERTIFICATE = 'ippriv-certificate'
 const KEY_ID = /;keyid="([0-9a-f]{64})";/
 const SIGNATURE = /^sig=:([A-Za-z0-9+/]{86}==):$/
 const DIGEST = /^sha-256=:[A-Za-z0-9+/]{43}=:$/

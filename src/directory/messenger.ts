@@ -6,15 +6,16 @@ import { Agent, type Dispatcher, request } from 'undici'
 import { toHex, utf8 } from '#base/bytes'
 import { type Failure, failure, type Result, success } from '#base/result'
 import { type Duration, SECOND } from '#base/time'
-import type { CryptoProvider, KeyPair } from '#crypto/provider'
+import type { CryptoProvider } from '#crypto/provider'
 import type { MessageKind, Question } from '#directory/authority-events'
 import { readBounded } from '#directory/body'
 import { DOCUMENT_LIMITS } from '#directory/canonical'
+import type { Signer } from '#directory/certificate'
 import { signRequest } from '#directory/http-signature'
 import type { Member } from '#directory/minutes'
 
 export interface MessengerOptions {
-  readonly key: KeyPair
+  readonly key: Signer
   readonly crypto: CryptoProvider
   /** For a whole request; 10 s unless said otherwise. */
   readonly timeout?: Duration

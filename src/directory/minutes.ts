@@ -1,10 +1,10 @@
 /** What an authority remembers of the others, for people: who votes, who signs, what is wrong and since when. Pure. */
 import { equalBytes, toHex, utf8 } from '#base/bytes'
 import type { UnixTime } from '#base/time'
-import type { KeyPair } from '#crypto/provider'
 import type { Authority } from '#directory/authority'
 import type { AlarmName } from '#directory/authority-events'
 import { openDocument } from '#directory/canonical'
+import { identityOf, type Signer } from '#directory/certificate'
 import { roundAt, type Schedule, scheduleOf } from '#directory/schedule'
 import type { VoteTerms } from '#directory/vote'
 
@@ -76,7 +76,7 @@ export interface DocumentReport {
 }
 
 export interface MinutesOptions {
-  readonly key: Pick<KeyPair, 'publicKey'>
+  readonly key: Signer
   readonly members: readonly Member[]
   readonly threshold: number
   readonly terms: VoteTerms
@@ -99,7 +99,7 @@ export class Minutes {
 
   /** Our own name. */
   get self(): string {
-    return this.nameOf(this.#options.key.publicKey) ?? ''
+    return this.nameOf(identityOf(this.#options.key)) ?? ''
   }
 
   memberOf(key: Uint8Array): Member | undefined {
@@ -177,7 +177,9 @@ export class Minutes {
     if (held === undefined) return undefined
     const { serial, nodes, validAfter, freshUntil, validUntil } = held.consensus
     const envelope = openDocument('consensus', utf8(held.text))
-    const keys = envelope.ok ? envelope.value.signatures.map(({ key }) => key) : []
+    const keys = envelope.ok
+      ? envelope.value.signatures.map(({ key, certificate }) => certificate?.identity ?? key)
+      : []
     const signers = keys.flatMap((key) => this.nameOf(key) ?? [])
     return { serial, nodes: nodes.length, validAfter, freshUntil, validUntil, signers }
   }

@@ -11,8 +11,9 @@ import type { NodeId } from '#base/ids'
 import type { Ip } from '#base/ip'
 import { type Failure, failure, type Result, success, toError } from '#base/result'
 import { type Duration, type Instant, instant, SECOND } from '#base/time'
-import type { CryptoProvider, KeyPair } from '#crypto/provider'
+import type { CryptoProvider } from '#crypto/provider'
 import { admitDescriptor, listedNodes, type NodeRecord, outlivedNodes, staleAt } from '#directory/admission'
+import { identityOf, type Signer } from '#directory/certificate'
 import { type ListedNode, signConsensus, verifyConsensus } from '#directory/consensus'
 import { Counters } from '#directory/counters'
 import { decodeDescriptor, sameSubstance } from '#directory/descriptor'
@@ -25,7 +26,7 @@ import { listedWords, steadyWords } from '#directory/words'
 
 export interface RegistryOptions {
   readonly store: DirectoryStore
-  readonly key: KeyPair
+  readonly key: Signer
   readonly crypto: CryptoProvider
   readonly clock: DirectoryClock
   readonly log: DirectoryLog
@@ -277,7 +278,7 @@ async function storedPublication(
 ): Promise<Published | undefined> {
   if (document === undefined) return undefined
   const now = clock.unixTime()
-  const verified = verifyConsensus(utf8(document), { authorities: [key.publicKey], now }, crypto)
+  const verified = verifyConsensus(utf8(document), { authorities: [identityOf(key)], now }, crypto)
   if (!verified.ok) return undefined
   const { validAfter, freshUntil, poolSpace, nodes: listed } = verified.value
   const expected = byId(nodes)

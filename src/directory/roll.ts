@@ -12,8 +12,10 @@ import { type Static, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { fromHex, toHex } from '#base/bytes'
 import { failure, type Result, success } from '#base/result'
-import type { CryptoProvider, KeyPair } from '#crypto/provider'
+import type { UnixTime } from '#base/time'
+import type { CryptoProvider } from '#crypto/provider'
 import { openSigned, type Signature, sealDocument } from '#directory/canonical'
+import { identityOf, type Signer } from '#directory/certificate'
 import { schemaProblem } from '#directory/schemas'
 
 export interface Roll {
@@ -25,6 +27,7 @@ export interface Roll {
 }
 
 export interface Endorsement {
+  readonly author: Uint8Array
   readonly period: number
   /** SHA-256 of the consensus body, in hex. */
   readonly digest: string
@@ -36,13 +39,13 @@ export interface Endorsement {
 /** Errors: IPP_DIR_OVERSIZED. */
 export function encodeRoll(
   { period, votes }: Pick<Roll, 'period' | 'votes'>,
-  author: KeyPair,
+  author: Signer,
   crypto: CryptoProvider,
 ): Result<Roll> {
   const body: RollBody = { version: 1, period, votes: votes.toSorted() }
   const sealed = sealDocument('roll', body, [author], crypto)
   return sealed.ok
-    ? success({ author: author.publicKey, period, votes: body.votes, text: sealed.value })
+    ? success({ author: identityOf(author), period, votes: body.votes, text: sealed.value })
     : sealed
 }
 
@@ -51,8 +54,9 @@ export function decodeRoll(
   document: Uint8Array,
   authors: readonly Uint8Array[],
   crypto: CryptoProvider,
+  now?: UnixTime,
 ): Result<Roll> {
-  const opened = openSigned('roll', document, authors, crypto)
+  const opened = openSigned('roll', document, authors, crypto, now)
   if (!opened.ok) return opened
   const { author, body } = opened.value
   if (!rollValidator.Check(body)) return malformed('roll', schemaProblem(rollValidator, body))
@@ -63,13 +67,15 @@ export function decodeRoll(
 
 /** Errors: IPP_DIR_OVERSIZED. */
 export function encodeEndorsement(
-  { period, digest, signature }: Omit<Endorsement, 'text'>,
-  author: KeyPair,
+  { period, digest, signature }: Omit<Endorsement, 'author' | 'text'>,
+  author: Signer,
   crypto: CryptoProvider,
 ): Result<Endorsement> {
   const body: EndorsementBody = { version: 1, period, digest, signature: toHex(signature.value) }
   const sealed = sealDocument('signature', body, [author], crypto)
-  return sealed.ok ? success({ period, digest, signature, text: sealed.value }) : sealed
+  return sealed.ok
+    ? success({ author: identityOf(author), period, digest, signature, text: sealed.value })
+    : sealed
 }
 
 /** Errors: those of `openSigned`. */
@@ -77,17 +83,19 @@ export function decodeEndorsement(
   document: Uint8Array,
   authors: readonly Uint8Array[],
   crypto: CryptoProvider,
+  now?: UnixTime,
 ): Result<Endorsement> {
-  const opened = openSigned('signature', document, authors, crypto)
+  const opened = openSigned('signature', document, authors, crypto, now)
   if (!opened.ok) return opened
-  const { author, body } = opened.value
+  const { author, signature, body } = opened.value
   if (!endorsementValidator.Check(body))
     return malformed('signature', schemaProblem(endorsementValidator, body))
   const { period, digest } = body
   return success({
+    author,
     period,
     digest,
-    signature: { key: author, value: fromHex(body.signature) },
+    signature: { ...signature, value: fromHex(body.signature) },
     text: new TextDecoder().decode(document),
   })
 }

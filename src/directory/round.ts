@@ -60,7 +60,7 @@ export class Round {
   }
 
   addEndorsement(endorsement: Endorsement): Filed {
-    const author = toHex(endorsement.signature.key)
+    const author = toHex(endorsement.author)
     const other = this.endorsements.get(author)
     if (other === undefined) this.endorsements.set(author, endorsement)
     return other === undefined ? 'new' : other.digest === endorsement.digest ? 'known' : 'equivocation'

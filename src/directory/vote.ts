@@ -18,8 +18,9 @@ import { toHex, utf8 } from '#base/bytes'
 import { formatPrefix, type Prefix, parsePrefix } from '#base/ip'
 import { failure, type Result, success, within } from '#base/result'
 import type { UnixTime } from '#base/time'
-import type { CryptoProvider, KeyPair } from '#crypto/provider'
+import type { CryptoProvider } from '#crypto/provider'
 import { DOCUMENT_LIMITS, openSigned, sealDocument } from '#directory/canonical'
+import { identityOf, type Signer } from '#directory/certificate'
 import { decodeDescriptor, type SignedDescriptor } from '#directory/descriptor'
 import type { NetworkParameters, NodeDescriptor, NodeFlag } from '#directory/documents'
 import { FLAGS_PATTERN, formatFlags, parseFlags } from '#directory/flags'
@@ -74,7 +75,7 @@ export const startOf = (period: number, length: number): UnixTime => (period * l
 export function encodeVote(
   draft: VoteDraft,
   { length, plan }: VoteTerms,
-  author: KeyPair,
+  author: Signer,
   crypto: CryptoProvider,
 ): Result<Vote> {
   const nodes = draft.nodes.toSorted((a, b) => (a.descriptor.nodeId < b.descriptor.nodeId ? -1 : 1))
@@ -102,7 +103,7 @@ export function encodeVote(
   const vote: Vote = {
     ...draft,
     nodes,
-    author: author.publicKey,
+    author: identityOf(author),
     text: sealed.value,
     digest: digestOf(sealed.value, crypto),
   }
@@ -120,8 +121,9 @@ export function decodeVote(
   { length, plan }: VoteTerms,
   crypto: CryptoProvider,
   known: KnownDescriptors = new Map(),
+  now?: UnixTime,
 ): Result<Vote> {
-  const opened = openSigned('vote', document, authors, crypto)
+  const opened = openSigned('vote', document, authors, crypto, now)
   if (!opened.ok) return opened
   const { author, body } = opened.value
   if (!validator.Check(body)) return malformed(schemaProblem(validator, body))

@@ -125,13 +125,13 @@ export class DirectoryWatch {
     await this.#writing
   }
 
-  #signers({ packed }: Publication): AuthorityOutlook[] {
+  #signers({ packed, consensus }: Publication): AuthorityOutlook[] {
     const { authorities, self, crypto } = this.#options
     const envelope = openDocument('consensus', packed.identity)
     return authorities.map(({ name, key }) => ({
       name,
       key: toHex(key),
-      signed: envelope.ok && countSignatures(envelope.value, [key], crypto) === 1,
+      signed: envelope.ok && countSignatures(envelope.value, [key], crypto, consensus.validAfter) === 1,
       self: self !== undefined && equalBytes(self, key),
     }))
   }

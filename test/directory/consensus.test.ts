@@ -4,13 +4,8 @@ import fc from 'fast-check'
 import { utf8 } from '#base/bytes'
 import { formatPrefix, ip, overlaps, prefix } from '#base/ip'
 import { sealDocument } from '#directory/canonical'
-import {
-  CLOCK_TOLERANCE,
-  type ConsensusTrust,
-  MAX_VALIDITY,
-  signConsensus,
-  verifyConsensus,
-} from '#directory/consensus'
+import { type ConsensusTrust, MAX_VALIDITY, signConsensus, verifyConsensus } from '#directory/consensus'
+import { CLOCK_TOLERANCE } from '#directory/documents'
 import { fitsPlan, freePool, slotCount } from '#directory/pools'
 import {
   AUTHORITY,

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { utf8 } from '#base/bytes'
 import { signRequest, verifyRequest } from '#directory/http-signature'
-import { crypto, keyPair, refused, value } from './network.ts'
+import { crypto, keyPair, refused, START, value } from './network.ts'
 
 const KEY = keyPair('authority a')
 const BODY = utf8('{"hello":"world"}\n')
@@ -19,7 +19,9 @@ const arrived = (headers: Record<string, string>, changes: Partial<Record<string
 
 test('what was signed is what arrives: sender, length and body', () => {
   const headers = signRequest(HEAD, BODY, KEY, crypto)
-  const sender = value(verifyRequest(arrived(headers), [keyPair('b').publicKey, KEY.publicKey], crypto))
+  const sender = value(
+    verifyRequest(arrived(headers), [keyPair('b').publicKey, KEY.publicKey], crypto, START),
+  )
   assert.deepEqual(sender.key, KEY.publicKey)
   assert.equal(sender.length, BODY.length)
   assert.ok(sender.announced(BODY))
@@ -61,21 +63,23 @@ test('anything else than what was signed is refused', () => {
   ]
   for (const change of changes) {
     const attempt = arrived(headers, change as Record<string, string>)
-    refused(verifyRequest(attempt, trusted, crypto), 'IPP_DIR_BAD_SIGNATURE')
+    refused(verifyRequest(attempt, trusted, crypto, START), 'IPP_DIR_BAD_SIGNATURE')
   }
   for (const head of [
     { path: '/v1/authority/roll' },
     { path: '/v1/authority/vote?x' },
     { method: 'GET' as const },
   ])
-    refused(verifyRequest({ ...arrived(headers), ...head }, trusted, crypto), 'IPP_DIR_BAD_SIGNATURE')
-  refused(verifyRequest(arrived(headers), [keyPair('b').publicKey], crypto), 'IPP_DIR_BAD_SIGNATURE')
+    refused(verifyRequest({ ...arrived(headers), ...head }, trusted, crypto, START), 'IPP_DIR_BAD_SIGNATURE')
+  refused(verifyRequest(arrived(headers), [keyPair('b').publicKey], crypto, START), 'IPP_DIR_BAD_SIGNATURE')
 })
 
 test('a question has no body to announce', () => {
   const head = { method: 'GET', path: '/v1/authority/vote/7' } as const
   const headers = signRequest(head, undefined, KEY, crypto)
   assert.deepEqual(Object.keys(headers), ['signature-input', 'signature'])
-  const sender = value(verifyRequest({ ...head, header: (name) => headers[name] }, [KEY.publicKey], crypto))
+  const sender = value(
+    verifyRequest({ ...head, header: (name) => headers[name] }, [KEY.publicKey], crypto, START),
+  )
   assert.equal(sender.length, 0)
 })
