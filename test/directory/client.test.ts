@@ -26,6 +26,7 @@ import {
   PLAN,
   refused,
   SILENT,
+  START,
   value,
 } from './network.ts'
 
@@ -107,7 +108,9 @@ test('over a real port: publish, fetch, nothing new, then something new', () =>
         async () => value(await client.fetchConsensus()).consensus.nodes.length === 2,
       )
       assert.equal(client.current?.nodes.length, 2)
-      const { pid, counters, ...status } = directory.status()
+      const { pid, counters, now, alarms, document, ...status } = directory.status()
+      assert.deepEqual([alarms, document?.signatures], [[], 1])
+      assert.ok(now >= START)
       assert.equal(pid, process.pid)
       assert.equal(counters['descriptor.accepted'], 2)
       assert.deepEqual(status, {
