@@ -6,7 +6,7 @@ import { type DirectoryConfig, loadConfig } from '#config/load'
 import { nodeCrypto } from '#crypto/node'
 import { Runtime } from '#daemon/runtime'
 import { readSigner } from '#daemon/signing-key'
-import { readBootstrap } from '#daemon/trust'
+import { readBootstrapChain } from '#daemon/trust'
 import { identityOf } from '#directory/certificate'
 import { type Authorities, startDirectory } from '#directory/daemon'
 
@@ -40,9 +40,9 @@ async function authoritiesOf(
   own: Uint8Array,
 ): Promise<Authorities | undefined> {
   if (council === undefined) return undefined
-  const { authorities: members, threshold } =
-    council.kind === 'pinned' ? council : await readBootstrap(council.file, nodeCrypto)
+  const chain = council.kind === 'pinned' ? undefined : await readBootstrapChain(council.file, nodeCrypto)
+  const { authorities: members, threshold } = council.kind === 'pinned' ? council : chain!.newest
   if (!members.some(({ key }) => equalBytes(key, own)))
     throw new IpprivError('IPP_CONFIG_INVALID', `${file}: authorities: none has our key, ${toHex(own)}`)
-  return { members, threshold }
+  return { members, threshold, ...(chain === undefined ? {} : { bootstrap: chain.text }) }
 }

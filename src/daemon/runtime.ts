@@ -23,12 +23,13 @@ import type {
 } from '#config/load'
 import { nodeCrypto } from '#crypto/node'
 import type { CryptoProvider } from '#crypto/provider'
+import { BootstrapSync } from '#daemon/bootstrap-sync'
 import { DirectorySync } from '#daemon/directory-sync'
 import { Driver } from '#daemon/driver'
 import { Expiry } from '#daemon/expiry'
 import { HandshakeWorkers } from '#daemon/handshake-workers'
 import { serveMetrics } from '#daemon/metrics'
-import type { Trust } from '#daemon/trust'
+import { keptBootstrap, type Trust } from '#daemon/trust'
 import { DirectoryClient } from '#directory/client'
 import type { Consensus } from '#directory/documents'
 import type { SigningCredential } from '#ikev2/computation'
@@ -235,6 +236,22 @@ export class Runtime {
       dispatcher,
       cacheFile: join(this.#config.state, 'consensus'),
     })
+    if (trust.bootstrap !== undefined) {
+      const bootstrap = new BootstrapSync({
+        bootstrap: trust.bootstrap,
+        crypto: this.crypto,
+        rng: this.rng,
+        dispatcher,
+        file: keptBootstrap(this.#config.state),
+        onTrust: ({ keys, threshold, bootstrap }) => {
+          this.log.info({ serial: bootstrap?.serial }, 'the network has other authorities')
+          client.believe(keys, threshold)
+        },
+        onTrouble: (line) => this.log.warn({ line }, 'a bootstrap file was refused'),
+      })
+      this.onClose(() => bootstrap.end())
+      bootstrap.start()
+    }
     const expiry = new Expiry(
       () => unixTime(Date.now() / 1000),
       () => {

@@ -31,16 +31,11 @@ export async function resolveTrust(
     const { keys, threshold, servers } = directory
     return { servers: atLeastOne(servers), keys, threshold, bootstrap: undefined }
   }
-  const configured = await readBootstrap(directory.file, crypto)
+  const { newest: configured } = await readBootstrapChain(directory.file, crypto)
   const kept = await readKept(keptBootstrap(state))
   const chain = kept === undefined ? undefined : readChain(kept, crypto)
   const followed = chain?.ok ? followChain(configured, chain.value, crypto) : undefined
   return trustOf(followed?.ok ? followed.value : configured)
-}
-
-/** The newest document of a bootstrap file. @throws IpprivError IPP_CONFIG_UNREADABLE, IPP_DIR_* */
-export async function readBootstrap(file: string, crypto: CryptoProvider): Promise<Bootstrap> {
-  return (await readBootstrapChain(file, crypto)).newest
 }
 
 /** @throws IpprivError IPP_CONFIG_UNREADABLE, IPP_DIR_* */

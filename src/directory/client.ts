@@ -76,10 +76,22 @@ export class DirectoryClient {
   #held: Held | undefined
   #fetching: Promise<Result<Fetched>> | undefined
 
+  #trust: { readonly authorities: readonly Uint8Array[]; readonly threshold: number }
+
   constructor(options: DirectoryClientOptions) {
     this.#options = options
+    this.#trust = { authorities: options.authorities, threshold: options.threshold ?? 1 }
     const { urls, dispatcher } = options
     this.#servers = urls.map((url) => ({ url, ...(dispatcher === undefined ? {} : { dispatcher }) }))
+  }
+
+  /** The network has other authorities now: a document that those did not sign is of no use any more. */
+  believe(authorities: readonly Uint8Array[], threshold: number): void {
+    this.#trust = { authorities, threshold }
+    const held = this.#held
+    this.#held = undefined
+    const verified = held === undefined ? undefined : this.#verify(utf8(held.text))
+    if (verified?.ok) this.#held = verified.value
   }
 
   /** The last good document while it is valid, else undefined: what must not be used is not handed out. */
@@ -135,7 +147,7 @@ export class DirectoryClient {
     const outcomes = await Promise.all(this.#servers.map((server) => this.#publishTo(server, descriptorText)))
     const taken = outcomes.filter((outcome) => outcome.ok)
     const refusal = outcomes.find((outcome) => !outcome.ok)
-    const needed = Math.min(this.#options.threshold ?? 1, outcomes.length)
+    const needed = Math.min(this.#trust.threshold, outcomes.length)
     if (refusal !== undefined && taken.length < needed) return refusal
     return success({ known: taken.every(({ value }) => value.known) })
   }
@@ -230,14 +242,13 @@ export class DirectoryClient {
    * directory that lost its state may count from one again.
    */
   #verify(document: Uint8Array): Result<Held> {
-    const { authorities, threshold, crypto, unixTime } = this.#options
+    const { crypto, unixTime } = this.#options
     const { current } = this
     const verified = verifyConsensus(
       document,
       {
-        authorities,
+        ...this.#trust,
         now: unixTime(),
-        ...(threshold === undefined ? {} : { threshold }),
         ...(current === undefined ? {} : { lastSerial: current.serial }),
       },
       crypto,

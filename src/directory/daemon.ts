@@ -44,6 +44,8 @@ export interface Authorities {
   readonly members: readonly Member[]
   /** More than half of them. */
   readonly threshold: number
+  /** The file that says so, where there is one: it is served. */
+  readonly bootstrap?: string
 }
 
 export interface DirectoryStatus {
@@ -136,6 +138,7 @@ export async function startDirectory(options: DirectoryOptions): Promise<Running
       log,
       ...(council === undefined ? {} : { council }),
       ...(options.limits === undefined ? {} : { limits: options.limits }),
+      ...(options.authorities?.bootstrap === undefined ? {} : { bootstrap: options.authorities.bootstrap }),
       ...(options.uploads === undefined ? {} : { uploads: options.uploads }),
     })
     const port = await listen(app, options.listen)

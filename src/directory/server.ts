@@ -10,6 +10,7 @@ import type { Outlook } from '#directory/page/outlook'
 import { type RateLimit, RateLimiter } from '#directory/rate-limit'
 import { refuse, translate } from '#directory/refusal'
 import { authorityRoutes, type Seat } from '#directory/routes/authority'
+import { bootstrapRoute } from '#directory/routes/bootstrap'
 import { consensusRoute } from '#directory/routes/consensus'
 import { descriptorRoute, type UploadSource } from '#directory/routes/descriptor'
 import { healthRoute } from '#directory/routes/health'
@@ -24,6 +25,8 @@ export interface DirectoryServerOptions {
   readonly clock: DirectoryClock
   readonly log: DirectoryLog
   readonly limits?: Partial<RequestLimits>
+  /** The bootstrap file of the network. */
+  readonly bootstrap?: string
   /** `own-address` unless said otherwise. */
   readonly uploads?: UploadSource
   /** What the page shows; absent: there is no page. */
@@ -96,6 +99,7 @@ export function createDirectoryServer(options: DirectoryServerOptions): FastifyI
   descriptorRoute(app, service, options.uploads ?? 'own-address')
   consensusRoute(app, service.shelf, service.counters)
   healthRoute(app, service, clock)
+  bootstrapRoute(app, options.bootstrap, service.counters)
   if (options.outlook !== undefined) pageRoutes(app, options.outlook)
   if (council !== undefined) authorityRoutes(app, council)
   return app

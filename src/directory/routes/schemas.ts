@@ -105,6 +105,11 @@ export const SCHEMAS = {
       ...errors(429, 503),
     },
   },
+  bootstrap: {
+    tags: ['documents'],
+    summary: 'Who the authorities are, and were: the chain of bootstrap documents',
+    response: { 200: text('The chain, the oldest first.'), ...errors(404, 429) },
+  },
   diff: {
     tags: ['documents'],
     summary: 'How to get from another document to the current one',

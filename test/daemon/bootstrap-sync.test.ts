@@ -1,0 +1,103 @@
+/** A daemon with a bootstrap file: it follows the network's changes, and nobody else's. */
+import assert from 'node:assert/strict'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { utf8 } from '#base/bytes'
+import type { KeyPair } from '#crypto/provider'
+import { BootstrapSync } from '#daemon/bootstrap-sync'
+import { keptBootstrap, resolveTrust, type Trust } from '#daemon/trust'
+import { encodeBootstrap, readChain } from '#directory/bootstrap'
+import { AUTHORITIES } from '../directory/authorities.ts'
+import { crypto, keyPair, START, value } from '../directory/network.ts'
+
+const [a, b, c] = AUTHORITIES as [KeyPair, KeyPair, KeyPair]
+const FRESH = keyPair('a fresh authority')
+
+test('a change is followed and kept, an older or foreign chain is refused', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'ippriv-bootstrap-'))
+  let served = ''
+  const server = createServer((request, reply) => {
+    reply.statusCode = request.url === '/v1/bootstrap' && served !== '' ? 200 : 404
+    reply.end(served)
+  })
+  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening))
+  const { port } = server.address() as AddressInfo
+  const document = (serial: number, keys: readonly KeyPair[], signers: readonly KeyPair[]): string => {
+    const authorities = keys.map(({ publicKey }, i) => ({
+      name: `n${i}`,
+      key: publicKey,
+      // The first two do not answer: the third is asked.
+      url: `http://127.0.0.1:${i === 2 ? port : i + 1}`,
+    }))
+    return value(encodeBootstrap({ serial, published: START, threshold: 2, authorities }, signers, crypto))
+  }
+  try {
+    const first = document(1, [a, b, c], [a, b])
+    // c is revoked.
+    const second = document(2, [a, b, FRESH], [a, b])
+    const file = join(folder, 'network')
+    await writeFile(file, first)
+    const directory = { kind: 'bootstrap', file } as const
+    const before = await resolveTrust(directory, folder, crypto)
+    assert.deepEqual(
+      before.keys,
+      [a, b, c].map(({ publicKey }) => publicKey),
+    )
+    const trusted: Trust[] = []
+    const troubles: string[] = []
+    const sync = new BootstrapSync({
+      bootstrap: before.bootstrap!,
+      crypto,
+      rng: { bytes: (length) => crypto.random(length) },
+      file: keptBootstrap(folder),
+      onTrust: (trust) => trusted.push(trust),
+      onTrouble: (line) => troubles.push(line),
+    })
+    await sync.ask()
+    assert.deepEqual([trusted, troubles], [[], []])
+    const strangers = ['x', 'y', 'z'].map(keyPair)
+    served = first + document(2, strangers, strangers)
+    await sync.ask()
+    assert.equal(trusted.length, 0)
+    assert.match(troubles.pop() ?? '', /IPP_DIR_BAD_SIGNATURE/)
+    served = first + second
+    await sync.ask()
+    assert.deepEqual(
+      trusted[0]?.keys,
+      [a, b, FRESH].map(({ publicKey }) => publicKey),
+    )
+    assert.equal(sync.held.serial, 2)
+    assert.equal(await readFile(keptBootstrap(folder), 'latin1'), first + second)
+    // A server that goes back, or lies, changes nothing.
+    served = first
+    await sync.ask()
+    assert.match(troubles.pop() ?? '', /IPP_DIR_REPLAYED/)
+    served = 'x'.repeat(2 ** 21)
+    await sync.ask()
+    assert.match(troubles.pop() ?? '', /IPP_DIR_OVERSIZED/)
+    assert.equal(sync.held.serial, 2)
+    sync.end()
+    // The next start begins with what was kept, also when the configured file is old.
+    const after = await resolveTrust(directory, folder, crypto)
+    assert.deepEqual(
+      after.keys,
+      [a, b, FRESH].map(({ publicKey }) => publicKey),
+    )
+    // Of another network it does not count.
+    await writeFile(file, document(1, strangers, strangers))
+    const other = await resolveTrust(directory, folder, crypto)
+    assert.deepEqual(
+      other.keys,
+      strangers.map(({ publicKey }) => publicKey),
+    )
+    assert.equal(value(readChain(utf8(first + second), crypto)).length, 2)
+  } finally {
+    server.closeAllConnections()
+    server.close()
+    await rm(folder, { recursive: true, force: true })
+  }
+})
