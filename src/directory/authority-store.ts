@@ -37,6 +37,8 @@ export interface AuthorityStore {
   load(): Promise<Loaded>
   /** All of them or none. */
   write(effects: readonly Lasting[]): Promise<void>
+  /** Everything, as it is at the first look. */
+  entries(): AsyncIterable<[string, string]>
   close(): Promise<void>
 }
 
@@ -48,6 +50,7 @@ export async function openAuthorityStore(folder: string, crypto: CryptoProvider)
     load: () => guarded(folder, () => load(db, crypto)),
     // LevelDB's fsync before it says done.
     write: (effects) => guarded(folder, () => db.batch(effects.flatMap(changesOf), { sync: true })),
+    entries: () => db.iterator(),
     close: () => guarded(folder, () => db.close()),
   }
 }

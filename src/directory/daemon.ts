@@ -7,6 +7,7 @@ import { type Duration, instant, SECOND, type UnixTime, unixTime } from '#base/t
 import type { CryptoProvider } from '#crypto/provider'
 import { ALARM_TEXTS, type Alarm } from '#directory/alarms'
 import { openAuthorityStore } from '#directory/authority-store'
+import { type StoreKind, writeBackup } from '#directory/backup'
 import { identityOf, type Signer } from '#directory/certificate'
 import { Council } from '#directory/council'
 import type { CouncilReport, Member } from '#directory/minutes'
@@ -84,6 +85,8 @@ export interface DocumentStatus {
 export interface RunningDirectory {
   readonly address: string
   readonly port: number
+  /** The memory as one file. Returns how many entries it has. @throws IpprivError IPP_STATE_UNUSABLE */
+  backup(file: string): Promise<number>
   /** Finishes what was begun, then closes socket and store. Idempotent. */
   close(): Promise<void>
   status(): DirectoryStatus
@@ -100,7 +103,8 @@ export const SYSTEM_CLOCK: DirectoryClock = {
  */
 export async function startDirectory(options: DirectoryOptions): Promise<RunningDirectory> {
   const { key, crypto, log, period, clock = SYSTEM_CLOCK } = options
-  const { service, council, run, close: closeService } = await openService(options, clock)
+  const { service, council, entries, run, close: closeService } = await openService(options, clock)
+  const kind: StoreKind = council === undefined ? 'directory' : 'authority'
   try {
     const watch = new DirectoryWatch({
       crypto,
@@ -155,6 +159,7 @@ export async function startDirectory(options: DirectoryOptions): Promise<Running
     return {
       address: options.listen.address,
       port,
+      backup: (file) => writeBackup(entries(), kind, file, clock.unixTime()),
       close: () => {
         closing ??= close()
         return closing
@@ -180,6 +185,7 @@ const documentStatus = ({ consensus, authorities, threshold }: Outlook): Documen
 const explained = (alarm: Alarm): ExplainedAlarm => ({ ...alarm, meaning: ALARM_TEXTS[alarm.name] ?? '' })
 
 interface OpenService {
+  readonly entries: () => AsyncIterable<[string, string]>
   readonly service: DirectoryService
   readonly council?: Council
   /** Starts its timer, and returns what stops it. `done` is called after each turn. */
@@ -202,6 +208,7 @@ async function openRegistry(options: DirectoryOptions, clock: DirectoryClock): P
     DirectoryRegistry.open({ store, key, crypto, clock, log, plan, period, onChange }),
   )
   return {
+    entries: () => store.entries(),
     service: registry,
     run: (done) => {
       const timer = drive(registry, done)
@@ -230,6 +237,7 @@ async function openCouncil(
     Council.open({ store, key, members, threshold, terms, crypto, clock, log }),
   )
   return {
+    entries: () => store.entries(),
     service: council,
     council,
     run: (done) => {

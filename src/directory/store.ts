@@ -37,6 +37,8 @@ export interface DirectoryStore {
   putNode(record: NodeRecord): Promise<void>
   /** A new document, and the records that end with it. */
   putDocument(serial: number, document: string, outlived: readonly NodeId[]): Promise<void>
+  /** Everything, as it is at the first look. */
+  entries(): AsyncIterable<[string, string]>
   close(): Promise<void>
 }
 
@@ -61,6 +63,7 @@ export async function openDirectoryStore(folder: string, crypto: CryptoProvider)
           SYNC,
         ),
       ),
+    entries: () => db.iterator(),
     close: () => guarded(folder, () => db.close()),
   }
 }
