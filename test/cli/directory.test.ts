@@ -17,6 +17,14 @@ import {
   statusLines,
 } from '#cli/directory-report'
 import { EXIT } from '#cli/output'
+import {
+  adoptDrafts,
+  draftBootstrap,
+  draftChange,
+  initAuthority,
+  signDraft,
+  writeDraft,
+} from '#daemon/ceremony'
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 const NODE = ['--disable-warning=ExperimentalWarning', MAIN]
@@ -48,71 +56,59 @@ async function inFolder(body: (at: (...parts: string[]) => string) => Promise<vo
 test('authorities begin, one is added, one is removed; nothing counts before enough have signed', () =>
   inFolder(async (at) => {
     const names = ['ash', 'beech', 'cedar', 'dogwood']
-    for (const [i, name] of names.entries())
-      done('init', '--name', name, '--url', `http://198.18.50.${i + 1}:9030`, '--dir', at(name))
+    const url = (i: number) => `http://198.18.50.${i + 1}:9030`
     const key = (name: string) => at(name, 'keys', 'authority.pem')
     const card = (name: string) => at(name, `${name}.json`)
+    done('init', '--name', 'ash', '--url', url(0), '--dir', at('ash'))
+    for (const [i, name] of names.entries())
+      if (i > 0) await initAuthority({ name, url: url(i), dir: at(name) })
     assert.equal((await stat(key('ash'))).mode & 0o777, 0o600)
     assert.doesNotMatch(await readFile(card('ash'), 'utf8'), /PRIVATE/)
-    refused(/exists already/, 'init', '--name', 'ash', '--url', 'http://198.18.50.1:9030', '--dir', at('ash'))
-    refused(
-      /IPP_DIR_MALFORMED/,
-      'init',
-      '--name',
-      'a<b',
-      '--url',
-      'http://198.18.50.1:9030',
-      '--dir',
-      at('new'),
-    )
-    refused(/IPP_DIR_MALFORMED/, 'init', '--name', 'elm', '--url', 'http://example.org', '--dir', at('new'))
-    refused(
-      /threshold/,
-      'draft',
-      '--threshold',
-      '1',
-      '--out',
-      at('draft'),
-      ...['ash', 'beech', 'cedar'].map(card),
-    )
+    refused(/exists already/, 'init', '--name', 'ash', '--url', url(0), '--dir', at('ash'))
+    for (const odd of [
+      { name: 'a<b', url: url(0) },
+      { name: 'elm', url: 'http://example.org' },
+    ])
+      await assert.rejects(initAuthority({ ...odd, dir: at('new') }), malformed)
+    const first = ['ash', 'beech', 'cedar'].map(card)
+    await assert.rejects(draftBootstrap(first, 1), malformed)
 
-    const [draft, chain] = [at('draft'), at('bootstrap')]
-    assert.match(
-      done('draft', '--threshold', '2', '--out', draft, ...['ash', 'beech', 'cedar'].map(card)),
-      /^document 1: 2 of 3, 0 signatures by now/,
-    )
+    const [draft, chain, next] = [at('draft'), at('bootstrap'), at('next')]
+    const told = done('draft', '--threshold', '2', '--out', draft, ...first)
+    assert.match(told, /^document 1: 2 of 3, 0 signatures by now/)
     // Each signs a copy, as by mail.
     await copyFile(draft, at('copy'))
-    done('sign', '--key', key('ash'), draft)
+    assert.match(done('sign', '--key', key('ash'), draft), /ash .*signed/)
     refused(/1 valid signatures of its own authorities, 2 needed/, 'adopt', '--bootstrap', chain, draft)
     await assert.rejects(stat(chain))
-    done('sign', '--key', key('beech'), at('copy'))
+    await signDraft(at('copy'), key('beech'))
     // A stranger's signature is there, and counts for nothing.
-    done('sign', '--key', key('dogwood'), draft)
-    refused(/1 valid signatures/, 'adopt', '--bootstrap', chain, draft)
+    await signDraft(draft, key('dogwood'))
+    await assert.rejects(adoptDrafts(chain, [draft]), unsigned)
     assert.match(
       done('adopt', '--bootstrap', chain, draft, at('copy')),
       /^document 1: 2 of ash, beech, cedar\n$/,
     )
 
-    for (const [what, threshold] of [
-      [['add', card('dogwood')], 3],
-      [['remove', 'ash'], 2],
+    for (const [change, threshold] of [
+      [{ add: card('dogwood') }, 3],
+      [{ remove: 'ash' }, 2],
     ] as const) {
-      const told = done(...what, '--bootstrap', chain, '--out', at('next'), '--json')
-      assert.equal((JSON.parse(told) as { threshold: number }).threshold, threshold)
-      done('sign', '--key', key('beech'), at('next'))
-      refused(/IPP_DIR_BAD_SIGNATURE/, 'adopt', '--bootstrap', chain, at('next'))
-      for (const name of ['cedar', 'dogwood']) done('sign', '--key', key(name), at('next'))
-      done('adopt', '--bootstrap', chain, at('next'))
+      const made = await draftChange(chain, change)
+      assert.equal(made.threshold, threshold)
+      await writeDraft(next, made)
+      await signDraft(next, key('beech'))
+      await assert.rejects(adoptDrafts(chain, [next]), unsigned)
+      for (const name of ['cedar', 'dogwood']) await signDraft(next, key(name))
+      await adoptDrafts(chain, [next])
     }
-    refused(/no authority is named ash/, 'remove', 'ash', '--bootstrap', chain, '--out', at('next'))
+    refused(/no authority is named ash/, 'remove', 'ash', '--bootstrap', chain, '--out', next)
     assert.equal((await readFile(chain, 'latin1')).match(/^\{"version":1/gm)?.length, 3)
     // Twice the same draft: its serial is over.
-    refused(/IPP_DIR_REPLAYED/, 'adopt', '--bootstrap', chain, at('next'))
+    await assert.rejects(adoptDrafts(chain, [next]), replayed)
     // Somebody changed what others signed.
     await writeFile(draft, (await readFile(draft, 'utf8')).replace('"threshold":2', '"threshold":3'))
-    refused(/1|signatures|IPP_DIR/, 'adopt', '--bootstrap', at('other'), draft)
+    await assert.rejects(adoptDrafts(at('other'), [draft]), unsigned)
 
     // The configuration that init wrote is one: with the chain beside it the authority would start.
     await copyFile(chain, at('beech', 'bootstrap'))
@@ -120,6 +116,10 @@ test('authorities begin, one is added, one is removed; nothing counts before eno
     await copyFile(chain, at('ash', 'bootstrap'))
     refused(/none has our key/, '--config', at('ash', 'directory.yaml'), '--check')
   }))
+
+const malformed = { code: 'IPP_DIR_MALFORMED' }
+const unsigned = { code: 'IPP_DIR_BAD_SIGNATURE' }
+const replayed = { code: 'IPP_DIR_REPLAYED' }
 
 test('a running directory is well, and says so with exit code 0', () =>
   inFolder(async (at) => {
