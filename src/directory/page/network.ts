@@ -29,7 +29,7 @@ export function networkSheet(outlook: Outlook, nodes: readonly NodeFacts[]): She
     title: 'The network',
     place: 'network',
     body: html`<h1>The network</h1>
-${stateLine(outlook)}
+${stateLine(outlook, html` <a href="/health">Details</a>`)}
 <dl class="tiles">
 ${tile('Nodes', countText(nodes.length), `in ${countText(networks)} networks (/16)`)}
 ${tile('Take clients', countText(having(nodes, 'entry')), guards === undefined ? 'as entry' : `${countText(guards)} as guard`)}
@@ -75,7 +75,7 @@ ${nodeTable(fastest, { caption: `${fastest.length} of ${countText(nodes.length)}
 }
 
 /** One sentence about how it is. */
-export function stateLine(outlook: Outlook): Html {
+export function stateLine(outlook: Outlook, more?: Html): Html {
   const { now, consensus, alarms, authorities, threshold } = outlook
   const verdict = verdictOf(outlook)
   const signed = authorities.filter((authority) => authority.signed).length
@@ -92,7 +92,7 @@ export function stateLine(outlook: Outlook): Html {
   )
   if (alarms.length > 0)
     words.push(alarms.length === 1 ? 'One alarm stands.' : `${alarms.length} alarms stand.`)
-  return html`<p class="state"><span class="dot ${verdict}"></span><span><strong class="${verdict}">${VERDICTS[verdict]}</strong> ${words.join(' ')} <a href="/health">Details</a></span></p>`
+  return html`<p class="state"><span class="dot ${verdict}"></span><span><strong class="${verdict}">${VERDICTS[verdict]}</strong> ${words.join(' ')}${more}</span></p>`
 }
 
 const VERDICTS = {

@@ -88,11 +88,11 @@ p{margin:0 0 10px;max-width:70ch}
 .soft{color:var(--soft)}
 .small{font-size:14px}
 .state{display:flex;align-items:baseline;gap:10px;margin:0 0 26px;color:var(--soft)}
-.dot{flex:none;width:10px;height:10px;border-radius:50%;background:var(--soft);align-self:center}
+.dot{flex:none;width:10px;height:10px;border-radius:50%;background:var(--soft);align-self:flex-start;margin-top:.45em}
 .dot.well{background:var(--well)}.dot.worn{background:var(--worn)}.dot.ill{background:var(--ill)}
 .well{color:var(--well)}.worn{color:var(--worn)}.ill{color:var(--ill)}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:1px;margin:0 0 22px;padding:0;background:var(--line);border:1px solid var(--line);border-radius:12px;overflow:hidden}
-.tiles div{background:var(--card);padding:16px 20px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:1px;margin:0 0 22px;padding:0;background:var(--card);border:1px solid var(--line);border-radius:12px;overflow:hidden}
+.tiles div{box-shadow:0 0 0 1px var(--line);padding:16px 20px}
 .tiles dt{color:var(--soft);font-size:14px}
 .tiles dd{margin:0;font-size:27px;line-height:1.25;font-weight:600;letter-spacing:-.02em}
 .tiles dd small{display:block;font-size:13.5px;font-weight:400;letter-spacing:0;color:var(--soft)}
