@@ -28,6 +28,7 @@ export class OverlayNetwork {
   readonly #options: OverlayOptions
   readonly #daemons = new Map<Name, Background>()
   readonly #keys = new Map<Name, PublicKeys>()
+  #traffic: object = {}
 
   constructor(commands: Commands, chain: Chain, home: string, options: OverlayOptions = {}) {
     this.#commands = commands
@@ -69,10 +70,17 @@ export class OverlayNetwork {
           ? undefined
           : 'not all tunnels are up'
       })
+    this.#traffic = { ...traffic }
+    await this.openCircuit(CHAIN_NODES)
+  }
+
+  /** Starts the client, once more if it was there, with a circuit over these nodes. Resolves when it is open. */
+  async openCircuit(path: readonly (typeof CHAIN_NODES)[number][]): Promise<void> {
+    await this.#daemons.get('client')?.stop(10_000)
     const cipher = this.#options.cipher ?? 'aes-256-gcm-16'
     await this.#launch('client', 'client', 'client', {
-      ...traffic,
-      circuit: { hops: 3, cipher, sameNetwork: true, path: [...CHAIN_NODES] },
+      ...this.#traffic,
+      circuit: { hops: path.length, cipher, sameNetwork: true, path: [...path] },
     })
     await this.#answers('client', (status) =>
       status.state === 'ready' ? undefined : `${status.state}: ${status.lastError}`,

@@ -12,4 +12,5 @@ await runNamed('bench', 'Measures IPpriv beside others, in namespaces of this ma
   flood: () => import('./flood.ts'),
   kernel: () => import('./kernel.ts'),
   directory: () => import('./directory.ts'),
+  costs: () => import('./costs.ts'),
 })

@@ -20,6 +20,7 @@ import {
 import type { LoadPlan, LoadResult } from './load.ts'
 import { OpenVpn, TUNNEL } from './openvpn.ts'
 import { OverlayNetwork } from './overlay.ts'
+import { busyDuring } from './processors.ts'
 import { median, quantile } from './stats.ts'
 import { SOCKS_PORT, TorNetwork } from './tor.ts'
 
@@ -375,21 +376,4 @@ class VersusTor {
       },
     }
   }
-}
-
-/** Processor seconds of the whole machine while `action` runs, interrupts included. */
-async function busyDuring(action: () => Promise<unknown>): Promise<number> {
-  const before = await busy()
-  await action()
-  return (await busy()) - before
-}
-
-/** proc(5), /proc/stat: user, nice, system, idle, iowait, irq, softirq in ticks of 10 ms. */
-async function busy(): Promise<number> {
-  const [user, nice, system, , , irq, softirq] = (await readFile('/proc/stat', 'utf8'))
-    .split('\n')[0]!
-    .split(/\s+/)
-    .slice(1)
-    .map(Number)
-  return (user! + nice! + system! + irq! + softirq!) / 100
 }

@@ -24,7 +24,7 @@ test_tools='iperf3:iperf3 tshark:tshark ethtool:ethtool chromium:chromium,fonts-
 # The plugins have no programs: they come with the daemon.
 interop_tools='charon-systemd:charon-systemd,libstrongswan-standard-plugins,libstrongswan-extra-plugins,libcharon-extra-plugins
   swanctl:strongswan-swanctl'
-bench_tools='iperf3:iperf3 tor:tor openvpn:openvpn'
+bench_tools='iperf3:iperf3 tor:tor openvpn:openvpn openssl:openssl scp:openssh-client'
 
 case $target in
   npm) tools= ;;
@@ -109,3 +109,12 @@ fi
 # ---------------------------------------------------------------------------------- a strongSwan with ML-KEM
 # What needs it is absent without it.
 if [ "$target" = interop ]; then sh deploy/strongswan6.sh || :; fi
+
+# ------------------------------------------------------------------------------------------- a server for scp
+# Unpacked, not installed: nobody wants a new ssh service for a measurement.
+sshd=node_modules/.cache/openssh
+if [ "$target" = bench ] && [ ! -x $sshd/usr/sbin/sshd ]; then
+  mkdir -p $sshd
+  (cd $sshd && { apt-get -q download openssh-server libwrap0 && for deb in *.deb; do dpkg -x "$deb" .; done; } >/dev/null 2>&1) ||
+    say 'no openssh-server to be had: bench costs goes without scp'
+fi
