@@ -122,7 +122,7 @@ export async function runClient(options: { config: string; check?: boolean }): P
           reason: ERRORS[reason][0],
           seconds: Math.max(0, Math.round((until - now()) / 1000)),
         })),
-        counters: { ...client.counters(), ...(await plane.drops()) },
+        counters: { ...client.counters(), ...runtime.directoryCounters(), ...(await plane.drops()) },
         sas,
       }
     }

@@ -105,7 +105,7 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
         circuits: router.circuitCount,
         adopted: router.adoptedCount,
         ...trafficOfNode(sas, router.overlay(), config.address),
-        counters: { ...router.counters(), ...(await plane.drops()) },
+        counters: { ...router.counters(), ...runtime.directoryCounters(), ...(await plane.drops()) },
         sas,
       }
     }

@@ -82,6 +82,7 @@ export class Runtime {
   #plane: DataPlane | undefined
   #host: LinuxHost | undefined
   #keyLog: KeyLog | undefined
+  #directory: DirectoryClient | undefined
   /** A predecessor's circuits go on. */
   #adopts = false
   readonly #handlers = Promise.withResolvers<ControlHandlers>()
@@ -215,6 +216,12 @@ export class Runtime {
     return workers
   }
 
+  /** What directories said, and what of it was not believed: `directory.refused.<code>` and others. */
+  directoryCounters(): Record<string, number> {
+    const counted = Object.entries(this.#directory?.counters.toJSON() ?? {})
+    return Object.fromEntries(counted.map(([name, count]) => [`directory.${name}`, count]))
+  }
+
   async followDirectory(
     trust: Trust,
     hooks: {
@@ -236,6 +243,7 @@ export class Runtime {
       dispatcher,
       cacheFile: join(this.#config.state, 'consensus'),
     })
+    this.#directory = client
     if (trust.bootstrap !== undefined) {
       const bootstrap = new BootstrapSync({
         bootstrap: trust.bootstrap,
