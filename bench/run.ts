@@ -10,6 +10,7 @@ await runNamed('bench', 'Measures IPpriv beside others, in namespaces of this ma
   planes: () => import('./planes.ts'),
   ike: () => import('./ike.ts'),
   flood: () => import('./flood.ts'),
+  parallel: () => import('./parallel.ts'),
   kernel: () => import('./kernel.ts'),
   directory: () => import('./directory.ts'),
   costs: () => import('./costs.ts'),
