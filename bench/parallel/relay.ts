@@ -1,6 +1,6 @@
 /**
  * The relay whose rate is measured: `node bench/parallel/relay.ts OPTIONS` with a plane's options and a cipher as
- * JSON; says `ready`. Its sockets hold a whole burst, for it is stopped while they are filled.
+ * JSON; says `ready`, and at SIGUSR1 what it dropped. Its sockets hold a whole burst, for it is stopped while they are filled.
  */
 import { readdirSync, readlinkSync } from 'node:fs'
 import type { EspCipher } from '#crypto/suites'
@@ -24,6 +24,10 @@ for (const fd of readdirSync('/proc/self/fd').map(Number)) {
   if (!isRawSocket(fd)) continue
   setOption(fd, C.SOL_SOCKET, C.SO_RCVBUFFORCE, BURST_BUFFER, 'SO_RCVBUFFORCE')
 }
+process.on('SIGUSR1', async () => {
+  const drops = Object.entries(await plane.drops()).filter(([, count]) => count > 0)
+  process.stdout.write(`${JSON.stringify(Object.fromEntries(drops))}\n`)
+})
 process.stdout.write('ready\n')
 // Until it is killed.
 setInterval(() => undefined, 60_000)
