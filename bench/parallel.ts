@@ -5,7 +5,7 @@
  * out. What leaves is dropped in the driver's receive path at the other end of the cable.
  */
 import { readFileSync } from 'node:fs'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -14,6 +14,7 @@ import { type Background, Commands, lastLine, until } from '#demo/command'
 import { inNamespace } from '#demo/topology'
 import type { Bench, BenchContext, Report } from './bench.ts'
 import { processSeconds } from './bulk.ts'
+import { draw, type Frame, flat, fold, type Profile } from './flame.ts'
 import { CIRCUITS, NEXT, neighbour, RELAY } from './parallel/circuits.ts'
 import { Source } from './parallel/filler.ts'
 import type { SealerCipher, SealerData } from './parallel/sealer.ts'
@@ -25,6 +26,7 @@ export const bench: Bench = {
   rounds: 3,
   options: [
     ['--packets <n>', 'packets of a burst', '20000'],
+    ['--flame <file>', 'also draw a flame graph of one worker'],
     ['--workers <n>', 'most workers', String(Math.min(4, cpus().length))],
   ],
   run,
@@ -97,6 +99,14 @@ async function run(context: BenchContext): Promise<Report> {
       }
       say(`round ${round} of ${rounds} is done`)
     }
+    if (typeof options.flame === 'string') {
+      const drawn = await flame(commands, id, home, packets)
+      await writeFile(
+        options.flame,
+        draw(drawn, 'A relay of the userspace plane: opens two layers, seals one'),
+      )
+      for (const { name, share } of flat(drawn).slice(0, 16)) say(`${(100 * share).toFixed(1)} %  ${name}`)
+    }
     return report(rounds, most, relays, seals)
   } finally {
     await commands.killAll(2000)
@@ -145,6 +155,25 @@ async function fell(commands: Commands, id: string): Promise<void> {
     await commands.run(['ip', 'netns', 'del', `${id}-${host}`], { check: false, always: true })
 }
 
+/** What the one worker of a relay does with its time while bursts pass. */
+async function flame(commands: Commands, id: string, home: string, packets: number): Promise<Frame> {
+  const cipher = 'aes-256-gcm-16'
+  const source = new Source(inNamespace(`${id}-outside`), cipher, LENGTH)
+  try {
+    const profiler = ['--cpu-prof', `--cpu-prof-dir=${home}`, '--cpu-prof-interval=200']
+    const log = join(home, 'relay-flame.log')
+    await relayRate({ commands, id, log, source, packets, options: { cipher }, profiler })
+  } finally {
+    await source.close()
+  }
+  // One profile of each thread: the worker's is the one that works.
+  for (const name of (await readdir(home)).filter((file) => file.endsWith('.cpuprofile'))) {
+    const profile = JSON.parse(await readFile(join(home, name), 'utf8')) as Profile
+    if (profile.nodes.some(({ callFrame }) => callFrame.functionName === '#work')) return fold(profile)
+  }
+  throw new Error('no profile of the worker was written')
+}
+
 interface Burst {
   readonly commands: Commands
   readonly id: string
@@ -152,12 +181,13 @@ interface Burst {
   readonly source: Source
   readonly packets: number
   readonly options: object
+  readonly profiler?: readonly string[]
 }
 
 /** The median of several bursts through a relay of its own. */
-async function relayRate({ commands, id, log, source, packets, options }: Burst) {
+async function relayRate({ commands, id, log, source, packets, options, profiler = [] }: Burst) {
   const program = join(import.meta.dirname, 'parallel/relay.ts')
-  const argv = inNamespace(`${id}-relay`, process.execPath, program, JSON.stringify(options))
+  const argv = inNamespace(`${id}-relay`, process.execPath, ...profiler, program, JSON.stringify(options))
   const relay = commands.start(argv, log)
   try {
     await until('the relay', 20_000, async () =>
@@ -176,7 +206,7 @@ async function relayRate({ commands, id, log, source, packets, options }: Burst)
     }
     return { packetsPerSecond: median(rates), microseconds: median(costs), lost }
   } finally {
-    await relay.stop(1000)
+    await relay.stop(5000)
   }
 }
 

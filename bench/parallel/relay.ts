@@ -29,7 +29,11 @@ process.on('SIGUSR1', async () => {
   process.stdout.write(`${JSON.stringify(Object.fromEntries(drops))}\n`)
 })
 process.stdout.write('ready\n')
-// Until it is killed.
+// A profile (--cpu-prof) is written when the workers have ended.
+process.once('SIGTERM', async () => {
+  await plane.close()
+  process.exit()
+})
 setInterval(() => undefined, 60_000)
 
 function isRawSocket(fd: number): boolean {
