@@ -10,6 +10,7 @@ import { registerDirectory } from '#cli/directory'
 import { registerDirectoryKeys } from '#cli/directory-keys'
 import { registerDoctor } from '#cli/doctor'
 import { registerKeygen } from '#cli/keygen'
+import { registerMeasure } from '#cli/measure'
 import { EXIT, fail } from '#cli/output'
 import { registerOverlay } from '#cli/overlay'
 import { registerReplay } from '#cli/replay'
@@ -30,6 +31,7 @@ registerDirectoryKeys(program)
 registerStatus(program)
 registerCircuits(program)
 registerOverlay(program)
+registerMeasure(program)
 registerDoctor(program)
 registerTune(program)
 registerDemo(program)

@@ -35,6 +35,15 @@ export function registerKeygen(program: Command): void {
       const { createAuthorityKey } = await import('#config/keys')
       show({ publicKey: toHex((await createAuthorityKey(dir)).publicKey) }, json)
     })
+  keygen
+    .command('measurer')
+    .description('write measurer.pem, print the public key that an authority is configured with')
+    .requiredOption('--dir <directory>', 'where the key file goes; created when missing')
+    .option('--json', 'print JSON')
+    .action(async ({ dir, json }: KeygenOptions) => {
+      const { createMeasurerKey } = await import('#config/keys')
+      show({ publicKey: toHex((await createMeasurerKey(dir)).publicKey) }, json)
+    })
 }
 
 function show(values: Readonly<Record<string, string>>, json: boolean | undefined): void {

@@ -44,6 +44,7 @@ export const ECDSA_FILE = 'ecdsa.pem'
 export const AUTHORITY_FILE = 'authority.pem'
 export const SIGNING_FILE = 'signing.pem'
 export const CERTIFICATE_FILE = 'signing.cert'
+export const MEASURER_FILE = 'measurer.pem'
 
 /** @throws IpprivError IPP_KEY_UNREADABLE, IPP_KEY_INVALID */
 export async function readNodeKeys(directory: string): Promise<NodeKeys> {
@@ -114,6 +115,12 @@ export async function createNodeKeys(directory: string): Promise<Required<NodeKe
 export async function createAuthorityKey(directory: string): Promise<SigningKey> {
   await refuseExisting(directory, [AUTHORITY_FILE])
   return createKeyFile(join(directory, AUTHORITY_FILE))
+}
+
+/** @throws IpprivError IPP_KEY_UNREADABLE when the file exists already. */
+export async function createMeasurerKey(directory: string): Promise<SigningKey> {
+  await refuseExisting(directory, [MEASURER_FILE])
+  return createKeyFile(join(directory, MEASURER_FILE))
 }
 
 /** @throws IpprivError IPP_KEY_UNREADABLE (absent, or readable by others), IPP_KEY_INVALID */

@@ -62,6 +62,8 @@ export interface ClientConfig extends DaemonConfig {
     readonly exclude: readonly string[]
     readonly excludeNetworks: readonly Prefix[]
     readonly sameNetwork: boolean
+    /** It builds none by itself. */
+    readonly onDemand: boolean
   }
   readonly metrics: MetricsConfig
   readonly keylog: string | undefined
@@ -80,6 +82,8 @@ export interface DirectoryConfig extends DaemonConfig {
   readonly period: number
   /** Undefined: it decides alone. */
   readonly council: CouncilConfig | undefined
+  /** Whose reports it takes, and where they are put. */
+  readonly measurer: { readonly key: Uint8Array; readonly report: string } | undefined
   readonly metrics: MetricsConfig
 }
 
@@ -284,6 +288,7 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
       exit: value.circuit?.exit,
       ...excluded(value.circuit?.exclude ?? []),
       sameNetwork: value.circuit?.sameNetwork ?? false,
+      onDemand: value.circuit?.onDemand ?? false,
     },
     keylog: value.debug?.keylog === undefined ? undefined : absolute(value.debug.keylog, file),
   }),
@@ -297,6 +302,10 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
     uploads: value.uploads ?? 'own-address',
     period: value.period ?? DEFAULT_PERIOD,
     council: councilOf(value, file),
+    measurer: value.measurer && {
+      key: fromHex(value.measurer.key.toLowerCase()),
+      report: absolute(value.measurer.report, file),
+    },
     metrics: metricsOf(value.metrics),
   }),
 }

@@ -347,6 +347,14 @@ export const ClientSchema = section(
               default: false,
             }),
           ),
+          onDemand: Type.Optional(
+            Type.Boolean({
+              expected: 'true or false',
+              description:
+                'Build no circuit but those that are asked for (`ippriv circuits build`): for measurers (`ippriv measure`).',
+              default: false,
+            }),
+          ),
         },
         { description: 'The circuit that carries everything by default.' },
       ),
@@ -410,6 +418,17 @@ export const DirectorySchema = section(
     bootstrap: Type.Optional(
       path(
         'Instead of `authorities` and `threshold`: the bootstrap file of the network (docs/directory.md).',
+      ),
+    ),
+    measurer: Type.Optional(
+      section(
+        {
+          key: publicKey('Its public key, as `ippriv keygen measurer` prints it.'),
+          report: path('Where `ippriv measure --out` puts its reports.'),
+        },
+        {
+          description: 'Who measures the speed of nodes for this authority. Not for one that decides alone.',
+        },
       ),
     ),
     period: Type.Optional(

@@ -53,6 +53,7 @@ export async function runClient(options: { config: string; check?: boolean }): P
       ciphers: circuit.cipher === CIPHERS[0] ? CIPHERS : [circuit.cipher],
       sameNetwork: circuit.sameNetwork,
       reserve: { spares: circuit.spares, rotation: circuit.rotation },
+      onDemand: circuit.onDemand,
       exclude: circuit.exclude,
       excludeNetworks: circuit.excludeNetworks,
       ...(circuit.exit ? { exit: circuit.exit } : {}),
@@ -128,6 +129,9 @@ export async function runClient(options: { config: string; check?: boolean }): P
     }
     const handlers = {
       status,
+      'nodes.list': async () => ({
+        nodes: (client.consensus?.nodes ?? []).map(({ nodeId, name, roles }) => ({ nodeId, name, roles })),
+      }),
       'circuits.list': async () => ({ circuits: client.circuits.map(describe) }),
       'circuits.build': async (params: Record<string, unknown>) => {
         const wish = buildParameters(params)

@@ -29,6 +29,7 @@ export async function runDirectory(options: { config: string; check?: boolean })
       plan: { space: config.poolSpace, length: config.poolLength },
       period: config.period,
       uploads: config.uploads,
+      ...(config.measurer === undefined ? {} : { measurer: config.measurer }),
       ...(authorities === undefined ? {} : { authorities }),
       crypto: runtime.crypto,
       log: runtime.log,

@@ -16,6 +16,7 @@ import type { AuthorityStore, Lasting } from '#directory/authority-store'
 import type { Signer } from '#directory/certificate'
 import { Counters } from '#directory/counters'
 import { type RequestHead, type Sender, verifyRequest } from '#directory/http-signature'
+import { MeasurerFile, type MeasurerOptions } from '#directory/measurer-file'
 import { Messenger } from '#directory/messenger'
 import { type CouncilReport, type Member, Minutes } from '#directory/minutes'
 import { type Publication, preparePublication } from '#directory/publication'
@@ -35,6 +36,7 @@ export interface CouncilOptions {
   readonly crypto: CryptoProvider
   readonly clock: DirectoryClock
   readonly log: DirectoryLog
+  readonly measurer?: MeasurerOptions
 }
 
 /** After the disk failed. */
@@ -46,6 +48,7 @@ export class Council implements DirectoryService {
   readonly #options: CouncilOptions
   readonly #messenger: Messenger
   readonly #minutes: Minutes
+  readonly #report: MeasurerFile | undefined
   /** Undefined: the disk failed. */
   #machine: Authority | undefined
   #failing: IpprivError | undefined
@@ -68,6 +71,7 @@ export class Council implements DirectoryService {
     this.shelf = new Shelf(options.crypto)
     const { key, crypto, clock } = options
     this.#minutes = new Minutes(options)
+    this.#report = options.measurer && new MeasurerFile(options.measurer)
     const onDate = (who: Member, date: number): void =>
       this.#minutes.dated(who, Math.floor(date / 1000) - clock.unixTime())
     this.#messenger = new Messenger({ key, crypto, onDate })
@@ -136,6 +140,7 @@ export class Council implements DirectoryService {
     const { clock } = this.#options
     if (this.#machine === undefined && clock.monotonic() - this.#failedAt >= RETRY)
       await this.#serialised(() => this.#resume()).catch((error: unknown) => this.#fail(error))
+    await this.#readReport()
     await this.#input((machine) => success([machine.tick(clock.unixTime()), undefined] as const))
     this.#minutes.note(this.#machine, clock.unixTime())
   }
@@ -156,13 +161,39 @@ export class Council implements DirectoryService {
     await this.idle()
   }
 
+  /** What our measurer found, when that is new. */
+  async #readReport(): Promise<void> {
+    const { clock, log } = this.#options
+    try {
+      const report = await this.#report?.next()
+      if (report === undefined) return
+      const taken = await this.#input((machine) => {
+        const effects = machine.measure(report, clock.unixTime())
+        return effects.ok ? success([effects.value, undefined] as const) : effects
+      })
+      if (!taken.ok) log.warn({ code: taken.code, where: taken.where }, 'refused the report of the measurer')
+    } catch (error) {
+      log.warn({ error: errorLine(error) }, 'could not read the report of the measurer')
+    }
+  }
+
   async #resume(): Promise<void> {
-    const { store, key, members, threshold, terms, crypto, log } = this.#options
+    const { store, key, members, threshold, terms, crypto, log, measurer } = this.#options
+    const measurers = measurer === undefined ? [] : [measurer.key]
     const kept = await store.load()
     for (const entry of kept.damaged) log.warn({ key: entry }, 'ignored a damaged entry of the store')
     const authorities = members.map((member) => member.key)
     const { counters } = this
-    this.#machine = new Authority({ key, authorities, threshold, terms, crypto, kept, counters })
+    this.#machine = new Authority({
+      key,
+      authorities,
+      threshold,
+      terms,
+      crypto,
+      kept,
+      counters,
+      measurers,
+    })
     const { document } = this.#machine
     if (document !== undefined)
       this.shelf.put(await preparePublication(document.text, document.consensus, crypto))

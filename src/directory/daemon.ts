@@ -10,6 +10,7 @@ import { openAuthorityStore } from '#directory/authority-store'
 import { type StoreKind, writeBackup } from '#directory/backup'
 import { identityOf, type Signer } from '#directory/certificate'
 import { Council } from '#directory/council'
+import type { MeasurerOptions } from '#directory/measurer-file'
 import type { CouncilReport, Member } from '#directory/minutes'
 import type { Outlook } from '#directory/page/outlook'
 import type { PoolPlan } from '#directory/pools'
@@ -37,6 +38,8 @@ export interface DirectoryOptions {
   readonly clock?: DirectoryClock
   readonly limits?: Partial<RequestLimits>
   readonly uploads?: UploadSource
+  /** Of one of several authorities. */
+  readonly measurer?: MeasurerOptions
 }
 
 /** All of them, and how many must sign. */
@@ -230,11 +233,21 @@ async function openCouncil(
   { members, threshold }: Authorities,
   clock: DirectoryClock,
 ): Promise<OpenService> {
-  const { key, crypto, log, plan, period } = options
+  const { key, crypto, log, plan, period, measurer } = options
   const store = await openAuthorityStore(await levelFolder(options, 'authority'), crypto)
   const terms = { length: period, plan }
   const council = await orClose(store, () =>
-    Council.open({ store, key, members, threshold, terms, crypto, clock, log }),
+    Council.open({
+      store,
+      key,
+      members,
+      threshold,
+      terms,
+      crypto,
+      clock,
+      log,
+      ...(measurer === undefined ? {} : { measurer }),
+    }),
   )
   return {
     entries: () => store.entries(),

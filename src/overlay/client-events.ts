@@ -31,6 +31,8 @@ export interface ClientOptions extends GuardOptions, PathTaste {
   readonly guards?: readonly SampledGuard[]
   /** When layers get new keys; one constant for all clients unless a test is in a hurry. */
   readonly lifetimes?: Lifetimes
+  /** Only circuits that are asked for. */
+  readonly onDemand?: boolean
   /** Circuits that stand ready; none unless said otherwise. */
   readonly reserve?: ReserveOptions
 }

@@ -81,8 +81,9 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     this.#guard = new Guard(options)
     this.#paths = new PathFinder(options)
     // One who insists on a path has no second one.
-    const { reserve = { spares: 0, rotation: 0 }, path, rng } = options
-    this.#reserve = new Reserve(path === undefined ? reserve : { spares: 0, rotation: 0 }, rng)
+    const { reserve, path, onDemand, rng } = options
+    const none = { spares: 0, rotation: 0 }
+    this.#reserve = new Reserve(path === undefined && !onDemand ? (reserve ?? none) : none, rng)
     this.#toldGuards = this.#paths.sampled
     this.#ike = new IkeEngine({ crypto: options.crypto, ...(options.keyLog ? { keyLog: true } : {}) })
     this.#hops = new Hops({
@@ -229,6 +230,10 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     this.#timers.clear('rebuild')
     if (this.#consensus === undefined) {
       this.#state = 'waiting-for-consensus'
+      return
+    }
+    if (this.#options.onDemand) {
+      this.#state = 'ready'
       return
     }
     this.#state = 'building'

@@ -116,6 +116,7 @@ test('a client: values and defaults', () => {
     exclude: [],
     excludeNetworks: [],
     sameNetwork: false,
+    onDemand: false,
   })
   assert.equal(config.control, '/run/ippriv/client.sock')
   const own = parseConfig(
@@ -133,6 +134,7 @@ test('a client: values and defaults', () => {
     exclude: [],
     excludeNetworks: [],
     sameNetwork: false,
+    onDemand: false,
   })
   const id = '0f'.repeat(32)
   const choosy = parseConfig(

@@ -96,6 +96,7 @@ export class SimOverlay {
       lifetimes?: Lifetimes
       taps?: Taps
       reserve?: ReserveOptions
+      onDemand?: boolean
     },
   ) {
     this.taps = options.taps ?? {}
@@ -127,6 +128,7 @@ export class SimOverlay {
     readonly skew?: Duration
     readonly guards?: readonly SampledGuard[]
     readonly reserve?: ReserveOptions
+    readonly onDemand?: boolean
   }): SimClient {
     const { address, crypto = nodeCrypto, skew = 0 } = options
     const machine = new OverlayClient({
@@ -141,6 +143,7 @@ export class SimOverlay {
       keyLog: this.taps.keyLog === true,
       ...(options.path ? { path: options.path } : {}),
       ...(options.reserve ? { reserve: options.reserve } : {}),
+      ...(options.onDemand ? { onDemand: true } : {}),
       ...(options.guards ? { guards: options.guards } : {}),
       ...this.#hurry,
     })

@@ -146,3 +146,24 @@ test('a stop closes spares as well', () => {
   assert.ok(world.runUntil(() => world.client.machine.state === 'stopped', 10_000))
   assert.deepEqual(world.client.engine.counters(), [])
 })
+
+test('on demand: no circuit but those that are asked for, each by an entry of its own choice', () => {
+  const world = new SimOverlay(NAMES, { seed: 77, onDemand: true })
+  assert.ok(world.raise())
+  world.client.input({ kind: 'start' })
+  world.client.input({ kind: 'consensus', consensus: world.consensus })
+  world.run(MINUTE)
+  assert.equal(world.client.machine.state, 'ready')
+  assert.deepEqual(world.client.machine.circuits, [])
+  for (const path of [['alder', 'birch'], ['cedar'], ['birch', 'alder']]) {
+    world.client.input({ kind: 'build', ticket: 1, path })
+    assert.ok(world.runUntil(() => open(world, 'asked').length === 1, MINUTE))
+    const [built] = open(world, 'asked')
+    assert.deepEqual(
+      built!.hops.map(({ name }) => name),
+      path,
+    )
+    world.client.input({ kind: 'close', circuit: built!.id })
+    assert.ok(world.runUntil(() => world.client.machine.circuits.length === 0, MINUTE))
+  }
+})
