@@ -44,6 +44,15 @@ export function registerKeygen(program: Command): void {
       const { createMeasurerKey } = await import('#config/keys')
       show({ publicKey: toHex((await createMeasurerKey(dir)).publicKey) }, json)
     })
+  keygen
+    .command('family')
+    .description('write family.pem, for the nodes of one operator, and print its public key')
+    .requiredOption('--dir <directory>', 'where the key file goes; created when missing')
+    .option('--json', 'print JSON')
+    .action(async ({ dir, json }: KeygenOptions) => {
+      const { createFamilyKey } = await import('#config/keys')
+      show({ family: toHex((await createFamilyKey(dir)).publicKey) }, json)
+    })
 }
 
 function show(values: Readonly<Record<string, string>>, json: boolean | undefined): void {

@@ -45,6 +45,7 @@ export const AUTHORITY_FILE = 'authority.pem'
 export const SIGNING_FILE = 'signing.pem'
 export const CERTIFICATE_FILE = 'signing.cert'
 export const MEASURER_FILE = 'measurer.pem'
+export const FAMILY_FILE = 'family.pem'
 
 /** @throws IpprivError IPP_KEY_UNREADABLE, IPP_KEY_INVALID */
 export async function readNodeKeys(directory: string): Promise<NodeKeys> {
@@ -121,6 +122,12 @@ export async function createAuthorityKey(directory: string): Promise<SigningKey>
 export async function createMeasurerKey(directory: string): Promise<SigningKey> {
   await refuseExisting(directory, [MEASURER_FILE])
   return createKeyFile(join(directory, MEASURER_FILE))
+}
+
+/** @throws IpprivError IPP_KEY_UNREADABLE when the file exists already. */
+export async function createFamilyKey(directory: string): Promise<SigningKey> {
+  await refuseExisting(directory, [FAMILY_FILE])
+  return createKeyFile(join(directory, FAMILY_FILE))
 }
 
 /** @throws IpprivError IPP_KEY_UNREADABLE (absent, or readable by others), IPP_KEY_INVALID */

@@ -27,6 +27,10 @@ export interface NodeConfig extends DaemonConfig {
   readonly stock: StockConfig | undefined
   /** Empty unless this is an exit. */
   readonly exitPolicy: ExitPolicy
+  /** Kilobits per second. */
+  readonly bandwidth: number | undefined
+  /** Key file of its family. */
+  readonly family: string | undefined
   readonly metrics: MetricsConfig
   /** Undefined: off. `limit` is in milliseconds, or octets for `data`. */
   readonly resumption: ResumptionConfig | undefined
@@ -268,6 +272,8 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
     metrics: metricsOf(value.metrics),
     stock: value.stock === undefined ? undefined : stockOf(value.stock, file),
     exitPolicy: value.roles.includes('exit') ? nodeExitPolicy(value) : [],
+    bandwidth: value.bandwidth,
+    family: value.family === undefined ? undefined : absolute(value.family, file),
     resumption: nodeResumption(value),
     keylog: value.debug?.keylog === undefined ? undefined : absolute(value.debug.keylog, file),
   }),

@@ -211,6 +211,17 @@ export const NodeSchema = section(
         },
       ),
     ),
+    bandwidth: Type.Optional(
+      integer(1, 1_000_000_000, {
+        description:
+          'Kilobits per second it wants to carry at most. It is used by what authorities measure, and this can only lower that.',
+      }),
+    ),
+    family: Type.Optional(
+      path(
+        'Key file of the family, `family.pem` of `ippriv keygen family`, alike at all nodes of one operator: circuits never have two of them.',
+      ),
+    ),
     exit: Type.Optional(
       section(
         {

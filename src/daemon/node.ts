@@ -4,6 +4,8 @@ import { unwrap } from '#base/result'
 import { unixTime } from '#base/time'
 import { ecdsaSpki, type NodeKeys, readNodeKeys } from '#config/keys'
 import { loadConfig, type NodeConfig } from '#config/load'
+import { nodeCrypto } from '#crypto/node'
+import { type Claims, claimsOf } from '#daemon/claims'
 import { Pending } from '#daemon/pending'
 import { IKE_PORT, Runtime, SOFTWARE } from '#daemon/runtime'
 import { speakFor } from '#daemon/stock'
@@ -22,6 +24,7 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
   const config = await loadConfig('node', options.config)
   if (config.stock !== undefined) return await speakFor(config, config.stock, options.check ?? false)
   const keys = await readNodeKeys(config.keys)
+  const claims = await claimsOf(config, keys.identity.publicKey, nodeCrypto)
   if (options.check) return
   const runtime = new Runtime('node', config)
   await runtime.run(async () => {
@@ -83,7 +86,7 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
     await sysctls.set(nodeSysctls(plane.device))
     let trouble: string | null = null
     await runtime.followDirectory(trust, {
-      descriptor: () => descriptorOf(runtime, config, keys),
+      descriptor: () => descriptorOf(runtime, config, keys, claims),
       onConsensus: (consensus) => driver.input({ kind: 'consensus', consensus }),
       onExpired: () => driver.input({ kind: 'consensus.expired' }),
       onTrouble: (line) => {
@@ -131,7 +134,7 @@ function rekeyParameters({ peer, ike = false }: Record<string, unknown>): { peer
   return { peer, ike }
 }
 
-function descriptorOf(runtime: Runtime, config: NodeConfig, keys: NodeKeys): string {
+function descriptorOf(runtime: Runtime, config: NodeConfig, keys: NodeKeys, claims: Claims): string {
   const identity = { privateKey: keys.identity.seed, publicKey: keys.identity.publicKey }
   const fields = {
     ikeKey: keys.ike.publicKey,
@@ -143,6 +146,7 @@ function descriptorOf(runtime: Runtime, config: NodeConfig, keys: NodeKeys): str
     exitPolicy: config.exitPolicy,
     published: unixTime(Date.now() / 1000),
     software: SOFTWARE,
+    ...claims,
   }
   return unwrap(encodeDescriptor(fields, identity, runtime.crypto)).text
 }

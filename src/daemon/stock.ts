@@ -9,6 +9,8 @@ import { unwrap } from '#base/result'
 import { unixTime } from '#base/time'
 import { readStockKeys } from '#config/keys'
 import type { NodeConfig, StockConfig } from '#config/load'
+import { nodeCrypto } from '#crypto/node'
+import { claimsOf } from '#daemon/claims'
 import { IKE_PORT, Runtime, SOFTWARE } from '#daemon/runtime'
 import { resolveTrust } from '#daemon/trust'
 import { encodeDescriptor } from '#directory/descriptor'
@@ -16,6 +18,7 @@ import type { Consensus, ConsensusNode } from '#directory/documents'
 
 export async function speakFor(config: NodeConfig, stock: StockConfig, check: boolean): Promise<void> {
   const { nodeId, identity, ikeKey } = await readStockKeys(config.keys, stock.publicKey)
+  const claims = await claimsOf(config, identity.publicKey, nodeCrypto)
   if (check) return
   const runtime = new Runtime('node', config)
   await runtime.run(async () => {
@@ -33,6 +36,7 @@ export async function speakFor(config: NodeConfig, stock: StockConfig, check: bo
         exitPolicy: config.exitPolicy,
         published: unixTime(Date.now() / 1000),
         software: SOFTWARE,
+        ...claims,
       }
       const pair = { privateKey: identity.seed, publicKey: identity.publicKey }
       return unwrap(encodeDescriptor(fields, pair, runtime.crypto)).text
