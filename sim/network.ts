@@ -37,7 +37,7 @@ export function honestNodes(count: number, seed: number): ConsensusNode[] {
   const rng = seededRng(seed)
   const pick = (bound: number) => Math.floor(rng.fraction() * bound)
   return Array.from({ length: count }, (_, i) => {
-    const bandwidth = Math.min(2_000_000, Math.round(2000 * (1 - rng.fraction()) ** -0.9))
+    const bandwidth = Math.min(1_000_000, Math.round(4000 * (1 - rng.fraction()) ** -0.7))
     const exit = rng.fraction() < 0.2
     const guard = bandwidth > 4000 && rng.fraction() < 0.75
     const operator = rng.fraction() < 0.1 ? 1 + pick(Math.max(1, count / 40)) : 0

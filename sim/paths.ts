@@ -34,7 +34,6 @@ export const bench: Bench = {
     const honest = honestNodes(wanted.nodes, wanted.seed)
     const roster = new Roster(consensusOf(honest, 0))
     context.say(`${wanted.nodes} nodes: entropy and load`)
-    const paths = choose(roster, 20_000, wanted.seed)
     const watched: Watched[] = []
     for (const share of SHARES)
       for (const guards of [true, false]) {
@@ -42,7 +41,7 @@ export const bench: Bench = {
         context.say(`an adversary with ${share * 100} %, ${guards ? 'with' : 'without'} guards`)
         watched.push({ share, guards, ...watch(honest, share, guards, wanted) })
       }
-    return report(wanted, roster, paths, watched)
+    return report(wanted, roster, watched)
   },
 }
 
@@ -76,15 +75,6 @@ function readOptions({ options }: BenchContext): Wanted {
     circuits: positive('circuits'),
     seed: positive('seed'),
   }
-}
-
-function choose(roster: Roster, count: number, seed: number): ConsensusNode[][] {
-  const rng = seededRng(seed + 1)
-  return Array.from({ length: count }, () => {
-    const path = choosePath(roster, {}, rng)
-    if (!path.ok) throw new Error(path.where)
-    return path.value
-  })
 }
 
 /** Each client chooses its guards, builds its circuits day by day, and is lost with the first that both ends are bad of. */
@@ -138,12 +128,7 @@ function guardOf(guards: EntryGuards, roster: Roster, day: number, isDown: () =>
   return primary
 }
 
-function report(
-  wanted: Wanted,
-  roster: Roster,
-  paths: readonly ConsensusNode[][],
-  watched: readonly Watched[],
-): Report {
+function report(wanted: Wanted, roster: Roster, watched: readonly Watched[]): Report {
   const percent = (value: number): number => Math.round(value * 1000) / 10
   const last = ({ seen }: Watched): number => seen.at(-1)!
   const chance: Table = {
@@ -151,17 +136,12 @@ function report(
     columns: ['bandwidth, %', 'with guards', 'without', 'one circuit, %'],
     rows: SHARES.map((share) => {
       const of = (guards: boolean) => watched.find((each) => each.share === share && each.guards === guards)!
-      return [
-        percent(share),
-        percent(last(of(true))),
-        percent(last(of(false))),
-        percent((3 * share) ** 2 / 4),
-      ]
+      return [percent(share), percent(last(of(true))), percent(last(of(false))), 100 * of(true).once]
     }),
   }
   return {
     title: `paths: ${wanted.nodes} nodes, ${wanted.clients} clients of ${wanted.circuits} circuits a day`,
-    tables: [entropyTable(roster), loadTable(roster, paths), chance],
+    tables: [entropyTable(roster), loadTable(roster), chance],
     targets: [],
     samples: { wanted, watched },
     plots: [
@@ -247,28 +227,23 @@ function entropyTable(roster: Roster): Table {
   }
 }
 
-/** With weights no position is short: traffic per bandwidth is the same everywhere. A uniform choice is beside it. */
-function loadTable(roster: Roster, paths: readonly ConsensusNode[][]): Table {
+/** Traffic of a node by its bandwidth, as it is to be expected of very many circuits; a uniform choice is beside it. */
+function loadTable(roster: Roster): Table {
+  const { nodes } = roster
   const bandwidth: number[] = new Array(MASKS).fill(0)
-  for (const [i, node] of roster.nodes.entries())
+  for (const [i, node] of nodes.entries())
     bandwidth[roster.places[i]!] = bandwidth[roster.places[i]!]! + node.bandwidth!
   const carried = carriedBy(shareBandwidth(bandwidth), bandwidth)
-  const total = roster.nodes.reduce((sum, { bandwidth = 0 }) => sum + bandwidth, 0)
-  const visits = new Map<string, number>()
-  const at: Record<Place, number> = { entry: 0, middle: 0, exit: 0 }
-  for (const path of paths)
-    for (const [i, { nodeId, bandwidth = 0 }] of path.entries()) {
-      visits.set(nodeId, (visits.get(nodeId) ?? 0) + 1)
-      at[PLACES[i]!] += bandwidth
+  const total = nodes.reduce((sum, { bandwidth = 0 }) => sum + bandwidth, 0)
+  const loads = (weight: (index: number, place: Place) => number): number[] => {
+    const visits: number[] = new Array(nodes.length).fill(0)
+    for (const place of PLACES) {
+      const weights = nodes.map((_, i) => weight(i, place))
+      const sum = weights.reduce((all, each) => all + each, 0)
+      for (const [i, each] of weights.entries()) visits[i] = visits[i]! + each / sum
     }
-  const mean = (3 * paths.length) / total
-  /** Of nodes that are big enough to be visited often, or chance is all that shows. */
-  const loads = (visitsOf: (node: ConsensusNode) => number) =>
-    roster.nodes
-      .filter(({ bandwidth = 0 }) => bandwidth * mean > 30)
-      .map((node) => visitsOf(node) / node.bandwidth! / mean)
-  const weighted = loads(({ nodeId }) => visits.get(nodeId) ?? 0)
-  const even = loads(() => (3 * paths.length) / roster.nodes.length)
+    return visits.map((each, i) => (each / 3) * (total / nodes[i]!.bandwidth!))
+  }
   const spread = (name: string, values: readonly number[]) =>
     [
       name,
@@ -281,8 +256,14 @@ function loadTable(roster: Roster, paths: readonly ConsensusNode[][]): Table {
     title: 'load: traffic by bandwidth of a node, 1 is the mean of the network',
     columns: ['choice', '1 %', 'median', '99 %', 'most'],
     rows: [
-      spread('by weight', weighted),
-      spread('all alike', even),
+      spread(
+        'by weight',
+        loads((i, place) => roster.weight(i, place)),
+      ),
+      spread(
+        'all alike',
+        loads((i, place) => (roster.weight(i, place) > 0 ? 1 : 0)),
+      ),
       ...PLACES.map(
         (place) =>
           [`${place}: share of all bandwidth, %`, (100 * carried[place]) / total, '', '', ''] as const,
