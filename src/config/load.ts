@@ -34,9 +34,13 @@ export interface NodeConfig extends DaemonConfig {
   readonly metrics: MetricsConfig
   /** Undefined: off. `limit` is in milliseconds, or octets for `data`. */
   readonly resumption: ResumptionConfig | undefined
+  /** Where it hands documents on. */
+  readonly cache: CacheReach
   /** Directory of the key log; undefined: none is written. */
   readonly keylog: string | undefined
 }
+
+export type CacheReach = 'off' | 'overlay' | 'everywhere'
 
 export interface StockConfig {
   /** The published pre-shared key. */
@@ -274,6 +278,7 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
     exitPolicy: value.roles.includes('exit') ? nodeExitPolicy(value) : [],
     bandwidth: value.bandwidth,
     family: value.family === undefined ? undefined : absolute(value.family, file),
+    cache: value.cache ?? 'overlay',
     resumption: nodeResumption(value),
     keylog: value.debug?.keylog === undefined ? undefined : absolute(value.debug.keylog, file),
   }),

@@ -191,6 +191,13 @@ export const NodeSchema = section(
     plane: Type.Optional(Plane),
     userspace: Type.Optional(Userspace),
     directory: DirectoryReference,
+    cache: Type.Optional(
+      choice(['off', 'overlay', 'everywhere'], {
+        description:
+          'Where this node hands on the consensus it has, at TCP port 9031: to clients that come through a telescope (`overlay`), or to everybody (`everywhere`).',
+        default: 'overlay',
+      }),
+    ),
     stock: Type.Optional(
       section(
         {

@@ -1,7 +1,8 @@
 /** `ippriv node`: an overlay router on a real host. */
 import { ERRORS, errorLine, IpprivError } from '#base/errors'
+import type { Ip } from '#base/ip'
 import { unwrap } from '#base/result'
-import { unixTime } from '#base/time'
+import { instant, unixTime } from '#base/time'
 import { ecdsaSpki, type NodeKeys, readNodeKeys } from '#config/keys'
 import { loadConfig, type NodeConfig } from '#config/load'
 import { nodeCrypto } from '#crypto/node'
@@ -10,6 +11,7 @@ import { Pending } from '#daemon/pending'
 import { IKE_PORT, Runtime, SOFTWARE } from '#daemon/runtime'
 import { speakFor } from '#daemon/stock'
 import { resolveTrust } from '#daemon/trust'
+import { DocumentCache } from '#directory/cache'
 import { encodeDescriptor } from '#directory/descriptor'
 import { requireLocalAddress } from '#linux/interfaces'
 import { FORWARDING, nodeSysctls } from '#linux/sysctl'
@@ -17,6 +19,8 @@ import { trafficOfNode } from '#observe/traffic'
 import { nodeCredential } from '#overlay/identity'
 import { OverlayRouter, type RouterEvent, type RouterInput } from '#overlay/router'
 
+/** Where nodes hand documents on: the same everywhere, so that it need not be announced. */
+const CACHE_PORT = 9031
 /** Milliseconds between two looks at what tunnels carried. */
 const TRAFFIC_INTERVAL = 10_000
 
@@ -57,6 +61,9 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
       rng: runtime.rng,
       keyLog: config.keylog !== undefined,
       ...(inventory === undefined ? {} : { inventory }),
+      ...(config.cache === 'off'
+        ? {}
+        : { cache: { port: CACHE_PORT, everywhere: config.cache === 'everywhere' } }),
       offload: true,
     })
     const rekeying = new Pending<void>()
@@ -82,12 +89,16 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
     }
     driver.input({ kind: 'start' })
     await driver.idle()
+    const cache = config.cache === 'off' ? undefined : await openCache(runtime, config.address)
     // Not before the filter stands: this host may have been no router until now.
     await sysctls.set(nodeSysctls(plane.device))
     let trouble: string | null = null
     await runtime.followDirectory(trust, {
       descriptor: () => descriptorOf(runtime, config, keys, claims),
       onConsensus: (consensus) => driver.input({ kind: 'consensus', consensus }),
+      onDocument: (document) => {
+        cache?.put(document).catch((error: unknown) => runtime.log.warn(errorLine(error)))
+      },
       onExpired: () => driver.input({ kind: 'consensus.expired' }),
       onTrouble: (line) => {
         trouble = line
@@ -104,6 +115,7 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
         pool: router.pool === undefined ? null : `${router.pool.address}/${router.pool.length}`,
         listed: router.pool !== undefined,
         lastError: trouble,
+        cache: cache?.counters.toJSON() ?? null,
         leases: router.leases(),
         circuits: router.circuitCount,
         adopted: router.adoptedCount,
@@ -125,6 +137,23 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
     await runtime.serve(handlers, config.metrics)
     return driver
   })
+}
+
+/** Another program may have the port: a node without a cache is a node all the same. */
+async function openCache(runtime: Runtime, address: Ip): Promise<DocumentCache | undefined> {
+  try {
+    const listen = { address, port: CACHE_PORT }
+    const cache = await DocumentCache.start({
+      listen,
+      crypto: runtime.crypto,
+      monotonic: () => instant(performance.now()),
+    })
+    runtime.onClose(() => cache.close())
+    return cache
+  } catch (error) {
+    runtime.log.warn(`documents are not handed on: ${errorLine(error)}`)
+    return undefined
+  }
 }
 
 function rekeyParameters({ peer, ike = false }: Record<string, unknown>): { peer: string; ike: boolean } {

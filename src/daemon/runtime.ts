@@ -30,7 +30,7 @@ import { Expiry } from '#daemon/expiry'
 import { HandshakeWorkers } from '#daemon/handshake-workers'
 import { serveMetrics } from '#daemon/metrics'
 import { keptBootstrap, type Trust } from '#daemon/trust'
-import { DirectoryClient } from '#directory/client'
+import { DirectoryClient, type HeldDocument } from '#directory/client'
 import type { Consensus } from '#directory/documents'
 import type { SigningCredential } from '#ikev2/computation'
 import type { IkeKeys } from '#ikev2/events'
@@ -227,6 +227,8 @@ export class Runtime {
     hooks: {
       descriptor?: () => string
       onConsensus: (consensus: Consensus) => void
+      /** The same, to be handed on. */
+      onDocument?: (document: HeldDocument) => void
       /** The last one may be used no longer, and there is none instead. */
       onExpired?: () => void
       /** What is wrong between us and the directory; null when it is well again. */
@@ -276,6 +278,7 @@ export class Runtime {
     const adopt = (consensus: Consensus): void => {
       expiry.watch(consensus)
       hooks.onConsensus(consensus)
+      if (client.document !== undefined) hooks.onDocument?.(client.document)
     }
     const kept = await client.restore()
     if (!kept.ok) this.log.info({ code: kept.code }, 'the kept consensus is of no use')

@@ -105,6 +105,8 @@ export interface NodeRulesRequest {
   readonly context: FilterContext
   /** Packets that have nothing to do with telescopes are forwarded as before. Default: none is. */
   readonly isRouter?: boolean
+  /** Nodes hand documents on at this TCP port; with `everywhere`, this one does so outside of telescopes, too. */
+  readonly cache?: { readonly port: number; readonly everywhere: boolean }
 }
 
 /**
@@ -116,7 +118,11 @@ export function nodeRules(request: NodeRulesRequest): RuleSet {
   const { poolSpace, pool } = request
   const isExit = request.roles.includes('exit') && pool !== undefined
   const chains: RuleSet['chains'][number][] = [
-    { hook: 'input', policy: 'accept', rules: poolSpace === undefined ? [] : nodeInput(poolSpace) },
+    {
+      hook: 'input',
+      policy: 'accept',
+      rules: [...cacheInput(request), ...(poolSpace === undefined ? [] : nodeInput(poolSpace))],
+    },
     {
       hook: 'forward',
       policy: 'accept',
@@ -160,6 +166,16 @@ function nodeInput(poolSpace: Prefix): Rule[] {
   ]
 }
 
+/** Documents for clients that come out of a tunnel from another node. */
+function cacheInput({ cache, poolSpace, context }: NodeRulesRequest): Rule[] {
+  if (cache === undefined) return []
+  const asked: Match = { kind: 'destination-port', protocol: 'tcp', ports: [cache.port] }
+  const rules: Rule[] = []
+  if (poolSpace !== undefined) rules.push(rule([FROM_TELESCOPE, by(poolSpace), asked], ACCEPT, 'documents'))
+  if (!cache.everywhere) rules.push(rule([asked, to(host(context.address)), NOT_FROM_TELESCOPE], DROP))
+  return rules
+}
+
 function nodeForward(request: NodeRulesRequest, poolSpace: Prefix, isExit: boolean): Rule[] {
   const { pool, neighbours } = request
   const rules = [
@@ -180,6 +196,17 @@ function nodeForward(request: NodeRulesRequest, poolSpace: Prefix, isExit: boole
       rule([...inward, ...IKE], ACCEPT),
       rule([...inward, state('related')], ACCEPT, 'path MTU'),
     )
+    // Only who may speak to the Internet from here has a reason to ask.
+    if (isExit && request.cache !== undefined) {
+      const ports = [request.cache.port]
+      rules.push(
+        rule([...outward, { kind: 'destination-port', protocol: 'tcp', ports }], ACCEPT, 'documents'),
+        rule(
+          [...inward, { kind: 'source-port', protocol: 'tcp', ports }, state('established', 'related')],
+          ACCEPT,
+        ),
+      )
+    }
   }
   if (isExit && pool !== undefined) {
     const leaving: Match[] = [by(pool), NOT_INTO_TELESCOPE]

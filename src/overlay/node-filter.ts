@@ -9,7 +9,7 @@ import { INNER_MTU } from '#telescope/plane'
 
 /** Clients are forwarded to the other nodes of the consensus only; without one, to nobody. */
 export function nodeFilter(
-  { nodeId, exitPolicy, roles, context, isRouter = false }: RouterOptions,
+  { nodeId, exitPolicy, roles, context, isRouter = false, cache }: RouterOptions,
   consensus: Consensus | undefined,
   pool: Prefix | undefined,
 ): HostOperation {
@@ -18,7 +18,16 @@ export function nodeFilter(
   const poolSpace = consensus?.poolSpace
   return {
     kind: 'firewall.set',
-    rules: nodeRules({ poolSpace, pool, neighbours, exitPolicy, roles, context, isRouter }),
+    rules: nodeRules({
+      poolSpace,
+      pool,
+      neighbours,
+      exitPolicy,
+      roles,
+      context,
+      isRouter,
+      ...(cache && { cache }),
+    }),
   }
 }
 

@@ -9,6 +9,7 @@ import type { Consensus, ConsensusNode, NodeRole } from '#directory/documents'
 import type { Computed, IkeKeys, Lifetimes } from '#ikev2/events'
 import type { Strategy } from '#ikev2/resumption/strategy'
 import type { ExitPolicy, FilterContext } from '#nat/rules'
+import type { NodeRulesRequest } from '#nat/rulesets'
 import type { Peer } from '#overlay/peers'
 import type { Effect } from '#overlay/ports'
 import type { RekeyEvent, RekeyWish } from '#overlay/rekeys'
@@ -26,6 +27,8 @@ export interface RouterOptions {
   readonly context: FilterContext
   /** This host forwards packets for others, too, and is left to it. Default: it forwards for telescopes alone. */
   readonly isRouter?: boolean
+  /** As of `NodeRulesRequest`. */
+  readonly cache?: NodeRulesRequest['cache']
   readonly crypto: CryptoProvider
   readonly rng: Rng
   readonly keyLog?: boolean

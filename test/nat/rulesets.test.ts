@@ -289,6 +289,38 @@ test('node: the host itself', () => {
   assert.equal(out({ to: D, protocol: 'tcp', dport: 443 }), 'accept')
 })
 
+test('documents: from another node through a tunnel, and to the public only when it is to be so', () => {
+  const PORT = 9031
+  const request = { poolSpace, pool, exitPolicy: DEFAULT_EXIT_POLICY, neighbours: [ip(B)], context }
+  const ask = { protocol: 'tcp', dport: PORT } as const
+  const answer = { protocol: 'tcp', sport: PORT } as const
+  for (const everywhere of [false, true]) {
+    const cache = { port: PORT, everywhere }
+    const exit = nodeRules({ ...request, roles: ['exit'], cache })
+    const input = (packet: Packet) => decide(exit, 'input', { to: A, ...ask, ...packet })
+    assert.equal(input({ from: foreign, out: true }), 'accept')
+    assert.equal(input({ from: foreign }), 'drop', 'forged')
+    assert.equal(input({ from: foreign, out: true, dport: 22 }), 'drop')
+    assert.equal(input({ from: '203.0.113.1' }), everywhere ? 'accept' : 'drop')
+    assert.equal(input({ from: '203.0.113.1', dport: 22 }), 'accept', "the operator's ssh")
+    const through = (packet: Packet) => decide(exit, 'forward', { out: true, into: true, ...packet })
+    assert.equal(through({ from: mine, to: B, ...ask }), 'accept')
+    assert.equal(through({ from: B, to: mine, ...answer, state: 'established' }), 'accept')
+    assert.equal(through({ from: B, to: mine, ...answer, state: 'new' }), 'drop', 'a node probes a client')
+    assert.equal(through({ from: mine, to: B, protocol: 'tcp', dport: 80 }), 'drop')
+    assert.equal(through({ from: mine, to: D, ...ask }), 'drop', 'not a node')
+    const middle = nodeRules({ ...request, roles: ['entry', 'middle'], cache })
+    assert.equal(decide(middle, 'forward', { from: mine, to: B, ...ask, out: true, into: true }), 'drop')
+  }
+  const before = nodeRules({
+    ...request,
+    poolSpace: undefined,
+    roles: ['exit'],
+    cache: { port: PORT, everywhere: false },
+  })
+  assert.equal(decide(before, 'input', { from: '203.0.113.1', to: A, ...ask }), 'drop')
+})
+
 test('a node on a host that was no router before forwards for nobody else', () => {
   const stranger: Packet = { from: '203.0.113.1', to: D, protocol: 'tcp' }
   for (const space of [poolSpace, undefined]) {
