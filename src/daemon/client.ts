@@ -2,6 +2,7 @@
 
 import { ERRORS, type ErrorCode, errorLine, IpprivError } from '#base/errors'
 import type { Ip } from '#base/ip'
+import { type Rng, uniform } from '#base/rng'
 import { loadConfig } from '#config/load'
 import type { EspCipher } from '#crypto/suites'
 import { type Driver, now } from '#daemon/driver'
@@ -85,6 +86,7 @@ export async function runClient(options: { config: string; check?: boolean }): P
     if (guardFailure !== undefined) throw guardFailure
     await runtime.followDirectory(trust, {
       onConsensus: (consensus) => driver.input({ kind: 'consensus', consensus }),
+      caches: () => cacheBeyond(client, new Set(trust.servers.map(({ address }) => address)), runtime.rng),
       onExpired: () => driver.input({ kind: 'consensus.expired' }),
       onTrouble: (line) => {
         trouble = line
@@ -161,6 +163,20 @@ export async function runClient(options: { config: string; check?: boolean }): P
     await runtime.serve(handlers, config.metrics)
     return driver
   })
+}
+
+/**
+ * A node to be asked for the document through the default circuit, drawn anew each time: it is not on the circuit, and so
+ * it sees the exit and nothing of who asks. `outside`: addresses that this host reaches without a telescope.
+ */
+function cacheBeyond(client: OverlayClient, outside: ReadonlySet<Ip>, rng: Rng): Ip[] {
+  const circuit = client.circuits.find(({ isDefault, telescope }) => isDefault && telescope.state === 'open')
+  if (circuit === undefined) return []
+  const path = new Set(circuit.telescope.hops.map(({ nodeId }) => nodeId))
+  const others = (client.consensus?.nodes ?? []).filter(
+    ({ nodeId, address, ike }) => ike === undefined && !path.has(nodeId) && !outside.has(address),
+  )
+  return others.length === 0 ? [] : [others[uniform(rng, others.length)]!.address]
 }
 
 /** A laptop changes networks: the circuits stay, and the entry is told. */

@@ -8,7 +8,7 @@ import { loadConfig, type NodeConfig } from '#config/load'
 import { nodeCrypto } from '#crypto/node'
 import { type Claims, claimsOf } from '#daemon/claims'
 import { Pending } from '#daemon/pending'
-import { IKE_PORT, Runtime, SOFTWARE } from '#daemon/runtime'
+import { CACHE_PORT, IKE_PORT, Runtime, SOFTWARE } from '#daemon/runtime'
 import { speakFor } from '#daemon/stock'
 import { resolveTrust } from '#daemon/trust'
 import { DocumentCache } from '#directory/cache'
@@ -19,8 +19,6 @@ import { trafficOfNode } from '#observe/traffic'
 import { nodeCredential } from '#overlay/identity'
 import { OverlayRouter, type RouterEvent, type RouterInput } from '#overlay/router'
 
-/** Where nodes hand documents on: the same everywhere, so that it need not be announced. */
-const CACHE_PORT = 9031
 /** Milliseconds between two looks at what tunnels carried. */
 const TRAFFIC_INTERVAL = 10_000
 

@@ -66,6 +66,8 @@ export const DEVICE = 'ippriv0'
 export const IKE_PORT = 500
 /** As descriptors name it. */
 export const SOFTWARE = `ippriv ${packageJson.version}`
+/** Where nodes hand documents on (TCP): the same everywhere, so that it need not be announced. */
+export const CACHE_PORT = 9031
 /** EX_TEMPFAIL: to a supervisor a reason to start the program again. */
 const SUCCEEDED = 75
 /** A stop that takes longer than this goes on without the peers' answers. */
@@ -229,6 +231,8 @@ export class Runtime {
       onConsensus: (consensus: Consensus) => void
       /** The same, to be handed on. */
       onDocument?: (document: HeldDocument) => void
+      /** Nodes that may be asked through a telescope when the document should be replaced. */
+      caches?: () => readonly Ip[]
       /** The last one may be used no longer, and there is none instead. */
       onExpired?: () => void
       /** What is wrong between us and the directory; null when it is well again. */
@@ -236,6 +240,12 @@ export class Runtime {
     },
   ): Promise<void> {
     const dispatcher = new Agent({ connect: markedConnector() as never })
+    // Without the mark a connection has no way but the telescope, and it must not outlive the circuit.
+    const inside = new Agent({ pipelining: 0 })
+    const isFresh = (): boolean => {
+      const { current } = client
+      return current !== undefined && Date.now() / 1000 < current.freshUntil
+    }
     const client = new DirectoryClient({
       urls: [trust.servers[0].url, ...trust.servers.slice(1).map(({ url }) => url)],
       authorities: trust.keys,
@@ -243,6 +253,10 @@ export class Runtime {
       crypto: this.crypto,
       unixTime: () => unixTime(Date.now() / 1000),
       dispatcher,
+      mirrors: () => {
+        const caches = isFresh() ? [] : (hooks.caches?.() ?? [])
+        return caches.map((address) => ({ url: `http://${address}:${CACHE_PORT}`, dispatcher: inside }))
+      },
       cacheFile: join(this.#config.state, 'consensus'),
     })
     this.#directory = client
@@ -302,7 +316,7 @@ export class Runtime {
     })
     this.onClose(() => {
       sync.end()
-      return dispatcher.destroy()
+      return Promise.all([dispatcher.destroy(), inside.destroy()])
     })
     sync.start()
   }

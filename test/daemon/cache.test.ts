@@ -11,6 +11,7 @@ const lab = new Lab([...PATH, 'dogwood'])
 before(async () => {
   if (missing) return
   await lab.raise(3)
+  lab.configure('directory', { period: 40 })
   lab.configure('client', { 'circuit.path': [...PATH] })
   await Promise.all([lab.startServer(), lab.startNetwork()])
   lab.start('client')
@@ -39,4 +40,16 @@ test('not from the clear network, as long as nothing else is configured', async 
   const { code, stdout } = await ask('dogwood', 'server')
   assert.notEqual(code, 0)
   assert.equal(stdout, '')
+})
+
+test('a client whose document should be replaced asks a node first, through its circuit', async (t) => {
+  if (missing) return t.skip(missing)
+  type Status = { readonly cache: Readonly<Record<string, number>> }
+  const asked = ({ cache }: Status): number => cache['consensus.unchanged'] ?? 0
+  assert.equal(asked(await lab.status<Status>('dogwood', () => undefined)), 0, 'a fresh one is left alone')
+  await lab.stop('directory')
+  // Until the document is due, and the client looks again: that is within two minutes, while the document is valid.
+  await until('the node is asked', 130_000, async () =>
+    asked(await lab.status<Status>('dogwood', () => undefined)) > 0 ? true : undefined,
+  )
 })
