@@ -53,7 +53,7 @@ let circuit: CircuitStatus
 before(async () => {
   await Promise.all([raise(commands, topology), prepareDaemons(commands, topology, scene.options)])
   await amendConfig(scene.options.out, 'client', {
-    circuit: { path: PATH, sameNetwork: true, cipher: 'chacha20-poly1305' },
+    circuit: { path: PATH, sameNetwork: true, cipher: 'chacha20-poly1305', spares: 0 },
   })
   const directory = scene.start(hostOf(topology, 'directory'))
   for (const node of nodesOf(topology)) scene.start(node)
