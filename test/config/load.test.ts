@@ -89,6 +89,7 @@ test('a node: values and defaults', () => {
       { action: 'accept', destination: { address: '0.0.0.0', length: 0 }, protocol: 'tcp', ports: [80, 443] },
     ],
     bandwidth: undefined,
+    cache: 'overlay',
     family: undefined,
     resumption: { kind: 'clocked', limit: 7_200_000 },
     keylog: '/etc/i/k',
