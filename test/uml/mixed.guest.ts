@@ -11,7 +11,7 @@ import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { Commands } from '#demo/command'
+import { Commands, until } from '#demo/command'
 import { contentDigest, MEBIBYTE, PAGE_MARK } from '#demo/content'
 import {
   type CircuitStatus,
@@ -174,7 +174,12 @@ async function arePlanes(planes: readonly PlaneKind[]): Promise<void> {
  * The SAs on the way of the circuit, those of the telescope and the overlay tunnels below it, of both ends each:
  * by `daemon: source > destination`.
  */
-async function allSas(circuit: CircuitStatus): Promise<ReadonlyMap<string, SaOnTheWay>> {
+function allSas(circuit: CircuitStatus): Promise<ReadonlyMap<string, SaOnTheWay>> {
+  // Where two nodes began their tunnel at once, the pair that is not needed goes some seconds later.
+  return until('one SA each way', 60_000, () => sasOf(circuit), 500)
+}
+
+async function sasOf(circuit: CircuitStatus): Promise<ReadonlyMap<string, SaOnTheWay>> {
   const nodes = PATH.map((name) => hostOf(topology, name).address)
   const [alder, birch, cedar] = nodes as [string, string, string]
   const [byEntry, byMiddle] = circuit.privateAddresses as [string, string]
