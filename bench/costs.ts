@@ -111,7 +111,7 @@ function report(
     plots: packets.length > 0 ? [circuitsPlot(packets)] : [],
     samples: { packets, files },
     notes: [
-      'A packet in a role is what the packet engine does with it, in one thread with the fastest crypto driver: the client seals or opens three layers, the entry two, middle and exit three. Sockets and the TUN come on top; copying it in and out of the buffer, below a microsecond, is included.',
+      'A packet in a role is what the packet engine does with it, in one thread with the fastest crypto driver: the client seals or opens three layers, the entry and the exit two, the middle three. Sockets and the TUN come on top; copying it in and out of the buffer, below a microsecond, is included.',
       'Files: the machine’s processors above idle, both ends and all hosts between included. With three files at once they share one circuit.',
     ],
   }

@@ -1,6 +1,5 @@
-import { join } from 'node:path'
-import { runInUml } from '#linux/uml'
 import type { Bench, BenchContext, Report } from './bench.ts'
+import { samplesFromGuest } from './guest.ts'
 import type { KernelSample } from './kernel-guest.ts'
 import { median } from './stats.ts'
 
@@ -19,22 +18,10 @@ async function run({ rounds, options, signal, say }: BenchContext): Promise<Repo
   const sizes = String(options.sizes).split(',').map(Number)
   if (sizes.some((size) => !Number.isInteger(size) || size < 1)) throw new Error('--sizes: positive integers')
   say(`booting; ${rounds} rounds of ${sizes.join(', ')} circuits`)
-  const { exitCode, stdout, stderr } = await runInUml({
-    command: [
-      process.execPath,
-      join(import.meta.dirname, 'kernel-guest.ts'),
-      JSON.stringify([sizes, rounds]),
-    ],
-    cwd: join(import.meta.dirname, '..'),
-    timeoutMs: TIME_LIMIT,
-    onStdout: (chunk) => say(Buffer.from(chunk).toString().trim()),
+  const samples = await samplesFromGuest<KernelSample>('kernel-guest.ts', [sizes, rounds], TIME_LIMIT, {
+    signal,
+    say,
   })
-  signal.throwIfAborted()
-  if (exitCode !== 0) throw new Error(`the guest ended with ${exitCode}: ${stderr.trim().slice(-600)}`)
-  const samples = stdout
-    .split('\n')
-    .filter((line) => line.startsWith('{'))
-    .map((line) => JSON.parse(line) as KernelSample)
   const of = (size: number, value: (sample: KernelSample) => number): number =>
     median(samples.filter(({ circuits }) => circuits === size).map(value))
   const [one, most] = [Math.min(...sizes), Math.max(...sizes)]

@@ -1,6 +1,5 @@
-import { join } from 'node:path'
-import { runInUml } from '#linux/uml'
 import type { BenchContext, Report } from './bench.ts'
+import { samplesFromGuest } from './guest.ts'
 import type { RecipeSample, RecipeSide } from './recipe-guest.ts'
 import { median } from './stats.ts'
 
@@ -17,22 +16,12 @@ const ROUND_MS = 120_000
 export async function runRecipe({ rounds, options, signal, say }: BenchContext): Promise<Report> {
   const seconds = Number(options.seconds)
   say(`booting; ${rounds} rounds`)
-  const { exitCode, stdout, stderr } = await runInUml({
-    command: [
-      process.execPath,
-      join(import.meta.dirname, 'recipe-guest.ts'),
-      JSON.stringify([rounds, seconds]),
-    ],
-    cwd: join(import.meta.dirname, '..'),
-    timeoutMs: START_MS + rounds * ROUND_MS,
-    onStdout: (chunk) => say(Buffer.from(chunk).toString().trim()),
-  })
-  signal.throwIfAborted()
-  if (exitCode !== 0) throw new Error(`the guest ended with ${exitCode}: ${stderr.trim().slice(-600)}`)
-  const samples = stdout
-    .split('\n')
-    .filter((line) => line.startsWith('{'))
-    .map((line) => JSON.parse(line) as RecipeSample)
+  const samples = await samplesFromGuest<RecipeSample>(
+    'recipe-guest.ts',
+    [rounds, seconds],
+    START_MS + rounds * ROUND_MS,
+    { signal, say },
+  )
   const of = (side: RecipeSide, value: (sample: RecipeSample) => number): number =>
     median(samples.filter((sample) => sample.side === side).map(value))
   /** Of the same round, so that a machine that slows down slows both. */

@@ -1,33 +1,10 @@
 /** Made-up networks with the habits of real ones, and adversaries in them. The same seed gives the same network. */
 import type { NodeId } from '#base/ids'
 import { prefix, uint32ToIp } from '#base/ip'
-import type { Rng } from '#base/rng'
 import { unixTime } from '#base/time'
 import type { Consensus, ConsensusNode, NodeFlag, NodeRole } from '#directory/documents'
 import { DEFAULT_EXIT_POLICY } from '#nat/exit-policy'
-
-export interface SeededRng extends Rng {
-  /** Uniform in [0, 1). */
-  fraction(): number
-}
-
-/** sfc32: fast, and never for keys. */
-export function seededRng(seed: number): SeededRng {
-  let [a, b, c, d] = [seed | 0, 0x9e3779b9, 0x243f6a88, 1]
-  const next = (): number => {
-    const t = (a + b + d) | 0
-    d = (d + 1) | 0
-    a = b ^ (b >>> 9)
-    b = (c + (c << 3)) | 0
-    c = ((c << 21) | (c >>> 11)) + t
-    return t >>> 0
-  }
-  for (let i = 0; i < 16; i++) next()
-  return {
-    fraction: () => next() / 2 ** 32,
-    bytes: (length) => Uint8Array.from({ length }, () => next() & 255),
-  }
-}
+import { seededRng } from './random.ts'
 
 /**
  * Bandwidth is heavy-tailed (a tenth of the nodes has most of it), hosters share networks, a fifth of the nodes are

@@ -11,7 +11,8 @@ import { carriedBy, MASKS, PLACES, type Place, shareBandwidth } from '#overlay/p
 import { Roster } from '#overlay/roster'
 import type { Bench, BenchContext, Report, Table } from '../bench/bench.ts'
 import { quantile } from '../bench/stats.ts'
-import { adversaryNodes, consensusOf, honestNodes, seededRng } from './network.ts'
+import { adversaryNodes, consensusOf, honestNodes } from './network.ts'
+import { seededRng } from './random.ts'
 
 /** Shares of bandwidth an adversary may have. */
 const SHARES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3]

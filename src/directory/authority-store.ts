@@ -14,7 +14,6 @@ import { Level } from 'level'
 import { type Static, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { utf8 } from '#base/bytes'
-import { isNodeId, type NodeId } from '#base/ids'
 import { formatPrefix, parsePrefix } from '#base/ip'
 import type { UnixTime } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
@@ -22,7 +21,7 @@ import type { AuthorityEffect, AuthorityRecord, KeptState } from '#directory/aut
 import { decodeDescriptor } from '#directory/descriptor'
 import { MAX_BANDWIDTH } from '#directory/measurement'
 import { Moment, PrefixText } from '#directory/schemas'
-import { guarded, parseJson } from '#directory/store'
+import { guarded, nodeKey, parseJson, readNodes } from '#directory/store'
 
 /** Effects that are to outlive a crash. */
 export type Lasting = Extract<AuthorityEffect, { kind: 'keep' | 'forget' | 'publish' }>
@@ -60,10 +59,8 @@ type Change =
   | { readonly type: 'put'; readonly key: string; readonly value: string }
   | { readonly type: 'del'; readonly key: string }
 
-const NODE = 'node!'
 const DOCUMENT = 'meta!consensus'
 const metaKey = (what: 'voted' | 'signed'): string => `meta!${what}`
-const nodeKey = (id: NodeId): string => `${NODE}${id}`
 
 function changesOf(effect: Lasting): Change[] {
   switch (effect.kind) {
@@ -95,14 +92,7 @@ const Stored = Type.Object(
 const stored = Compile(Stored)
 
 async function load(db: Db, crypto: CryptoProvider): Promise<Loaded> {
-  const records = new Map<NodeId, AuthorityRecord>()
-  const damaged: string[] = []
-  for await (const [key, value] of db.iterator({ gt: NODE, lt: `${NODE}~` })) {
-    const record = readRecord(value, crypto)
-    const id = key.slice(NODE.length)
-    if (record !== undefined && isNodeId(id) && record.descriptor.nodeId === id) records.set(id, record)
-    else damaged.push(key)
-  }
+  const { records, damaged } = await readNodes(db, (value) => readRecord(value, crypto))
   return {
     records,
     document: await db.get(DOCUMENT),

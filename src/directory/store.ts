@@ -18,7 +18,7 @@ import { formatPrefix, parsePrefix } from '#base/ip'
 import type { UnixTime } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
 import type { NodeRecord } from '#directory/admission'
-import { decodeDescriptor } from '#directory/descriptor'
+import { decodeDescriptor, type SignedDescriptor } from '#directory/descriptor'
 import { Moment, PrefixText } from '#directory/schemas'
 
 export interface StoredState {
@@ -73,7 +73,7 @@ type Db = Level<string, string>
 const SERIAL = 'meta!serial'
 const DOCUMENT = 'meta!consensus'
 const NODE = 'node!'
-const nodeKey = (id: NodeId): string => `${NODE}${id}`
+export const nodeKey = (id: NodeId): string => `${NODE}${id}`
 
 /** LevelDB's fsync before it says done. */
 const SYNC = { sync: true }
@@ -85,14 +85,7 @@ const Stored = Type.Object(
 const stored = Compile(Stored)
 
 async function load(db: Db, crypto: CryptoProvider): Promise<StoredState> {
-  const records = new Map<NodeId, NodeRecord>()
-  const damaged: string[] = []
-  for await (const [key, value] of db.iterator({ gt: NODE, lt: `${NODE}~` })) {
-    const record = readRecord(value, crypto)
-    const id = key.slice(NODE.length)
-    if (record !== undefined && isNodeId(id) && record.descriptor.nodeId === id) records.set(id, record)
-    else damaged.push(key)
-  }
+  const { records, damaged } = await readNodes(db, (value) => readRecord(value, crypto))
   const serialText = (await db.get(SERIAL)) ?? '0'
   const serial = Number(serialText)
   // Without the serial the next document might repeat one that clients have seen: that is for a person to solve.
@@ -111,6 +104,22 @@ function readRecord(value: string, crypto: CryptoProvider): NodeRecord | undefin
   const pool = parsePrefix(parsed.pool)
   if (!descriptor.ok || pool === undefined) return undefined
   return { descriptor: descriptor.value, text: parsed.text, pool, since: parsed.since as UnixTime }
+}
+
+/** Every record under `nodeKey`; `damaged` are the keys of those that `read` could make nothing of, or another's. */
+export async function readNodes<Kept extends SignedDescriptor>(
+  db: Level<string, string>,
+  read: (value: string) => Kept | undefined,
+): Promise<{ readonly records: Map<NodeId, Kept>; readonly damaged: string[] }> {
+  const records = new Map<NodeId, Kept>()
+  const damaged: string[] = []
+  for await (const [key, value] of db.iterator({ gt: NODE, lt: `${NODE}~` })) {
+    const record = read(value)
+    const id = key.slice(NODE.length)
+    if (record !== undefined && isNodeId(id) && record.descriptor.nodeId === id) records.set(id, record)
+    else damaged.push(key)
+  }
+  return { records, damaged }
 }
 
 /** Undefined: not JSON. */

@@ -5,16 +5,15 @@
  *
  *     open       the data plane counts, and we know when packets came last
  *     silent     a hop does not answer IKE: with packets in all that time the circuit drains, without it is lost
- *     draining   until nothing came for `IDLE`
+ *     draining   until nothing came for `UNHEARD`
  */
-import { after, type Duration, HOUR, type Instant, MINUTE, SECOND, TimerTable } from '#base/time'
+import { after, type Duration, HOUR, type Instant, SECOND, TimerTable } from '#base/time'
+import { UNHEARD } from '#overlay/router-times'
 import type { SaCounters } from '#telescope/plane'
 import type { Telescope } from '#telescope/telescope'
 
 /** Less than a hop has for its answer: packets that came later than that came without it. */
 const RECENTLY: Duration = 8 * SECOND
-/** As long as a node keeps what it adopted. */
-const IDLE: Duration = 2 * MINUTE
 /** No longer than keys are used otherwise. */
 const LIFETIME: Duration = HOUR
 
@@ -87,7 +86,7 @@ export class Drains<Circuit extends { readonly telescope: Telescope }> {
 
   #prolong(circuit: Circuit, now: Instant): void {
     const ends = this.#drains.get(circuit)?.ends
-    if (ends !== undefined) this.#timers.set(circuit, Math.min(after(now, IDLE), ends) as Instant)
+    if (ends !== undefined) this.#timers.set(circuit, Math.min(after(now, UNHEARD), ends) as Instant)
   }
 }
 

@@ -2,7 +2,7 @@
  * What a killed predecessor left in the kernel, and still carries packets. Its IKE SAs are lost with it: nothing of
  * this can be renewed or deleted by its peers any more, so it goes on as it is, and ends by itself.
  *
- *   circuits   the address that is lent, its policies and SA pair, until nothing came for `IDLE`: their client found
+ *   circuits   the address that is lent, its policies and SA pair, until nothing came for `UNHEARD`: their client found
  *              out meanwhile, or is gone. Its own signs of life pass here, so that a quiet one is kept, too
  *   tunnels    the SAs of an overlay tunnel, until a little after the new one stands. It has the same reqid, so the
  *              policies of circuits lead into it from its first packet on
@@ -11,8 +11,9 @@
  */
 import type { ReqId } from '#base/ids'
 import { contains, formatPrefix, type Ip, type Prefix } from '#base/ip'
-import { after, type Duration, HOUR, type Instant, MINUTE, SECOND, TimerTable } from '#base/time'
+import { after, type Duration, HOUR, type Instant, MINUTE, TimerTable } from '#base/time'
 import type { AddressPool } from '#nat/pool'
+import { TUNNEL_GRACE, UNHEARD } from '#overlay/router-times'
 import { harden, type OverlayLink, overlayPolicies } from '#telescope/plan'
 import {
   type Direction,
@@ -26,15 +27,11 @@ import {
 } from '#telescope/plane'
 import type { ReqIdAllocator } from '#telescope/reqids'
 
-/** As long as a node waits for clients it can ask. */
-const IDLE: Duration = 2 * MINUTE
 /** No longer than an SA is used without new keys. */
 const LIFETIME: Duration = 2 * HOUR
 /** What was found waits no longer for the consensus that says what is still of use. */
 const CONSENSUS_PATIENCE: Duration = 2 * MINUTE
 const CONSENSUS = 'consensus'
-/** For packets that are on their way in the tunnel of before. */
-const GRACE: Duration = 5 * SECOND
 
 /** Where what was found is of use. */
 export interface Surroundings {
@@ -131,7 +128,7 @@ export class Estate {
       if (remnant.reqid !== reqid || remnant.leased !== undefined) continue
       remnant.isSuperseded = true
       this.#ports.perform(remnant.outbound.map(removeSa))
-      this.#timers.set(remnant, after(now, GRACE))
+      this.#timers.set(remnant, after(now, TUNNEL_GRACE))
     }
   }
 
@@ -152,7 +149,7 @@ export class Estate {
     for (const remnant of this.#remnants) {
       const heard = remnant.inbound.reduce((sum, sa) => sum + (packets.get(saName(sa)) ?? 0), 0)
       if (heard > remnant.heard && !remnant.isSuperseded)
-        this.#timers.set(remnant, Math.min(after(now, IDLE), this.#last) as Instant)
+        this.#timers.set(remnant, Math.min(after(now, UNHEARD), this.#last) as Instant)
       remnant.heard = heard
     }
   }
@@ -184,7 +181,7 @@ export class Estate {
       isSuperseded: false,
     }
     this.#remnants.add(remnant)
-    this.#timers.set(remnant, after(now, IDLE))
+    this.#timers.set(remnant, after(now, UNHEARD))
     // Who is still bound to an address must not meet another there.
     if (leased !== undefined) this.#pool?.withhold(leased, Infinity as Instant)
   }

@@ -7,13 +7,12 @@
 import { after, type Duration, type Instant, SECOND, TimerTable } from '#base/time'
 import type { ChildSa } from '#ikev2/events'
 import type { Peer } from '#overlay/peers'
+import { TUNNEL_GRACE } from '#overlay/router-times'
 import type { PlaneOperation, SaKey } from '#telescope/plane'
 import { renew } from '#telescope/renewal'
 
 /** For the peer to be heard: an answer that is lost is asked for again within this. */
 const PATIENCE: Duration = 1 * SECOND
-/** For packets that are on their way in the tunnel of before. */
-const GRACE: Duration = 5 * SECOND
 
 type Step = 'switch' | 'close'
 
@@ -73,7 +72,7 @@ export class Handovers {
       // A rekey may have gone further already.
       if (peer.tunnel?.child === old) this.#renew(peer, 'child.switched', child, old)
       this.#running.set(peer, { ...handover, step: 'close' })
-      this.#timers.set(peer, after(now, GRACE))
+      this.#timers.set(peer, after(now, TUNNEL_GRACE))
     } else {
       this.#renew(peer, 'child.closed', old, old)
       this.forget(peer)

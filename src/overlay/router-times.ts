@@ -18,6 +18,10 @@ export const TAKE_OVER: Duration = 4 * SECOND
 export const CROSSING: Duration = 3 * SECOND
 /** A peer that leaves a request unanswered for this long is gone. */
 export const PEER_PATIENCE: Duration = 30 * SECOND
+/** What nobody can be asked about, goes on until nothing came for this: as long as a node waits for clients it can ask. */
+export const UNHEARD: Duration = 2 * MINUTE
+/** For packets that are on their way in the tunnel of before. */
+export const TUNNEL_GRACE: Duration = 5 * SECOND
 export const STOP_PATIENCE: Duration = 1 * SECOND
 /** A link that could not be installed is taken away, and tried anew after this. */
 export const LINK_RETRY: Duration = 10 * SECOND
