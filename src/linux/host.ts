@@ -1,8 +1,8 @@
 /**
- * The network of this host as the overlay changes it: private addresses, routes and packet-filter rules. By
+ * The network of this host as the overlay changes it: private addresses, routes, rules of routing and packet-filter rules. By
  * rtnetlink; the packet filter is a backend.
  *
- * Every route of ours carries a protocol number of our own, so that leftovers are found without having been
+ * Every route and routing rule of ours carries a protocol number of our own, so that leftovers are found without having been
  * written down. A route of somebody else is never replaced.
  */
 
@@ -12,7 +12,7 @@ import { contains, formatPrefix, ip } from '#base/ip'
 import { addAddress, findLink, listAddresses, removeAddress } from '#linux/interfaces'
 import { isErrno, Netlink } from '#linux/netlink'
 import type { RuleSet } from '#nat/rules'
-import type { HostNetwork, HostOperation, RouteSpec } from '#overlay/ports'
+import type { HostNetwork, HostOperation, RouteSpec, RuleSpec } from '#overlay/ports'
 import { NLM_F } from '#wire/netlink/message'
 import type { Link, Route } from '#wire/netlink/route'
 import {
@@ -26,6 +26,7 @@ import {
   RTM,
   RTPROT_IPPRIV,
 } from '#wire/netlink/route'
+import { decodeRule, encodeRule, encodeRuleDump, type Rule } from '#wire/netlink/rule'
 
 /**
  * Stays on the plane's device: when the last address of a device goes, the kernel drops every route through
@@ -63,7 +64,7 @@ export class LinuxHost implements HostNetwork {
   #device = ''
   /** Index of the device that has the anchor. */
   #anchored: number | undefined
-  /** By destination, as text. */
+  /** By destination and table, as text. */
   readonly #routes = new Map<string, Route>()
 
   constructor(options: LinuxHostOptions) {
@@ -109,6 +110,10 @@ export class LinuxHost implements HostNetwork {
         return this.#addRoute(operation.route)
       case 'route.remove':
         return this.#removeRoute(operation.route)
+      case 'rule.add':
+        return this.#addRule(operation.rule)
+      case 'rule.remove':
+        return this.#deleteRule(ruleOf(operation.rule))
       case 'firewall.set':
         return this.#firewall.backend.apply(operation.rules)
       case 'firewall.clear':
@@ -131,10 +136,10 @@ export class LinuxHost implements HostNetwork {
   }
 
   async #addRoute(spec: RouteSpec): Promise<void> {
-    const key = formatPrefix(spec.destination)
+    const key = keyOf(spec)
     const base = {
       destination: spec.destination,
-      table: RT_TABLE_MAIN,
+      table: spec.table ?? RT_TABLE_MAIN,
       protocol: RTPROT_IPPRIV,
       type: RT_TYPE.unicast,
       ...(spec.source !== undefined && { source: spec.source }),
@@ -180,7 +185,7 @@ export class LinuxHost implements HostNetwork {
   }
 
   async #removeRoute(spec: RouteSpec): Promise<void> {
-    const key = formatPrefix(spec.destination)
+    const key = keyOf(spec)
     const route = this.#routes.get(key)
     if (!route) return
     await this.#deleteRoute(route)
@@ -197,6 +202,40 @@ export class LinuxHost implements HostNetwork {
     } catch (error) {
       // Gone already, perhaps with its device.
       if (!isErrno(error, 'ESRCH', 'ENODEV')) throw error
+    }
+  }
+
+  async #addRule(spec: RuleSpec): Promise<void> {
+    try {
+      await this.#socket().request({
+        name: `NEWRULE ${spec.priority}`,
+        type: RTM.newRule,
+        flags: NLM_F.create | NLM_F.excl,
+        payload: encodeRule(ruleOf(spec)),
+      })
+    } catch (error) {
+      // It was asked for again.
+      if (!isErrno(error, 'EEXIST')) throw error
+    }
+  }
+
+  async #deleteRule(rule: Rule): Promise<void> {
+    try {
+      await this.#socket().request({
+        name: `DELRULE ${rule.priority}`,
+        type: RTM.deleteRule,
+        payload: encodeRule(rule),
+      })
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT')) throw error
+    }
+  }
+
+  async #sweepRules(): Promise<void> {
+    const request = { name: 'GETRULE', type: RTM.getRule, payload: encodeRuleDump() }
+    for (const { type, payload } of await this.#socket().dump(request)) {
+      const rule = type === RTM.newRule ? decodeRule(payload) : undefined
+      if (rule?.protocol === RTPROT_IPPRIV) await this.#deleteRule(rule)
     }
   }
 
@@ -241,11 +280,12 @@ export class LinuxHost implements HostNetwork {
 
   async #takeOver(): Promise<void> {
     for (const route of await this.#listRoutes())
-      if (route.protocol === RTPROT_IPPRIV) this.#routes.set(formatPrefix(route.destination), route)
+      if (route.protocol === RTPROT_IPPRIV) this.#routes.set(keyOf(route), route)
   }
 
-  /** Removes every route of ours and every private address, whoever put them there. */
+  /** Removes every rule and route of ours and every private address, whoever put them there. */
   async #sweep(): Promise<void> {
+    await this.#sweepRules()
     for (const route of await this.#listRoutes())
       if (route.protocol === RTPROT_IPPRIV) await this.#deleteRoute(route)
     this.#routes.clear()
@@ -291,6 +331,16 @@ export class LinuxHost implements HostNetwork {
     this.#routes.clear()
   }
 }
+
+const keyOf = ({ destination, table = RT_TABLE_MAIN }: Pick<RouteSpec, 'destination' | 'table'>): string =>
+  `${formatPrefix(destination)} ${table}`
+
+const ruleOf = ({ table, longerThan, ...spec }: RuleSpec): Rule => ({
+  ...spec,
+  table: table === 'main' ? RT_TABLE_MAIN : table,
+  protocol: RTPROT_IPPRIV,
+  ...(longerThan === undefined ? {} : { suppressPrefix: longerThan }),
+})
 
 /** Two routes that cannot stand beside each other. */
 function sameDestination(a: Route, b: Route): boolean {

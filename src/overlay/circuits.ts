@@ -2,13 +2,15 @@
 import type { CircuitId, IkeSaId } from '#base/ids'
 import type { Ip } from '#base/ip'
 import type { ConsensusNode } from '#directory/documents'
+import { DEFAULT_GROUP, type Group } from '#overlay/groups'
 import type { Hop, Telescope } from '#telescope/telescope'
 
 /**
- * `default`: applications use it, unless they bind to an address of another. `spare`: it stands ready to be the next
- * default. `asked`: somebody wanted one of his own. `retired`: it was the default; what began there may end there.
+ * `default`: applications use it, unless they belong to a group or bind to an address of another. `group`: the traffic
+ * of one group uses it. `spare`: it stands ready to be the next of either. `asked`: somebody wanted one of his own.
+ * `retired`: it was in use; what began there may end there.
  */
-export type CircuitUse = 'default' | 'spare' | 'asked' | 'retired'
+export type CircuitUse = 'default' | 'group' | 'spare' | 'asked' | 'retired'
 
 export interface Circuit {
   readonly telescope: Telescope
@@ -17,6 +19,8 @@ export interface Circuit {
   /** Of who asked for it. */
   readonly ticket?: number
   use: CircuitUse
+  /** Whose traffic it carries, or carried: once and for ever. Undefined: of a spare, or one that was asked for. */
+  group: Group | undefined
   /** It is given up against our will, and comes back: its entry may see that it is the same client. */
   returns: boolean
 }
@@ -58,9 +62,20 @@ export class Circuits {
     this.#bySa.delete(sa)
   }
 
-  get default(): Circuit | undefined {
-    for (const circuit of this.#byId.values()) if (circuit.use === 'default') return circuit
+  /** What the traffic of a group uses. */
+  of(group: Group): Circuit | undefined {
+    for (const circuit of this.#byId.values())
+      if (circuit.group === group && circuit.use !== 'retired') return circuit
     return undefined
+  }
+
+  get default(): Circuit | undefined {
+    return this.of(DEFAULT_GROUP)
+  }
+
+  /** The entry they share has answered. */
+  get hasEntered(): boolean {
+    return this.all().some(({ telescope }) => telescope.layers.length > 0)
   }
 
   /** Of that use, and neither closing nor closed; the eldest first. */

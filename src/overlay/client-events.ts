@@ -8,6 +8,7 @@ import type { EspCipher } from '#crypto/suites'
 import type { Consensus } from '#directory/documents'
 import type { IkeKeys, Lifetimes } from '#ikev2/events'
 import type { SampledGuard } from '#overlay/entry-guards'
+import type { IsolationRule } from '#overlay/groups'
 import type { GuardOptions } from '#overlay/guard'
 import type { Destination } from '#overlay/path'
 import type { PathTaste } from '#overlay/path-finder'
@@ -33,6 +34,8 @@ export interface ClientOptions extends GuardOptions, PathTaste {
   readonly lifetimes?: Lifetimes
   /** Only circuits that are asked for. */
   readonly onDemand?: boolean
+  /** Traffic that shares no circuit with other traffic. */
+  readonly isolation?: readonly IsolationRule[]
   /** Circuits that stand ready; none unless said otherwise. */
   readonly reserve?: ReserveOptions
 }
@@ -83,8 +86,8 @@ export type ClientEvent =
     }
   /** A hop answers no more. What was begun on the circuit goes on; if it was the default one, another is built. */
   | { readonly kind: 'circuit.draining'; readonly circuit: Telescope }
-  /** It stood ready, and is what applications use from here on. */
-  | { readonly kind: 'circuit.default'; readonly circuit: Telescope }
+  /** It stood ready, and is what the traffic of this group uses from here on. */
+  | { readonly kind: 'circuit.default'; readonly circuit: Telescope; readonly group: string }
   | { readonly kind: 'circuit.closed'; readonly circuit: Telescope }
   /** The entry knows where we are now; only layer 1 has changed. */
   | { readonly kind: 'circuit.moved'; readonly circuit: Telescope }

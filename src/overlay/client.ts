@@ -15,100 +15,111 @@
  * of his own asks for it, and uses the address that its exit lent.
  */
 import type { ErrorCode } from '#base/errors'
-import type { CircuitId, NodeId } from '#base/ids'
-import type { Ip } from '#base/ip'
+import type { NodeId } from '#base/ids'
 import type { Machine } from '#base/machine'
-import { after, earliest, type Instant, TimerTable } from '#base/time'
+import { type Result, success } from '#base/result'
+import { after, earliest, type Instant } from '#base/time'
 import type { Consensus, ConsensusNode } from '#directory/documents'
 import { IkeEngine } from '#ikev2/engine'
 import type { IkeEvent } from '#ikev2/events'
 import { type ResumptionTicket, wipeTicket } from '#ikev2/resumption/ticket'
-import { type Circuit, Circuits, type CircuitUse, ticketOf } from '#overlay/circuits'
+import { Builder } from '#overlay/builder'
+import { type Circuit, Circuits } from '#overlay/circuits'
 import type { ClientEvent, ClientInput, ClientOptions, ClientState } from '#overlay/client-events'
 import * as times from '#overlay/client-times'
 import { EffectQueue } from '#overlay/effects'
 import type { SampledGuard } from '#overlay/entry-guards'
+import { groupsOf } from '#overlay/groups'
 import { Guard } from '#overlay/guard'
+import { GuardKeeper } from '#overlay/guard-keeper'
 import { Hops, type HopsWatcher, type Owner } from '#overlay/hops'
-import { type Destination, rolesAt } from '#overlay/path'
+import { rolesAt } from '#overlay/path'
 import { type AvoidedNode, PathFinder } from '#overlay/path-finder'
 import { sameLink } from '#overlay/peers'
 import type { Effect } from '#overlay/ports'
 import { notRekeyed, Rekeys } from '#overlay/rekeys'
-import { MAX_RETIRED, Reserve } from '#overlay/reserve'
+import { noGround, Supply } from '#overlay/supply'
 import { Wallet } from '#overlay/wallet'
-import { ReqIdAllocator } from '#telescope/reqids'
-import { Telescope } from '#telescope/telescope'
 
 export type { ClientEvent, ClientInput, ClientOptions, ClientState } from '#overlay/client-events'
-
-interface Wish {
-  readonly use: CircuitUse
-  readonly ticket?: number
-  readonly path?: readonly string[]
-  readonly hops?: number
-  readonly destination?: Destination
-}
 
 export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> {
   readonly #options: ClientOptions
   readonly #ike: IkeEngine
   readonly #guard: Guard
+  readonly #keeper: GuardKeeper
   readonly #paths: PathFinder
   readonly #effects = new EffectQueue<ClientEvent, Owner>()
   readonly #circuits = new Circuits()
   readonly #hops: Hops
-  readonly #reserve: Reserve
-  readonly #reqids = new ReqIdAllocator()
+  readonly #builder: Builder
+  readonly #supply: Supply
   readonly #rekeys = new Rekeys()
-  readonly #timers = new TimerTable<'guard' | 'proceed' | 'rebuild' | 'spare' | 'rotate' | 'stop'>()
-  /** When spares are replaced, and circuits that were rotated away are closed. */
-  readonly #ends = new TimerTable<CircuitId>()
-  /** Circuits that go on when the effects so far are performed. */
-  readonly #next = new Set<Circuit>()
   readonly #wallet = new Wallet()
   #toldGuards: readonly SampledGuard[]
-  #state: ClientState = 'unguarded'
-  #guardIs: 'down' | 'rising' | 'failed' | 'up' = 'down'
-  #guardBackoff = times.GUARD_FIRST
+  #life: 'running' | 'stopping' | 'stopped' = 'running'
+  /** When those who did not confirm deletion are waited for no longer. */
+  #patience: Instant | undefined
   #consensus: Consensus | undefined
-  #nextCircuit = 1
-  #backoff = times.REBUILD_FIRST
   #now = 0 as Instant
 
   constructor(options: ClientOptions) {
     this.#options = options
-    this.#guard = new Guard(options)
-    this.#paths = new PathFinder(options)
-    // One who insists on a path has no second one.
-    const { reserve, path, onDemand, rng } = options
-    const none = { spares: 0, rotation: 0 }
-    this.#reserve = new Reserve(path === undefined && !onDemand ? (reserve ?? none) : none, rng)
-    this.#toldGuards = this.#paths.sampled
+    const groups = groupsOf(options.isolation)
+    const [effects, circuits, wallet] = [this.#effects, this.#circuits, this.#wallet]
+    const guard = new Guard(options, groups)
+    const paths = new PathFinder(options)
+    this.#guard = guard
+    this.#keeper = new GuardKeeper(guard, effects)
+    this.#paths = paths
+    this.#toldGuards = paths.sampled
     this.#ike = new IkeEngine({ crypto: options.crypto, ...(options.keyLog ? { keyLog: true } : {}) })
-    this.#hops = new Hops({
+    const hops = new Hops({
       ike: this.#ike,
-      circuits: this.#circuits,
-      effects: this.#effects,
-      wallet: this.#wallet,
-      guard: this.#guard,
+      circuits,
+      effects,
+      wallet,
+      guard,
       options,
       watcher: this.#watcher(),
+    })
+    const builder = new Builder({ effects, circuits, guard, paths, hops, length: options.hops })
+    const ground = () => this.#ground()
+    this.#hops = hops
+    this.#builder = builder
+    this.#supply = new Supply({
+      effects,
+      circuits,
+      groups,
+      guard,
+      paths,
+      hops,
+      builder,
+      wallet,
+      options,
+      ground,
     })
   }
 
   get state(): ClientState {
-    return this.#state
+    if (this.#life !== 'running') return this.#life
+    if (!this.#keeper.stands) return 'unguarded'
+    const state = this.#circuits.default?.telescope.state
+    if (state !== undefined) return state === 'open' ? 'ready' : state === 'building' ? 'building' : 'failed'
+    if (this.#consensus === undefined) return 'waiting-for-consensus'
+    return this.#options.onDemand ? 'ready' : 'failed'
   }
 
   get consensus(): Consensus | undefined {
     return this.#consensus
   }
 
-  get circuits(): readonly (Pick<Circuit, 'telescope' | 'use'> & { readonly isDefault: boolean })[] {
+  get circuits(): readonly (Pick<Circuit, 'telescope' | 'use' | 'group'> & {
+    readonly isDefault: boolean
+  })[] {
     return this.#circuits
       .all()
-      .map(({ telescope, use }) => ({ telescope, use, isDefault: use === 'default' }))
+      .map(({ telescope, use, group }) => ({ telescope, use, group, isDefault: use === 'default' }))
   }
 
   /** Nodes that failed lately, and are not used while others are left. */
@@ -124,7 +135,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     this.#now = now
     switch (input.kind) {
       case 'start':
-        this.#raise()
+        this.#keeper.raise(now)
         break
       case 'datagram':
         this.#ike.handle({ kind: 'datagram', path: input.path, bytes: input.bytes }, now)
@@ -133,17 +144,17 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
         this.#consensus = input.consensus
         this.#revoke(input.consensus)
         // One that failed may have lacked the very nodes that are listed now.
-        this.#ensureDefault()
+        this.#supply.ensure(now)
         break
       case 'consensus.expired':
         this.#consensus = undefined
         break
       case 'build':
-        this.#build({ ...input, use: 'asked' })
+        this.#build(input)
         break
       case 'close': {
         const circuit = this.#circuits.get(input.circuit)
-        if (circuit !== undefined) this.#close(circuit)
+        if (circuit !== undefined) this.#supply.close(circuit, now)
         break
       }
       case 'rekey':
@@ -156,7 +167,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
         this.#hops.observe(input.counters, now)
         break
       case 'moved':
-        this.#move(input.self)
+        if (this.#life === 'running' && this.#keeper.move(input.self)) this.#hops.move(input.self, now)
         break
       case 'stop':
         this.#stop()
@@ -171,17 +182,16 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   tick(now: Instant): void {
     this.#now = now
     this.#ike.tick(now)
-    for (const timer of this.#timers.expired(now)) {
-      if (timer === 'guard') this.#guardSettled()
-      else if (timer === 'proceed') this.#proceed()
-      else if (timer === 'rebuild') this.#ensureDefault()
-      else if (timer === 'spare') this.#ensureSpares()
-      else if (timer === 'rotate') this.#rotate()
-      else for (const circuit of this.#circuits.all()) this.#hops.abandon(circuit)
+    // First of all: what begins in this very tick goes on when its effects are performed.
+    for (const circuit of this.#builder.tick(now)) this.#supply.opened(circuit, now)
+    if (this.#life === 'running' && this.#keeper.tick(now)) this.#supply.ensure(now)
+    this.#supply.tick(now)
+    if (this.#patience !== undefined && this.#patience <= now) {
+      this.#patience = undefined
+      for (const circuit of this.#circuits.all()) this.#hops.abandon(circuit)
     }
-    for (const id of this.#ends.expired(now)) this.#over(id)
     for (const circuit of this.#hops.drained(now))
-      this.#fail(circuit, 'IPP_IKE_TIMEOUT', 'nothing is heard on it any more')
+      this.#supply.fail(circuit, 'IPP_IKE_TIMEOUT', 'nothing is heard on it any more', now)
     this.#drain()
   }
 
@@ -190,98 +200,30 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   }
 
   nextTimeout(): Instant | undefined {
-    const ends = earliest(this.#ends.next(), this.#hops.nextTimeout())
-    return earliest(earliest(this.#ike.nextTimeout(), this.#timers.next()), ends)
+    const parts = [this.#ike, this.#builder, this.#keeper, this.#supply, this.#hops]
+    return parts.map((part) => part.nextTimeout()).reduce(earliest, this.#patience)
   }
 
-  // -------------------------------------------------------------------------------------------- guard
-
-  #raise(): void {
-    this.#guardIs = 'rising'
-    this.#effects.add('guard', ...this.#guard.raise())
-    this.#timers.set('guard', this.#now)
+  /** What circuits are built from, and the guard in which that may be done. */
+  #ground(): Result<Consensus> {
+    if (this.#life !== 'running') return noGround.stopping
+    if (!this.#keeper.stands) return noGround.unguarded
+    return this.#consensus === undefined ? noGround.ignorant : success(this.#consensus)
   }
 
-  /** Every effect of `#raise` was performed, or one was not; or it is time to try again. */
-  #guardSettled(): void {
-    if (this.#isStopping) return
-    if (this.#guardIs === 'failed') return this.#raise()
-    this.#guardIs = 'up'
-    this.#guardBackoff = times.GUARD_FIRST
-    if (this.#circuits.default === undefined) this.#ensureDefault()
-    else this.#state = this.#stateOfDefault
-  }
-
-  #guardFailed(code: ErrorCode, detail: string): void {
-    if (this.#isStopping) return
-    this.#state = 'unguarded'
-    if (this.#guardIs === 'failed') return
-    this.#guardIs = 'failed'
-    this.#timers.set('guard', after(this.#now, this.#guardBackoff))
-    this.#guardBackoff = Math.min(2 * this.#guardBackoff, times.GUARD_MAX)
-    this.#effects.event({ kind: 'guard.failed', code, detail })
-  }
-
-  // -------------------------------------------------------------------------------------------- circuits
-
-  #ensureDefault(): void {
-    if (this.#isStopping || this.#guardIs !== 'up') return
-    if (this.#circuits.default !== undefined) return this.#ensureSpares()
-    this.#timers.clear('rebuild')
-    if (this.#consensus === undefined) {
-      this.#state = 'waiting-for-consensus'
-      return
+  /** Somebody wants one of his own. */
+  #build({ ticket, path, hops, destination }: ClientInput & { kind: 'build' }): void {
+    const ground = this.#ground()
+    const wish = {
+      use: 'asked' as const,
+      ticket,
+      ...(path ? { path } : {}),
+      ...(hops ? { hops } : {}),
+      ...(destination ? { destination } : {}),
     }
-    if (this.#options.onDemand) {
-      this.#state = 'ready'
-      return
-    }
-    this.#state = 'building'
-    this.#build({ use: 'default', ...(this.#options.path ? { path: this.#options.path } : {}) })
-  }
-
-  /** Spares come after what is needed now, and one after the other. */
-  #ensureSpares(): void {
-    const spares = this.#circuits.living('spare')
-    if (this.#state !== 'ready' || this.#consensus === undefined) return
-    if (spares.some(({ telescope }) => telescope.state === 'building')) return
-    if (spares.length < this.#reserve.wanted(this.#now) && this.#timers.get('spare') === undefined)
-      this.#build({ use: 'spare' })
-  }
-
-  #build(wish: Wish): void {
-    const { use } = wish
-    const fail = (code: ErrorCode, detail: string): void => {
-      if (use === 'spare') return this.#timers.set('spare', this.#reserve.retryAt(this.#now))
-      this.#effects.event({ kind: 'circuit.failed', code, detail, ...ticketOf(wish) })
-      if (use === 'default') this.#rebuildLater()
-    }
-    if (this.#isStopping) return fail('IPP_CIRCUIT_UNKNOWN', 'the client is stopping')
-    if (this.#guardIs !== 'up') return fail('IPP_GUARD_DOWN', 'see the log')
-    if (this.#consensus === undefined) return fail('IPP_PATH_NONE', 'no consensus that is valid')
-    const hops = wish.path?.length ?? wish.hops ?? this.#options.hops
-    const { entry } = this.#circuits
-    const path = this.#paths.choose(
-      this.#consensus,
-      {
-        hops,
-        path: wish.path,
-        destination: wish.destination,
-        entry: entry?.nodeId as NodeId | undefined,
-        apart: use === 'spare' ? this.#circuits.default?.nodes.slice(1).map(({ nodeId }) => nodeId) : [],
-      },
-      this.#now,
-    )
-    if (!path.ok) return fail(path.code, path.where)
-    const first = path.value[0]!
-    if (entry !== undefined && first.nodeId !== entry.nodeId)
-      return fail('IPP_PATH_NONE', `circuits of one client share the entry ${entry.name}`)
-    const id = this.#nextCircuit++ as CircuitId
-    const telescope = new Telescope(id, path.value, this.#guard.self, this.#reqids, this.#now)
-    const circuit: Circuit = { telescope, nodes: path.value, use, returns: false, ...ticketOf(wish) }
-    this.#circuits.add(circuit)
-    this.#effects.add({ circuit, pins: true }, ...this.#guard.pin(first.address))
-    this.#proceedLater(circuit)
+    const built = ground.ok ? this.#builder.build(ground.value, wish, this.#now) : ground
+    if (!built.ok)
+      this.#effects.event({ kind: 'circuit.failed', code: built.code, detail: built.where, ticket })
   }
 
   /** A hop that is listed no longer, or otherwise, is used no longer. */
@@ -293,99 +235,10 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
         if (now === undefined || !sameLink(now, node)) return true
         return rolesAt(position, circuit.nodes.length).some((role) => !now.roles.includes(role))
       })
-      if (gone !== undefined)
-        this.#fail(circuit, 'IPP_PATH_UNKNOWN_NODE', `${gone.name} is not listed any more, or otherwise`)
+      if (gone === undefined) continue
+      const detail = `${gone.name} is not listed any more, or otherwise`
+      this.#supply.fail(circuit, 'IPP_PATH_UNKNOWN_NODE', detail, this.#now)
     }
-  }
-
-  /**
-   * The next hop, or the end of building, as soon as the effects so far are performed: routes and filters can take a
-   * while, and the retransmission timer must not run meanwhile; and what fails is no open circuit.
-   */
-  #proceedLater(circuit: Circuit): void {
-    this.#next.add(circuit)
-    this.#timers.set('proceed', this.#now)
-  }
-
-  #proceed(): void {
-    const circuits = [...this.#next]
-    this.#next.clear()
-    for (const circuit of circuits) {
-      if (circuit.telescope.state !== 'building') continue
-      if (circuit.telescope.isComplete) this.#opened(circuit)
-      else this.#hops.initiate(circuit, this.#now)
-    }
-  }
-
-  #opened(circuit: Circuit): void {
-    const { telescope, use } = circuit
-    telescope.state = 'open'
-    telescope.opened = this.#now
-    this.#paths.opened(telescope)
-    this.#effects.event({ kind: 'circuit.open', circuit: telescope, ...ticketOf(circuit) })
-    if (use === 'default') this.#inUse()
-    else if (use === 'spare') {
-      this.#reserve.built()
-      this.#ends.set(telescope.id, this.#reserve.replacementAt(this.#now))
-    }
-    this.#ensureSpares()
-  }
-
-  /** Applications have a circuit. */
-  #inUse(): void {
-    if (this.#guardIs === 'up') this.#state = 'ready'
-    this.#backoff = times.REBUILD_FIRST
-    const until = this.#reserve.rotationAt(this.#now)
-    if (until !== undefined) this.#timers.set('rotate', until)
-  }
-
-  /** Applications use a spare from here on, if one is ready, or nothing. */
-  #replace(old: Circuit, use: CircuitUse): void {
-    const { ready } = this.#circuits
-    if (ready === undefined) return this.#effects.add('guard', this.#guard.route())
-    old.use = use
-    ready.use = 'default'
-    this.#ends.clear(ready.telescope.id)
-    this.#effects.add({ circuit: ready }, this.#guard.route(ready.telescope.privateAddresses.at(-1)!))
-    this.#effects.event({ kind: 'circuit.default', circuit: ready.telescope })
-    this.#inUse()
-  }
-
-  /** A hop answers no more, and still carries packets: another circuit comes first, then this one goes. */
-  #leave(circuit: Circuit, hop: number): void {
-    const { telescope, use } = circuit
-    this.#paths.lost(telescope, hop, 'IPP_IKE_TIMEOUT', this.#now)
-    telescope.state = 'draining'
-    this.#effects.event({ kind: 'circuit.draining', circuit: telescope })
-    if (use !== 'default') return this.#ensureSpares()
-    this.#reserve.lost(this.#now)
-    if (this.#circuits.ready !== undefined) return this.#replace(circuit, 'retired')
-    circuit.use = 'retired'
-    this.#ensureDefault()
-  }
-
-  /** The default circuit has been used for long enough: what is new goes elsewhere, what is old may end there. */
-  #rotate(): void {
-    const old = this.#circuits.default
-    if (this.#isStopping || old === undefined) return
-    if (this.#circuits.ready === undefined) {
-      this.#timers.set('rotate', this.#reserve.retryAt(this.#now))
-      return this.#ensureSpares()
-    }
-    this.#replace(old, 'retired')
-    // The entry takes a session that is resumed for over, and this one goes on.
-    this.#wallet.wipe()
-    this.#ends.set(old.telescope.id, this.#reserve.retirementAt(this.#now))
-    const retired = this.#circuits.living('retired')
-    for (const circuit of retired.slice(0, Math.max(0, retired.length - MAX_RETIRED))) this.#shutDown(circuit)
-    this.#ensureSpares()
-  }
-
-  /** The time of a spare, or of a circuit that was rotated away. */
-  #over(id: CircuitId): void {
-    const circuit = this.#circuits.get(id)
-    if (circuit !== undefined) this.#shutDown(circuit)
-    this.#ensureSpares()
   }
 
   #rekey(wish: ClientInput & { kind: 'rekey' }): void {
@@ -397,101 +250,42 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     this.#effects.event(notRekeyed(wish, 'IPP_CIRCUIT_UNKNOWN', detail))
   }
 
-  /** Something broke: give the circuit up, and rebuild if it was the default one. */
-  #fail(circuit: Circuit, code: ErrorCode, detail: string): void {
-    const { telescope } = circuit
-    if (telescope.state === 'closing' || telescope.state === 'closed') return
-    if (circuit.use === 'spare') this.#timers.set('spare', this.#reserve.retryAt(this.#now))
-    this.#effects.event({ kind: 'circuit.failed', circuit: telescope, code, detail, ...ticketOf(circuit) })
-    circuit.returns = circuit.use === 'default' && this.#circuits.ready === undefined
-    this.#shutDown(circuit)
-  }
-
-  /** On request. Who waits for a circuit that never opened is told. */
-  #close(circuit: Circuit): void {
-    if (circuit.use === 'default') this.#wallet.wipe()
-    if (circuit.telescope.state === 'building' && circuit.ticket !== undefined)
-      return this.#fail(circuit, 'IPP_CIRCUIT_CLOSED', `circuit ${circuit.telescope.id} was not open yet`)
-    this.#shutDown(circuit)
-  }
-
-  #shutDown(circuit: Circuit): void {
-    const { telescope } = circuit
-    if (telescope.state === 'closing' || telescope.state === 'closed') return
-    if (circuit.use === 'default') this.#withdraw(circuit)
-    else if (this.#guard.leadsInto(telescope.privateAddresses))
-      this.#effects.add('guard', this.#guard.route())
-    this.#ends.clear(telescope.id)
-    this.#hops.close(circuit, this.#now)
-  }
-
-  /** Applications must not use it any more. */
-  #withdraw(circuit: Circuit): void {
-    if (this.#isStopping) this.#effects.add('guard', this.#guard.route())
-    else this.#replace(circuit, 'retired')
-  }
-
   #watcher(): HopsWatcher {
     return {
       extended: (circuit) => {
-        const { telescope, use } = circuit
-        if (telescope.layers.length === 1) this.#paths.entered(telescope)
-        if (telescope.isComplete && use === 'default')
-          this.#effects.add({ circuit }, this.#guard.route(telescope.privateAddresses.at(-1)!))
-        this.#proceedLater(circuit)
+        if (circuit.telescope.layers.length === 1) this.#paths.entered(circuit.telescope)
+        this.#supply.extended(circuit, this.#now)
+        this.#builder.proceedLater(circuit, this.#now)
       },
-      silent: (circuit, hop) => this.#leave(circuit, hop),
-      broken: (circuit, hop, code) => {
-        if (circuit.use === 'default') {
-          if (circuit.telescope.state === 'open') this.#reserve.lost(this.#now)
-          this.#withdraw(circuit)
-        }
-        this.#paths.lost(circuit.telescope, hop, code, this.#now)
-      },
-      unsound: (circuit, code, detail) => this.#fail(circuit, code, detail),
+      silent: (circuit, hop) => this.#supply.silent(circuit, hop, this.#now),
+      broken: (circuit, hop, code) => this.#supply.broken(circuit, hop, code, this.#now),
+      unsound: (circuit, code, detail) => this.#supply.fail(circuit, code, detail, this.#now),
       ticket: (circuit, ticket) => this.#keep(circuit, ticket),
       ended: (circuit) => {
-        if (this.#isStopping) {
-          if (this.#circuits.size === 0 && this.#state !== 'stopped') this.#end()
-        } else if (circuit.use === 'default') this.#rebuildLater()
-        else this.#ensureSpares()
+        if (this.#life === 'running') this.#supply.ended(circuit, this.#now)
+        else if (this.#circuits.size === 0 && this.#life !== 'stopped') this.#end()
       },
     }
   }
 
-  #move(self: Ip): void {
-    if (this.#isStopping) return
-    const isElsewhere = self !== this.#guard.self
-    this.#effects.add('guard', ...this.#guard.move(self))
-    if (isElsewhere) this.#hops.move(self, this.#now)
-  }
-
-  #rebuildLater(): void {
-    if (this.#guardIs === 'up') this.#state = 'failed'
-    this.#timers.set('rebuild', after(this.#now, this.#backoff))
-    this.#backoff = Math.min(2 * this.#backoff, times.REBUILD_MAX)
-  }
-
   #end(): void {
-    this.#state = 'stopped'
+    this.#life = 'stopped'
     this.#wallet.wipe()
-    this.#effects.add('guard', ...this.#guard.lower())
+    this.#keeper.lower()
     this.#effects.event({ kind: 'stopped' })
   }
 
   #stop(): void {
-    if (this.#isStopping) return
-    this.#state = 'stopping'
-    for (const timer of ['rebuild', 'spare', 'rotate'] as const) this.#timers.clear(timer)
+    if (this.#life !== 'running') return
+    this.#life = 'stopping'
+    this.#supply.end()
     if (this.#circuits.size === 0) return this.#end()
-    this.#timers.set('stop', after(this.#now, times.STOP_PATIENCE))
+    this.#patience = after(this.#now, times.STOP_PATIENCE)
     for (const circuit of this.#circuits.all()) {
       circuit.returns = false
-      this.#close(circuit)
+      this.#supply.close(circuit, this.#now)
     }
   }
-
-  // -------------------------------------------------------------------------------------------- IKE
 
   #drain(): void {
     for (let output = this.#ike.poll(); output !== undefined; output = this.#ike.poll()) {
@@ -521,27 +315,20 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   #effectFailed(effect: Effect<ClientEvent>, code: ErrorCode, detail: string): void {
     const owner = this.#effects.ownerOf(effect)
     if (owner === undefined) return
-    if (owner === 'guard') return this.#guardFailed(code, detail)
+    if (owner === 'guard') {
+      if (this.#life === 'running') this.#keeper.failed(code, detail, this.#now)
+      return
+    }
     if (owner.pins) this.#guard.pinFailed()
-    this.#fail(owner.circuit, code, detail)
+    this.#supply.fail(owner.circuit, code, detail, this.#now)
   }
 
-  // -------------------------------------------------------------------------------------------- pieces
-
   #keep({ telescope, use, returns }: Circuit, ticket: ResumptionTicket): void {
-    const isWanted = use === 'default' && (returns || telescope.state !== 'closing') && !this.#isStopping
+    const isWanted =
+      use === 'default' && (returns || telescope.state !== 'closing') && this.#life === 'running'
     if (!isWanted) return wipeTicket(ticket)
     // One entry at a time.
     this.#wallet.wipe()
     this.#wallet.keep(telescope.hops[0]!.nodeId as NodeId, ticket)
-  }
-
-  get #isStopping(): boolean {
-    return this.#state === 'stopping' || this.#state === 'stopped'
-  }
-
-  get #stateOfDefault(): ClientState {
-    const state = this.#circuits.default?.telescope.state
-    return state === 'open' ? 'ready' : state === 'building' ? 'building' : 'failed'
   }
 }

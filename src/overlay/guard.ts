@@ -7,6 +7,7 @@
 import { host, type Ip, prefix } from '#base/ip'
 import type { FilterContext } from '#nat/rules'
 import { clientRules } from '#nat/rulesets'
+import { DEFAULT_GROUP, type Group, type IsolationRule, rulesOf, tableOf } from '#overlay/groups'
 import type { Effect, HostOperation, RouteSpec } from '#overlay/ports'
 import { innerMtu, PATH_MTU } from '#telescope/engine'
 import {
@@ -32,6 +33,8 @@ export interface GuardOptions {
   readonly context: FilterContext
   /** Layers of the default circuit: four and five leave less room in a cable's 1500 octets than the constant. */
   readonly hops: number
+  /** Traffic that shares no circuit with other traffic. */
+  readonly isolation?: readonly IsolationRule[]
 }
 
 /** Two halves of the address space: more specific than a host's default route, which stays untouched beneath. */
@@ -44,12 +47,14 @@ export class Guard {
   /** The pass for the entry is whole, as far as we have heard. */
   #pinned = false
   #hops: ReadonlySet<Ip> = new Set()
-  /** Applications' source. */
-  #source: Ip | undefined
+  readonly #groups: readonly Group[]
+  /** Of the traffic of each group that has a circuit. */
+  readonly #sources = new Map<Group, Ip>()
 
-  constructor(options: GuardOptions) {
+  constructor(options: GuardOptions, groups: readonly Group[] = [DEFAULT_GROUP]) {
     this.#options = options
     this.#self = options.self
+    this.#groups = groups
   }
 
   /** The one foreign node that may be spoken to outside the telescope. */
@@ -82,7 +87,8 @@ export class Guard {
       onPlane(clientGuard(this.#plan)),
       onHost(
         ...this.#servers.map((address) => ({ kind: 'route.add' as const, route: uplink(address) })),
-        ...this.#everywhere('route.add'),
+        ...this.#groups.flatMap((group) => everywhere('route.add', this.#routeOf(group))),
+        ...this.#groups.flatMap(rulesOf).map((rule) => ({ kind: 'rule.add' as const, rule })),
       ),
     ]
   }
@@ -115,10 +121,17 @@ export class Guard {
     return [onPlane(clientEntryPassRemove(this.#self, entry)), onHost(this.#filter([]), ...route)]
   }
 
-  /** Where applications go: into the plane's device, as `source` once there is a circuit. */
-  route(source?: Ip): GuardEffect {
-    this.#source = source
-    return onHost(...this.#everywhere('route.add'), ...this.#toHops('route.add', this.#hops))
+  /**
+   * Where the traffic of a group goes: into the plane's device, as `source` once there is a circuit. Without one it
+   * takes the address that the device always has, which no policy knows: it ends there, and on no other circuit.
+   */
+  route(group: Group, source?: Ip): GuardEffect {
+    if (source === undefined) this.#sources.delete(group)
+    else this.#sources.set(group, source)
+    return onHost(
+      ...everywhere('route.add', this.#routeOf(group)),
+      ...this.#toHops('route.add', this.#hops, [group]),
+    )
   }
 
   /**
@@ -139,15 +152,19 @@ export class Guard {
     return [...this.#toHops('route.remove', gone), ...this.#toHops('route.add', fresh)]
   }
 
-  /** Applications start from one of these addresses. */
-  leadsInto(addresses: readonly Ip[]): boolean {
-    return this.#source !== undefined && addresses.includes(this.#source)
+  /** Groups whose traffic starts from one of these addresses. */
+  ledInto(addresses: readonly Ip[]): readonly Group[] {
+    return [...this.#sources].filter(([, source]) => addresses.includes(source)).map(([group]) => group)
   }
 
   /** The filter outlives everything else: whatever is removed before it, nothing can leave. */
   lower(): GuardEffect[] {
     return [
-      onHost(...this.#toHops('route.remove', this.#hops), ...this.#everywhere('route.remove')),
+      onHost(
+        ...this.#groups.flatMap(rulesOf).map((rule) => ({ kind: 'rule.remove' as const, rule })),
+        ...this.#toHops('route.remove', this.#hops),
+        ...this.#groups.flatMap((group) => everywhere('route.remove', this.#routeOf(group))),
+      ),
       ...this.unpin(),
       onHost(...this.#servers.map((address) => ({ kind: 'route.remove' as const, route: uplink(address) }))),
       onPlane(clientGuardRemove(this.#plan)),
@@ -164,24 +181,33 @@ export class Guard {
     return [...new Set(this.#options.directories.map(({ address }) => address))]
   }
 
-  #everywhere(kind: 'route.add' | 'route.remove'): HostOperation[] {
-    const source = this.#source
+  #routeOf(group: Group): Omit<RouteSpec, 'destination'> {
     const mtu = Math.min(INNER_MTU, innerMtu(PATH_MTU - UDP_HEADER, this.#options.hops))
-    const advmss = mtu - INNER_MTU + INNER_MSS
-    const via = 'overlay'
-    return EVERYWHERE.map((destination) => ({
-      kind,
-      route: { destination, via, mtu, advmss, ...(source ? { source } : {}) },
-    }))
+    return { ...this.#into(group), mtu, advmss: mtu - INNER_MTU + INNER_MSS }
   }
 
-  #toHops(kind: 'route.add' | 'route.remove', hops: Iterable<Ip>): HostOperation[] {
-    const source = this.#source ? { source: this.#source } : {}
+  #toHops(
+    kind: 'route.add' | 'route.remove',
+    hops: Iterable<Ip>,
+    groups: readonly Group[] = this.#groups,
+  ): HostOperation[] {
     const size = { mtu: PATH_MTU, advmss: INNER_MSS }
-    return [...hops].map((hop) => ({
-      kind,
-      route: { destination: host(hop), via: 'overlay', ...size, ...source },
-    }))
+    return groups.flatMap((group) =>
+      [...hops].map((hop) => ({
+        kind,
+        route: { destination: host(hop), ...this.#into(group), ...size },
+      })),
+    )
+  }
+
+  /** Into the plane's device, in the table of the group. */
+  #into(group: Group): Pick<RouteSpec, 'via' | 'source' | 'table'> {
+    const source = this.#sources.get(group)
+    return {
+      via: 'overlay',
+      ...(source === undefined ? {} : { source }),
+      ...(group.rule === undefined ? {} : { table: tableOf(group) }),
+    }
   }
 
   #filter(entries: readonly Ip[]): HostOperation {
@@ -193,5 +219,10 @@ export class Guard {
 
 const onHost = (...operations: readonly HostOperation[]): GuardEffect => ({ kind: 'host', operations })
 const onPlane = (operations: readonly PlaneOperation[]): GuardEffect => ({ kind: 'plane', operations })
+
+const everywhere = (
+  kind: 'route.add' | 'route.remove',
+  route: Omit<RouteSpec, 'destination'>,
+): HostOperation[] => EVERYWHERE.map((destination) => ({ kind, route: { destination, ...route } }))
 
 const uplink = (address: Ip): RouteSpec => ({ destination: host(address), via: 'uplink' })

@@ -11,6 +11,8 @@ export type HostOperation =
   /** A private address on the plane's device (/32). Removing it closes the sockets bound to it. */
   | { readonly kind: 'address.add' | 'address.remove'; readonly address: Ip }
   | { readonly kind: 'route.add' | 'route.remove'; readonly route: RouteSpec }
+  /** Which packets ask a table of their own. */
+  | { readonly kind: 'rule.add' | 'rule.remove'; readonly rule: RuleSpec }
   /** Replaces the whole rule set of that owner in one transaction. */
   | { readonly kind: 'firewall.set'; readonly rules: RuleSet }
   | { readonly kind: 'firewall.clear'; readonly owner: RuleSet['owner'] }
@@ -26,6 +28,21 @@ export interface RouteSpec {
   readonly source?: Ip
   readonly mtu?: number
   readonly advmss?: number
+  /** Number of the routing table; absent: `main`. */
+  readonly table?: number
+}
+
+/** All that is said of a packet must hold. */
+export interface RuleSpec {
+  /** The lowest comes first; there is one of ours with each number. */
+  readonly priority: number
+  readonly table: number | 'main'
+  /** User id of the socket. */
+  readonly user?: number
+  readonly mark?: number
+  readonly destination?: Prefix
+  /** Routes to prefixes of this length and shorter ones are not taken. */
+  readonly longerThan?: number
 }
 
 /** One effect of an overlay machine, to be performed completely before the next. */

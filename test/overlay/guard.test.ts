@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type Ip, ip, prefix } from '#base/ip'
+import { DEFAULT_GROUP } from '#overlay/groups'
 import { Guard } from '#overlay/guard'
 import { privateRoutes } from '#overlay/node-filter'
 import type { HostOperation } from '#overlay/ports'
@@ -47,7 +48,8 @@ test('a hop has a route while a circuit reaches it, never one that is spoken to 
   const two = [circuit(3, ENTRY, MIDDLE, EXIT), circuit(1, ENTRY, EXIT, DIRECTORY)]
   assert.deepEqual(told(own.reach(two)), [])
   const lent = ip('10.64.0.5')
-  const [, , ...hops] = (own.route(lent) as { readonly operations: readonly HostOperation[] }).operations
+  const [, , ...hops] = (own.route(DEFAULT_GROUP, lent) as { readonly operations: readonly HostOperation[] })
+    .operations
   assert.deepEqual(told(hops), [
     `route.add ${MIDDLE}/32 1500 from ${lent}`,
     `route.add ${EXIT}/32 1500 from ${lent}`,

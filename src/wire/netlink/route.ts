@@ -28,6 +28,9 @@ export const RTM = {
   newRoute: 24,
   deleteRoute: 25,
   getRoute: 26,
+  newRule: 32,
+  deleteRule: 33,
+  getRule: 34,
 } as const
 
 export const IFF = { up: 0x1, noArp: 0x80 } as const
