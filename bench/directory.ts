@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { DEFAULT_WORK } from '#directory/work'
 import type { Bench, BenchContext, Plot, Report, Table, Target } from './bench.ts'
 import { type CouncilSample, sitCouncil } from './directory/council.ts'
 import type { Churn } from './directory/network.ts'
@@ -20,6 +21,7 @@ export const bench: Bench = {
     ['--large <n>', 'nodes that authorities vote on', '10000'],
     ['--hours <n>', 'updates of a reader', '24'],
     ['--fakes <n>', 'descriptors of the crowd', '10000'],
+    ['--work <bits>', 'that newcomers must do, and the crowd does not; 0: none', String(DEFAULT_WORK)],
   ],
   run,
 }
@@ -53,7 +55,8 @@ async function run(context: BenchContext): Promise<Report> {
     }
     let siege: SiegeResult | undefined
     if (wanted('siege')) {
-      siege = await besiege({ nodes, fakes: Number(options.fakes), addresses: ADDRESSES }, folder, signal)
+      const [fakes, work] = [Number(options.fakes), Number(options.work)]
+      siege = await besiege({ nodes, fakes, addresses: ADDRESSES, work }, folder, signal)
       say('the crowd is gone')
     }
     return report({ nodes, large, wire, council, siege })

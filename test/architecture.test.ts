@@ -69,7 +69,7 @@ const ONLY: Readonly<Record<string, Readonly<Record<string, RegExp>>>> = {
 const CORE = ['base', 'wire', 'crypto', 'ikev2', 'telescope', 'nat', 'overlay', 'directory-pure']
 /** Files of directory/ with effects; all others there are pure. */
 const DIRECTORY_EFFECTS =
-  /^directory\/(cache|client|backup|exchange|daemon|server|service|store|registry|council|messenger|authority-store|measurer-file|body|rate-limit|refusal|publication|shelf|watch|interface|routes\/.*)$/
+  /^directory\/(cache|client|backup|exchange|daemon|server|service|store|registry|council|messenger|authority-store|changed-file|token-file|upload|body|rate-limit|refusal|publication|shelf|watch|interface|routes\/.*)$/
 
 const CLOCKS =
   /\b(Date\.now|new Date\(\)|performance\.now|setTimeout|setInterval|setImmediate|queueMicrotask|process\.|console\.|Math\.random)/

@@ -16,7 +16,13 @@ import { openDirectoryStore } from '#directory/store'
 import { newKeyPair, PERIOD, PLAN, START } from './network.ts'
 
 export type Job =
-  | { readonly role: 'serve'; readonly folder: string; readonly nodes: string; readonly open: boolean }
+  | {
+      readonly role: 'serve'
+      readonly folder: string
+      readonly nodes: string
+      readonly open: boolean
+      readonly work: number
+    }
   | {
       readonly role: 'probe'
       readonly url: string
@@ -53,7 +59,7 @@ const SILENT = { debug() {}, info() {}, warn() {}, error() {} }
 const PLENTY = { burst: 1e6, perSecond: 1e6 }
 
 /** `open`: uploads from anywhere, as many as come. The first nodes are put into the store beforehand. */
-async function serve({ folder, nodes, open }: Extract<Job, { role: 'serve' }>): Promise<Served> {
+async function serve({ folder, nodes, open, work }: Extract<Job, { role: 'serve' }>): Promise<Served> {
   const began = performance.now()
   const now = () => START + 60 + (performance.now() - began) / 1000
   const texts = JSON.parse(readFileSync(nodes, 'utf8')) as string[]
@@ -74,6 +80,7 @@ async function serve({ folder, nodes, open }: Extract<Job, { role: 'serve' }>): 
     period: PERIOD,
     crypto: nodeCrypto,
     log: SILENT,
+    work,
     clock: { unixTime: () => unixTime(Math.floor(now())), monotonic: () => instant(performance.now()) },
     ...(open ? { uploads: 'anywhere', limits: { uploads: PLENTY, reads: PLENTY } } : {}),
   })

@@ -29,10 +29,12 @@ interface Sizes {
   readonly nodes: number
   readonly fakes: number
   readonly addresses: number
+  /** Bits that the directory wants of newcomers, and the crowd does not do. */
+  readonly work: number
 }
 
 export async function besiege(
-  { nodes, fakes, addresses }: Sizes,
+  { nodes, fakes, addresses, work }: Sizes,
   folder: string,
   signal: AbortSignal,
 ): Promise<SiegeResult> {
@@ -50,6 +52,7 @@ export async function besiege(
       folder: join(folder, 'open'),
       nodes: await file('none.json', []),
       open: true,
+      work: 0,
     })
     const url = (port: number, path: string) => `http://${SERVER}:${port}/v1/${path}`
     const sources = Array.from({ length: 32 }, (_, i) => `198.18.0.${i + 10}`)
@@ -62,7 +65,7 @@ export async function besiege(
     open.child.kill()
     if (uploaded.statuses[201] !== nodes) throw new Error(`uploads: ${JSON.stringify(uploaded.statuses)}`)
 
-    const server = await scene.serve({ folder: join(folder, 'siege'), nodes: nodesFile, open: false })
+    const server = await scene.serve({ folder: join(folder, 'siege'), nodes: nodesFile, open: false, work })
     const before = await scene.standing(server.child)
     const crowd = Array.from({ length: addresses }, (_, i) => `203.0.${113 + (i >> 8)}.${i & 255}`)
     const strangers = await file(

@@ -147,6 +147,10 @@ export const ERRORS = {
     'a descriptor was not uploaded from the address it names',
     'upload from the node itself, or ask the directory operator to set `uploads: anywhere`',
   ],
+  IPP_DIR_WORK: [
+    'a newcomer brought no proof of work, or too little',
+    'nodes do it by themselves, up to 24 bits; or ask the directory operator for a token',
+  ],
   IPP_DIR_CROWDED: ['a network has enough nodes already', 'use an address of another /24'],
   IPP_DIR_RATE_LIMITED: ['too many requests from one address', 'wait a while, then try again'],
   IPP_DIR_NO_DOCUMENT: [

@@ -7,7 +7,7 @@ interface KeygenOptions {
   readonly json?: boolean
 }
 
-/** `ippriv keygen node|directory`: makes key files; never overwrites one. */
+/** `ippriv keygen node|directory|measurer|family|token`: makes key files; never overwrites one. */
 export function registerKeygen(program: Command): void {
   const keygen = program.command('keygen').description('make the keys of a node or a directory')
   keygen
@@ -52,6 +52,17 @@ export function registerKeygen(program: Command): void {
     .action(async ({ dir, json }: KeygenOptions) => {
       const { createFamilyKey } = await import('#config/keys')
       show({ family: toHex((await createFamilyKey(dir)).publicKey) }, json)
+    })
+  keygen
+    .command('token')
+    .description("write operator.token, for nodes, and print its line in a directory's file of tokens")
+    .requiredOption('--dir <directory>', 'where the file goes; created when missing')
+    .option('--json', 'print JSON')
+    .action(async ({ dir, json }: KeygenOptions) => {
+      const { createToken } = await import('#config/keys')
+      const { tokenKey } = await import('#directory/token')
+      const { nodeCrypto } = await import('#crypto/node')
+      show({ key: toHex(tokenKey(await createToken(dir), nodeCrypto)) }, json)
     })
 }
 

@@ -1,17 +1,22 @@
-/** Key files: private keys as PKCS#8 PEM, mode 0600. Ed25519 (RFC 8410), and ECDSA P-256 for peers that have no EdDSA. */
+/**
+ * Key files: private keys as PKCS#8 PEM, mode 0600. Ed25519 (RFC 8410), and ECDSA P-256 for peers that have no EdDSA. And
+ * tokens, in hex.
+ */
 import {
   createHash,
   createPrivateKey,
   createPublicKey,
   generateKeyPairSync,
   type KeyObject,
+  randomBytes,
 } from 'node:crypto'
 import { mkdir, open, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { concat } from '#base/bytes'
+import { concat, fromHex, toHex } from '#base/bytes'
 import { IpprivError } from '#base/errors'
 import { type NodeId, nodeIdFromBytes } from '#base/ids'
 import { encodeSpki, readPublicKey } from '#crypto/public-key'
+import { TOKEN_LENGTH } from '#directory/token'
 
 export interface SigningKey {
   /** 32 octets, secret. */
@@ -46,6 +51,7 @@ export const SIGNING_FILE = 'signing.pem'
 export const CERTIFICATE_FILE = 'signing.cert'
 export const MEASURER_FILE = 'measurer.pem'
 export const FAMILY_FILE = 'family.pem'
+export const TOKEN_FILE = 'operator.token'
 
 /** @throws IpprivError IPP_KEY_UNREADABLE, IPP_KEY_INVALID */
 export async function readNodeKeys(directory: string): Promise<NodeKeys> {
@@ -130,6 +136,22 @@ export async function createFamilyKey(directory: string): Promise<SigningKey> {
   return createKeyFile(join(directory, FAMILY_FILE))
 }
 
+/** Makes the token of an operator, 32 octets: for nodes that need not work. @throws IpprivError IPP_KEY_UNREADABLE */
+export async function createToken(directory: string): Promise<Uint8Array> {
+  await refuseExisting(directory, [TOKEN_FILE])
+  const token = new Uint8Array(randomBytes(TOKEN_LENGTH))
+  await writeSecret(join(directory, TOKEN_FILE), `${toHex(token)}\n`)
+  return token
+}
+
+/** @throws IpprivError IPP_KEY_UNREADABLE (absent, or readable by others), IPP_KEY_INVALID */
+export async function readToken(file: string): Promise<Uint8Array> {
+  const text = (await readSecret(file)).trim()
+  if (!/^[0-9a-f]+$/.test(text) || text.length !== 2 * TOKEN_LENGTH)
+    throw new IpprivError('IPP_KEY_INVALID', `${file}: expected ${2 * TOKEN_LENGTH} hex digits`)
+  return fromHex(text)
+}
+
 /** @throws IpprivError IPP_KEY_UNREADABLE (absent, or readable by others), IPP_KEY_INVALID */
 export async function readKeyFile(file: string): Promise<SigningKey> {
   const key = await readPrivateKey(file)
@@ -150,22 +172,25 @@ async function readEcdsaFile(file: string): Promise<EcdsaKey> {
 }
 
 async function readPrivateKey(file: string): Promise<KeyObject> {
-  let pem: string
+  const pem = await readSecret(file)
+  try {
+    return createPrivateKey(pem)
+  } catch {
+    // The cause could quote the file.
+    throw new IpprivError('IPP_KEY_INVALID', `${file}: no PKCS#8 PEM private key`)
+  }
+}
+
+async function readSecret(file: string): Promise<string> {
   try {
     const { mode } = await stat(file)
     if ((mode & 0o077) !== 0)
       throw new Error(
         `mode ${(mode & 0o777).toString(8).padStart(4, '0')} lets others read it; it must be 0600`,
       )
-    pem = await readFile(file, 'utf8')
+    return await readFile(file, 'utf8')
   } catch (cause) {
     throw new IpprivError('IPP_KEY_UNREADABLE', `${file}: ${(cause as Error).message}`, { cause })
-  }
-  try {
-    return createPrivateKey(pem)
-  } catch {
-    // The cause could quote the file.
-    throw new IpprivError('IPP_KEY_INVALID', `${file}: no PKCS#8 PEM private key`)
   }
 }
 
@@ -207,11 +232,15 @@ async function createKeyFile(file: string): Promise<SigningKey> {
 }
 
 async function writeKeyFile(file: string, privateKey: KeyObject): Promise<void> {
+  await writeSecret(file, privateKey.export({ format: 'pem', type: 'pkcs8' }))
+}
+
+async function writeSecret(file: string, secret: string | Buffer): Promise<void> {
   try {
     // `wx`: never overwrites, whatever happened since we looked.
     const handle = await open(file, 'wx', 0o600)
     try {
-      await handle.writeFile(privateKey.export({ format: 'pem', type: 'pkcs8' }))
+      await handle.writeFile(secret)
       await handle.sync()
     } finally {
       await handle.close()

@@ -10,6 +10,7 @@ import { type ConfigFile, type ConfigKind, schemaOf } from '#config/schema'
 import { formatProblem, locate, type Problem, validate } from '#config/validate'
 import type { EspCipher } from '#crypto/suites'
 import { type NodeRole, SHORTEST_PERIOD } from '#directory/documents'
+import { DEFAULT_WORK } from '#directory/work'
 import { exitAllowsAnything, exitPolicyOf, parseExitPolicy } from '#nat/exit-policy'
 import type { ExitPolicy } from '#nat/rules'
 
@@ -31,6 +32,8 @@ export interface NodeConfig extends DaemonConfig {
   readonly bandwidth: number | undefined
   /** Key file of its family. */
   readonly family: string | undefined
+  /** File of a token of the directory's operator. */
+  readonly token: string | undefined
   readonly metrics: MetricsConfig
   /** Undefined: off. `limit` is in milliseconds, or octets for `data`. */
   readonly resumption: ResumptionConfig | undefined
@@ -86,6 +89,10 @@ export interface DirectoryConfig extends DaemonConfig {
   readonly poolLength: number
   /** From where nodes may upload. */
   readonly uploads: 'own-address' | 'anywhere'
+  /** Bits that a newcomer's upload must show. */
+  readonly work: number
+  /** File of the tokens that free from it. */
+  readonly tokens: string | undefined
   /** Seconds. */
   readonly period: number
   /** Undefined: it decides alone. */
@@ -278,6 +285,7 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
     exitPolicy: value.roles.includes('exit') ? nodeExitPolicy(value) : [],
     bandwidth: value.bandwidth,
     family: value.family === undefined ? undefined : absolute(value.family, file),
+    token: value.token === undefined ? undefined : absolute(value.token, file),
     cache: value.cache ?? 'overlay',
     resumption: nodeResumption(value),
     keylog: value.debug?.keylog === undefined ? undefined : absolute(value.debug.keylog, file),
@@ -311,6 +319,8 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
     poolSpace: prefix(value.poolSpace ?? DEFAULT_POOL_SPACE),
     poolLength: value.poolLength ?? DEFAULT_POOL_LENGTH,
     uploads: value.uploads ?? 'own-address',
+    work: value.work ?? DEFAULT_WORK,
+    tokens: value.tokens === undefined ? undefined : absolute(value.tokens, file),
     period: value.period ?? DEFAULT_PERIOD,
     council: councilOf(value, file),
     measurer: value.measurer && {

@@ -5,6 +5,7 @@
 import { type Static, Type } from 'typebox'
 import type { Schema } from '#config/validate'
 import { PUBLISHED_KEY_PATTERN } from '#directory/documents'
+import { DEFAULT_WORK, MOST_WORK } from '#directory/work'
 
 const text = (expected: string, options: Record<string, unknown> = {}) =>
   Type.String({ expected, ...options })
@@ -229,6 +230,11 @@ export const NodeSchema = section(
         'Key file of the family, `family.pem` of `ippriv keygen family`, alike at all nodes of one operator: circuits never have two of them.',
       ),
     ),
+    token: Type.Optional(
+      path(
+        'File of a token, `operator.token` of `ippriv keygen token`, that the directory knows: then it wants no work of this node.',
+      ),
+    ),
     exit: Type.Optional(
       section(
         {
@@ -415,6 +421,18 @@ export const DirectorySchema = section(
           'Whether a node must upload its descriptor from the address it names. With `anywhere` anybody can fill the directory with nodes that do not exist.',
         default: 'own-address',
       }),
+    ),
+    work: Type.Optional(
+      integer(0, MOST_WORK, {
+        description:
+          'Bits of work that the upload of a newcomer must show; each bit more doubles it, and 20 are about a second of one core. 0: none. With `uploads: anywhere` every upload is that of a newcomer.',
+        default: DEFAULT_WORK,
+      }),
+    ),
+    tokens: Type.Optional(
+      path(
+        'File of the tokens that free from work: a line of `ippriv keygen token` for each. It is read again when it changes.',
+      ),
     ),
     authorities: Type.Optional(
       Type.Array(

@@ -44,7 +44,7 @@ export class DirectorySync {
   #backoff: Duration = PACE_YOUNG
   #paceOld = PACE_OLD
   #warnedUnkept = false
-  #ended = false
+  readonly #ending = new AbortController()
 
   constructor(options: DirectorySyncOptions) {
     this.#options = options
@@ -55,7 +55,7 @@ export class DirectorySync {
   }
 
   end(): void {
-    this.#ended = true
+    this.#ending.abort()
     clearTimeout(this.#timer)
   }
 
@@ -63,7 +63,7 @@ export class DirectorySync {
     // A node that is refused needs the consensus all the same.
     const unpublished = await this.#publish()
     const failed = (await this.#fetch()) ?? unpublished
-    if (this.#ended) return
+    if (this.#ending.signal.aborted) return
     if (failed === undefined && this.#troubled) this.#options.onRecovered()
     if (failed !== undefined && !this.#troubled) this.#options.onTrouble(toError(failed).line)
     this.#troubled = failed !== undefined
@@ -75,7 +75,7 @@ export class DirectorySync {
   async #publish(): Promise<Failure | undefined> {
     const { client, descriptor } = this.#options
     if (descriptor === undefined || performance.now() - this.#published < this.#publishEvery) return undefined
-    const answer = await client.publish(descriptor())
+    const answer = await client.publish(descriptor(), this.#ending.signal)
     if (!answer.ok) return answer
     this.#published = performance.now()
     return undefined
@@ -83,7 +83,7 @@ export class DirectorySync {
 
   async #fetch(): Promise<Failure | undefined> {
     const answer = await this.#options.client.fetchConsensus()
-    if (this.#ended) return undefined
+    if (this.#ending.signal.aborted) return undefined
     if (!answer.ok) return answer
     const { kind, consensus, unkept } = answer.value
     if (kind === 'new') {

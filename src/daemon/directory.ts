@@ -13,12 +13,14 @@ import { readBootstrapChain } from '#daemon/trust'
 import { backupFolder, restoreFolder, type StoreKind } from '#directory/backup'
 import { identityOf } from '#directory/certificate'
 import { type Authorities, startDirectory } from '#directory/daemon'
+import { TokenFile } from '#directory/token-file'
 import { controlRequest } from '#linux/control'
 
 export async function runDirectory(options: { config: string; check?: boolean }): Promise<void> {
   const config = await loadConfig('directory', options.config)
   const key = await readSigner(config.keys)
   const authorities = await authoritiesOf(config, identityOf(key))
+  if (config.tokens !== undefined) await new TokenFile(config.tokens, nodeCrypto).read()
   if (options.check) return
   const runtime = new Runtime('directory', config)
   await runtime.run(async () => {
@@ -29,6 +31,8 @@ export async function runDirectory(options: { config: string; check?: boolean })
       plan: { space: config.poolSpace, length: config.poolLength },
       period: config.period,
       uploads: config.uploads,
+      work: config.work,
+      ...(config.tokens === undefined ? {} : { tokens: config.tokens }),
       ...(config.measurer === undefined ? {} : { measurer: config.measurer }),
       ...(authorities === undefined ? {} : { authorities }),
       crypto: runtime.crypto,

@@ -3,7 +3,7 @@ import { ERRORS, errorLine, IpprivError } from '#base/errors'
 import type { Ip } from '#base/ip'
 import { unwrap } from '#base/result'
 import { instant, unixTime } from '#base/time'
-import { ecdsaSpki, type NodeKeys, readNodeKeys } from '#config/keys'
+import { ecdsaSpki, type NodeKeys, readNodeKeys, readToken } from '#config/keys'
 import { loadConfig, type NodeConfig } from '#config/load'
 import { nodeCrypto } from '#crypto/node'
 import { type Claims, claimsOf } from '#daemon/claims'
@@ -27,6 +27,7 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
   if (config.stock !== undefined) return await speakFor(config, config.stock, options.check ?? false)
   const keys = await readNodeKeys(config.keys)
   const claims = await claimsOf(config, keys.identity.publicKey, nodeCrypto)
+  const token = config.token === undefined ? undefined : await readToken(config.token)
   if (options.check) return
   const runtime = new Runtime('node', config)
   await runtime.run(async () => {
@@ -93,6 +94,7 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
     let trouble: string | null = null
     await runtime.followDirectory(trust, {
       descriptor: () => descriptorOf(runtime, config, keys, claims),
+      ...(token === undefined ? {} : { token }),
       onConsensus: (consensus) => driver.input({ kind: 'consensus', consensus }),
       onDocument: (document) => {
         cache?.put(document).catch((error: unknown) => runtime.log.warn(errorLine(error)))

@@ -228,6 +228,8 @@ export class Runtime {
     trust: Trust,
     hooks: {
       descriptor?: () => string
+      /** Of the directory's operator. */
+      token?: Uint8Array
       onConsensus: (consensus: Consensus) => void
       /** The same, to be handed on. */
       onDocument?: (document: HeldDocument) => void
@@ -258,6 +260,7 @@ export class Runtime {
         return caches.map((address) => ({ url: `http://${address}:${CACHE_PORT}`, dispatcher: inside }))
       },
       cacheFile: join(this.#config.state, 'consensus'),
+      ...(hooks.token === undefined ? {} : { token: hooks.token }),
     })
     this.#directory = client
     if (trust.bootstrap !== undefined) {

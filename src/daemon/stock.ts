@@ -7,7 +7,7 @@ import { toHex } from '#base/bytes'
 import { formatPrefix } from '#base/ip'
 import { unwrap } from '#base/result'
 import { unixTime } from '#base/time'
-import { readStockKeys } from '#config/keys'
+import { readStockKeys, readToken } from '#config/keys'
 import type { NodeConfig, StockConfig } from '#config/load'
 import { nodeCrypto } from '#crypto/node'
 import { claimsOf } from '#daemon/claims'
@@ -19,6 +19,7 @@ import type { Consensus, ConsensusNode } from '#directory/documents'
 export async function speakFor(config: NodeConfig, stock: StockConfig, check: boolean): Promise<void> {
   const { nodeId, identity, ikeKey } = await readStockKeys(config.keys, stock.publicKey)
   const claims = await claimsOf(config, identity.publicKey, nodeCrypto)
+  const token = config.token === undefined ? undefined : await readToken(config.token)
   if (check) return
   const runtime = new Runtime('node', config)
   await runtime.run(async () => {
@@ -43,6 +44,7 @@ export async function speakFor(config: NodeConfig, stock: StockConfig, check: bo
     }
     await runtime.followDirectory(trust, {
       descriptor,
+      ...(token === undefined ? {} : { token }),
       onConsensus: (fresh) => {
         consensus = fresh
       },

@@ -36,6 +36,8 @@ export interface NetworkOptions {
 
 export const PROGRAM = resolve(import.meta.dirname, '../../bin/ippriv')
 export const DIRECTORY_PORT = 9030
+/** Of work: enough that every node does some, too little to wait for. */
+const FEW_BITS = 10
 
 /** More than half of them. */
 export const thresholdOf = (authorities: number): number => Math.floor(authorities / 2) + 1
@@ -109,6 +111,7 @@ export async function prepareDaemons(
         listen: { address, port: DIRECTORY_PORT },
         keys: join(home(name), 'keys'),
         ...common(name),
+        work: FEW_BITS,
         ...(several ? { authorities, threshold } : {}),
         ...(options.period === undefined ? {} : { period: options.period }),
       },

@@ -19,6 +19,7 @@ import { applyDiff } from '#directory/diff'
 import type { Consensus } from '#directory/documents'
 import { CODINGS, errnoOf, exchange, messageOf, type Reply, refusalOf } from '#directory/exchange'
 import { documentName, documentTag } from '#directory/publication'
+import { type Uploaded, uploadTo } from '#directory/upload'
 
 export interface DirectoryClientOptions {
   /** `http://192.0.2.1:9030`; paths are appended. Of several, all serve the same: the next is asked when one fails. */
@@ -36,6 +37,8 @@ export interface DirectoryClientOptions {
   readonly cacheFile?: string
   /** For a whole request; 20 s unless said otherwise. */
   readonly timeout?: Duration
+  /** Of the directory's operator, 32 octets: it frees uploads from work. */
+  readonly token?: Uint8Array
 }
 
 export interface Mirror {
@@ -49,11 +52,6 @@ export interface Fetched {
   readonly consensus: Consensus
   /** The document is good and in use, but it could not be kept on disk: IPP_STATE_UNUSABLE. */
   readonly unkept?: Failure
-}
-
-export interface Published {
-  /** The directory had these very bytes already. */
-  readonly known: boolean
 }
 
 /** A document that was verified. */
@@ -140,25 +138,27 @@ export class DirectoryClient {
   }
 
   /**
-   * Hands a signed descriptor in, to every server; so many as must sign a document must take it.
+   * Hands a signed descriptor in, to every server; so many as must sign a document must take it. Where a newcomer has
+   * to work, that is done here (upload.ts), until `signal` ends it.
    * Errors: IPP_DIR_UNREACHABLE, and the directory's own refusals by their code.
    */
-  async publish(descriptorText: string): Promise<Result<Published>> {
-    const outcomes = await Promise.all(this.#servers.map((server) => this.#publishTo(server, descriptorText)))
+  async publish(descriptorText: string, signal?: AbortSignal): Promise<Result<Uploaded>> {
+    const { crypto, token } = this.#options
+    const document = utf8(descriptorText)
+    const outcomes = await uploadTo({
+      document,
+      servers: this.#servers,
+      send: (server, headers) => this.#ask(server, '/v1/descriptor', headers, document),
+      nameOf: ({ url }) => url,
+      crypto,
+      ...(token === undefined ? {} : { token }),
+      ...(signal === undefined ? {} : { signal }),
+    })
     const taken = outcomes.filter((outcome) => outcome.ok)
     const refusal = outcomes.find((outcome) => !outcome.ok)
     const needed = Math.min(this.#trust.threshold, outcomes.length)
     if (refusal !== undefined && taken.length < needed) return refusal
     return success({ known: taken.every(({ value }) => value.known) })
-  }
-
-  async #publishTo(server: Mirror, descriptorText: string): Promise<Result<Published>> {
-    const headers = { 'content-type': 'text/plain' }
-    const reply = await this.#ask(server, '/v1/descriptor', headers, utf8(descriptorText))
-    if (!reply.ok) return reply
-    const { status } = reply.value
-    if (status === 200 || status === 201) return success({ known: status === 200 })
-    return refusalOf(server.url, reply.value)
   }
 
   async #fetch(): Promise<Result<Fetched>> {

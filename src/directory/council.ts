@@ -13,10 +13,11 @@ import type { CryptoProvider } from '#crypto/provider'
 import { Authority } from '#directory/authority'
 import type { AuthorityEffect, MessageKind, Question } from '#directory/authority-events'
 import type { AuthorityStore, Lasting } from '#directory/authority-store'
+import { DOCUMENT_LIMITS } from '#directory/canonical'
 import type { Signer } from '#directory/certificate'
+import { ChangedFile } from '#directory/changed-file'
 import { Counters } from '#directory/counters'
 import { type RequestHead, type Sender, verifyRequest } from '#directory/http-signature'
-import { MeasurerFile, type MeasurerOptions } from '#directory/measurer-file'
 import { Messenger } from '#directory/messenger'
 import { type CouncilReport, type Member, Minutes } from '#directory/minutes'
 import { type Publication, preparePublication } from '#directory/publication'
@@ -39,6 +40,14 @@ export interface CouncilOptions {
   readonly measurer?: MeasurerOptions
 }
 
+/** Who measures for this authority, and where the reports are put. */
+export interface MeasurerOptions {
+  /** Ed25519 key it signs with. */
+  readonly key: Uint8Array
+  /** Absolute path. */
+  readonly report: string
+}
+
 /** After the disk failed. */
 const RETRY: Duration = 5 * SECOND
 
@@ -48,7 +57,7 @@ export class Council implements DirectoryService {
   readonly #options: CouncilOptions
   readonly #messenger: Messenger
   readonly #minutes: Minutes
-  readonly #report: MeasurerFile | undefined
+  readonly #report: ChangedFile | undefined
   /** Undefined: the disk failed. */
   #machine: Authority | undefined
   #failing: IpprivError | undefined
@@ -71,7 +80,8 @@ export class Council implements DirectoryService {
     this.shelf = new Shelf(options.crypto)
     const { key, crypto, clock } = options
     this.#minutes = new Minutes(options)
-    this.#report = options.measurer && new MeasurerFile(options.measurer)
+    this.#report =
+      options.measurer && new ChangedFile(options.measurer.report, DOCUMENT_LIMITS.measurement.octets)
     const onDate = (who: Member, date: number): void =>
       this.#minutes.dated(who, Math.floor(date / 1000) - clock.unixTime())
     this.#messenger = new Messenger({ key, crypto, onDate })

@@ -9,8 +9,7 @@ import { ALARM_TEXTS, type Alarm } from '#directory/alarms'
 import { openAuthorityStore } from '#directory/authority-store'
 import { type StoreKind, writeBackup } from '#directory/backup'
 import { identityOf, type Signer } from '#directory/certificate'
-import { Council } from '#directory/council'
-import type { MeasurerOptions } from '#directory/measurer-file'
+import { Council, type MeasurerOptions } from '#directory/council'
 import type { CouncilReport, Member } from '#directory/minutes'
 import type { Outlook } from '#directory/page/outlook'
 import type { PoolPlan } from '#directory/pools'
@@ -19,6 +18,9 @@ import type { UploadSource } from '#directory/routes/descriptor'
 import { createDirectoryServer, type RequestLimits } from '#directory/server'
 import type { DirectoryClock, DirectoryLog, DirectoryService } from '#directory/service'
 import { openDirectoryStore } from '#directory/store'
+import type { TokenBook } from '#directory/token'
+import { TokenFile } from '#directory/token-file'
+import { Toll } from '#directory/toll'
 import { DirectoryWatch } from '#directory/watch'
 
 export interface DirectoryOptions {
@@ -38,6 +40,10 @@ export interface DirectoryOptions {
   readonly clock?: DirectoryClock
   readonly limits?: Partial<RequestLimits>
   readonly uploads?: UploadSource
+  /** Bits of work that a newcomer's upload must show; 0, and absent: none. */
+  readonly work?: number
+  /** File of the tokens that free from work. */
+  readonly tokens?: string
   /** Of one of several authorities. */
   readonly measurer?: MeasurerOptions
 }
@@ -95,17 +101,24 @@ export interface RunningDirectory {
   status(): DirectoryStatus
 }
 
+/** How soon a file that was changed is looked at. */
+const REREAD: Duration = 5 * SECOND
+
+const NO_TOKENS: TokenBook = new Map()
+
 export const SYSTEM_CLOCK: DirectoryClock = {
   unixTime: () => unixTime(Date.now() / 1000),
   monotonic: () => instant(performance.now()),
 }
 
 /**
- * @throws IpprivError IPP_STATE_UNUSABLE, IPP_HOST_PORT_IN_USE, IPP_HOST_ADDRESS, IPP_HOST_PRIVILEGE; nothing
- * is left open then.
+ * @throws IpprivError IPP_STATE_UNUSABLE, IPP_HOST_PORT_IN_USE, IPP_HOST_ADDRESS, IPP_HOST_PRIVILEGE, IPP_CONFIG_*
+ * (the file of tokens); nothing is left open then.
  */
 export async function startDirectory(options: DirectoryOptions): Promise<RunningDirectory> {
-  const { key, crypto, log, period, clock = SYSTEM_CLOCK } = options
+  const { key, crypto, log, period, clock = SYSTEM_CLOCK, work = 0 } = options
+  const tokens = options.tokens === undefined ? undefined : new TokenFile(options.tokens, crypto)
+  await tokens?.read()
   const { service, council, entries, run, close: closeService } = await openService(options, clock)
   const kind: StoreKind = council === undefined ? 'directory' : 'authority'
   try {
@@ -147,14 +160,17 @@ export async function startDirectory(options: DirectoryOptions): Promise<Running
       ...(options.limits === undefined ? {} : { limits: options.limits }),
       ...(options.authorities?.bootstrap === undefined ? {} : { bootstrap: options.authorities.bootstrap }),
       ...(options.uploads === undefined ? {} : { uploads: options.uploads }),
+      ...(work === 0 ? {} : { toll: new Toll({ work, tokens: () => tokens?.book ?? NO_TOKENS, crypto }) }),
     })
     const port = await listen(app, options.listen)
     const stop = run(() => watch.look(service))
+    const reading = setInterval(() => void tokens?.refresh(log), REREAD)
     log.info({ port, nodes: service.publication?.consensus.nodes.length ?? 0 }, 'directory is up')
 
     let closing: Promise<void> | undefined
     const close = async (): Promise<void> => {
       stop()
+      clearInterval(reading)
       await app.close()
       await closeService()
       await watch.idle()

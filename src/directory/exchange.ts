@@ -64,6 +64,12 @@ export function refusalOf(base: string, { status, body }: Reply): Failure {
   return failure('IPP_DIR_UNREACHABLE', `${base} answered with HTTP status ${status}`)
 }
 
+/** Bits of work that an upload lacked (work.ts). Undefined: it was refused for something else, or not at all. */
+export function workAsked({ status, body }: Reply): number | undefined {
+  const asked = status === 403 ? parseRefusal(body) : undefined
+  return asked?.code === 'IPP_DIR_WORK' ? asked.work : undefined
+}
+
 const MAX_REPLY = DOCUMENT_LIMITS.consensus.octets
 
 /** Unpacks no more than a document may have, however small the packed bytes are. */
@@ -75,7 +81,13 @@ async function unpack(packed: Buffer, coding: string | readonly string[] | undef
   throw new Error('the content coding is unknown')
 }
 
-function parseRefusal(body: Buffer): { code: ErrorCode; message: string } | undefined {
+interface Refusal {
+  readonly code: ErrorCode
+  readonly message: string
+  readonly work?: number
+}
+
+function parseRefusal(body: Buffer): Refusal | undefined {
   if (body.length > 4096) return undefined
   let value: unknown
   try {
@@ -90,7 +102,12 @@ function parseRefusal(body: Buffer): { code: ErrorCode; message: string } | unde
     return undefined
   const { code, message } = error
   if (typeof code !== 'string' || typeof message !== 'string' || !isErrorCode(code)) return undefined
-  return { code, message: message.replaceAll(/[^\x20-\x7e]/g, '?').slice(0, 200) }
+  const work = 'work' in error && Number.isSafeInteger(error.work) ? (error.work as number) : undefined
+  return {
+    code,
+    message: message.replaceAll(/[^\x20-\x7e]/g, '?').slice(0, 200),
+    ...(work === undefined || work < 1 ? {} : { work }),
+  }
 }
 
 const isErrorCode = (code: string): code is ErrorCode => Object.hasOwn(ERRORS, code)

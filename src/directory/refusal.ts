@@ -3,16 +3,17 @@ import type { FastifyError, FastifyReply } from 'fastify'
 import { ERRORS, type ErrorCode } from '#base/errors'
 import { type Failure, failure } from '#base/result'
 
-/** Answers `{"error":{"code","message"}}` with the status of the code. */
+/** Answers `{"error":{"code","message"}}`, and what else there is to say, with the status of the code. */
 export function refuse(
   reply: FastifyReply,
   failed: Failure,
   status = STATUS[failed.code] ?? 500,
+  more: Readonly<Record<string, number>> = {},
 ): FastifyReply {
   return reply
     .code(status)
     .header('cache-control', 'no-store')
-    .send({ error: { code: failed.code, message: `${ERRORS[failed.code][0]}: ${failed.where}` } })
+    .send({ error: { code: failed.code, message: `${ERRORS[failed.code][0]}: ${failed.where}`, ...more } })
 }
 
 /** Errors of the framework: the fault of the request (4xx), or ours. */
@@ -30,6 +31,7 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   IPP_DIR_BAD_SIGNATURE: 403,
   IPP_DIR_IDENTITY: 403,
   IPP_DIR_SOURCE: 403,
+  IPP_DIR_WORK: 403,
   IPP_DIR_CROWDED: 409,
   IPP_DIR_NO_RESOURCE: 404,
   IPP_DIR_REPLAYED: 409,

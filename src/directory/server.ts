@@ -17,6 +17,7 @@ import { healthRoute } from '#directory/routes/health'
 import { openApiRoute } from '#directory/routes/openapi'
 import { pageRoutes } from '#directory/routes/page'
 import type { DirectoryClock, DirectoryLog, DirectoryService } from '#directory/service'
+import type { Toll } from '#directory/toll'
 
 export interface DirectoryServerOptions {
   readonly service: DirectoryService
@@ -29,6 +30,8 @@ export interface DirectoryServerOptions {
   readonly bootstrap?: string
   /** `own-address` unless said otherwise. */
   readonly uploads?: UploadSource
+  /** Of newcomers; absent: uploads cost nothing. */
+  readonly toll?: Toll
   /** What the page shows; absent: there is no page. */
   readonly outlook?: () => Outlook | undefined
 }
@@ -96,7 +99,7 @@ export function createDirectoryServer(options: DirectoryServerOptions): FastifyI
   app.setErrorHandler((error: FastifyError, _request, reply) => answerError(error, reply))
 
   openApiRoute(app)
-  descriptorRoute(app, service, options.uploads ?? 'own-address')
+  descriptorRoute(app, service, options.uploads ?? 'own-address', options.toll)
   consensusRoute(app, service.shelf, service.counters)
   healthRoute(app, service, clock)
   bootstrapRoute(app, options.bootstrap, service.counters)

@@ -91,6 +91,7 @@ test('a node: values and defaults', () => {
     bandwidth: undefined,
     cache: 'overlay',
     family: undefined,
+    token: undefined,
     resumption: { kind: 'clocked', limit: 7_200_000 },
     keylog: '/etc/i/k',
   })

@@ -9,8 +9,8 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 import type { NodeId } from '#base/ids'
 import { downloadRate, type Measured, measureNode, signReport, type Track } from '#daemon/measurer'
+import { ChangedFile } from '#directory/changed-file'
 import { decodeMeasurement } from '#directory/measurement'
-import { MeasurerFile } from '#directory/measurer-file'
 import { crypto, keyPair } from '../directory/network.ts'
 import { seededRng } from '../sim/random.ts'
 
@@ -94,7 +94,7 @@ test('a download is counted in kilobits per second: a server that paces itself i
 test('a report is signed, read from its file once, and again when it is another', async () => {
   const { privateKey: seed, publicKey } = keyPair('measurer')
   const report = join(folder, 'measurer.report')
-  const file = new MeasurerFile({ key: publicKey, report })
+  const file = new ChangedFile(report, 2 ** 20)
   assert.equal(await file.next(), undefined, 'none yet')
   writeFileSync(report, signReport(new Map([[NODES[0]!.nodeId, 5000]]), { seed, publicKey }))
   const first = await file.next()

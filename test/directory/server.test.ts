@@ -15,6 +15,8 @@ import type { PoolPlan } from '#directory/pools'
 import { DirectoryRegistry } from '#directory/registry'
 import { createDirectoryServer, type RequestLimits } from '#directory/server'
 import { type DirectoryStore, openDirectoryStore } from '#directory/store'
+import { Toll } from '#directory/toll'
+import { WorkSearch } from '#directory/work'
 import {
   AUTHORITY,
   at,
@@ -49,6 +51,7 @@ interface Setup {
   plan?: PoolPlan
   limits?: Partial<RequestLimits>
   uploads?: 'own-address'
+  toll?: Toll
 }
 
 async function bench(body: (bench: Bench) => Promise<void>, setup: Setup = {}): Promise<void> {
@@ -76,6 +79,7 @@ async function bench(body: (bench: Bench) => Promise<void>, setup: Setup = {}): 
       service: registry,
       limits: setup.limits ?? GENEROUS,
       uploads: setup.uploads ?? 'anywhere',
+      ...(setup.toll === undefined ? {} : { toll: setup.toll }),
     })
     const made: Bench = {
       app,
@@ -442,6 +446,43 @@ test('a descriptor must come from the address it names, unless the operator says
       assert.equal((await upload(alder.descriptor.address)).statusCode, 201)
     },
     { uploads: 'own-address' },
+  ))
+
+test('a node works once: when it is listed, to come from its address is enough', () =>
+  bench(
+    async (b) => {
+      const { address } = describe('alder').descriptor
+      const upload = async (text: string, remoteAddress: string, headers: object = {}) => {
+        const reply = await b.app.inject({
+          method: 'POST',
+          url: '/v1/descriptor',
+          headers: { 'content-type': 'text/plain', ...headers },
+          payload: text,
+          remoteAddress,
+        })
+        return reply.json().error?.code ?? reply.statusCode
+      }
+      const alder = describe('alder').text
+      assert.equal(await upload(alder, address), 'IPP_DIR_WORK')
+      const nonce = new WorkSearch(utf8(alder), crypto).look(6, 1e5)
+      assert.equal(await upload(alder, address, { 'ippriv-work': nonce }), 201)
+      // Not before the document says so.
+      const later = describe('alder', { published: at(1) }).text
+      assert.equal(await upload(later, address), 'IPP_DIR_WORK')
+      await publish(b)
+      assert.equal(await upload(later, address), 201)
+      assert.equal(b.registry.counters.get('toll.listed'), 1)
+      // From elsewhere nobody can say that he is that node; and who comes from there cannot be another one.
+      assert.equal(await upload(describe('alder', { published: at(2) }).text, '192.0.2.1'), 'IPP_DIR_WORK')
+      assert.equal(await upload(describe('birch', { address }).text, address), 'IPP_DIR_CONFLICT')
+      // Who fell out of the document is a newcomer again.
+      await publish(b, 4 * PERIOD)
+      assert.equal(
+        await upload(describe('alder', { published: at(4 * PERIOD) }).text, address),
+        'IPP_DIR_WORK',
+      )
+    },
+    { uploads: 'own-address', toll: new Toll({ work: 6, tokens: () => new Map(), crypto }) },
   ))
 
 test('one source cannot ask without end; others are not concerned', () =>

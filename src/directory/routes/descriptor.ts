@@ -5,6 +5,9 @@ import { failure } from '#base/result'
 import { refuse } from '#directory/refusal'
 import { SCHEMAS } from '#directory/routes/schemas'
 import type { DirectoryService } from '#directory/service'
+import { TOKEN_HEADER } from '#directory/token'
+import type { Toll } from '#directory/toll'
+import { WORK_HEADER } from '#directory/work'
 
 /** Must a node upload its descriptor itself, from the address it names? */
 export type UploadSource = 'own-address' | 'anywhere'
@@ -17,7 +20,10 @@ export function descriptorRoute(
   app: FastifyInstance,
   service: DirectoryService,
   uploads: UploadSource,
+  toll: Toll | undefined,
 ): void {
+  const header = (value: string | string[] | undefined): string | undefined =>
+    typeof value === 'string' ? value : undefined
   app.post('/v1/descriptor', { config: SCHEMAS.descriptor }, async (request, reply) => {
     const { body } = request
     const document = Buffer.isBuffer(body) ? body : Buffer.alloc(0)
@@ -25,12 +31,21 @@ export function descriptorRoute(
       service.counters.add('refused.IPP_DIR_MALFORMED')
       return refuse(reply, failure('IPP_DIR_MALFORMED', 'descriptor: the body is empty'))
     }
-    const source = parseIp(request.ip)
-    if (uploads === 'own-address' && source === undefined) {
+    const address = parseIp(request.ip)
+    if (uploads === 'own-address' && address === undefined) {
       service.counters.add('refused.IPP_DIR_SOURCE')
       return refuse(reply, failure('IPP_DIR_SOURCE', 'descriptor: it did not come over IPv4'))
     }
-    const outcome = await service.accept(document, uploads === 'own-address' ? source : undefined)
+    const source = uploads === 'own-address' ? address : undefined
+    const { [WORK_HEADER]: work, [TOKEN_HEADER]: token } = request.headers
+    const upload = { document, source, work: header(work), token: header(token) }
+    const paid = toll?.take(upload, service.publication?.consensus)
+    if (paid?.ok === false) {
+      service.counters.add(`refused.${paid.code}`)
+      return refuse(reply, paid, undefined, { work: toll!.work })
+    }
+    if (paid !== undefined) service.counters.add(`toll.${paid.value}`)
+    const outcome = await service.accept(document, source)
     if (!outcome.ok) return refuse(reply, outcome)
     const { nodeId, known } = outcome.value
     return reply.code(known ? 200 : 201).send({ nodeId, result: known ? 'known' : 'accepted' })

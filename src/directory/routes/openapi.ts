@@ -12,6 +12,7 @@ interface RouteSchema {
   readonly description?: string
   readonly params?: Properties
   readonly querystring?: Properties
+  readonly headers?: Properties
   readonly body?: object
   readonly response?: Readonly<Record<string, object>>
 }
@@ -52,11 +53,12 @@ export function openApiRoute(app: FastifyInstance): void {
 }
 
 function operation(url: string, schema: RouteSchema): object {
-  const { tags, summary, description, params, querystring, body, response = {} } = schema
+  const { tags, summary, description, params, querystring, headers, body, response = {} } = schema
   const named = new Set([...url.matchAll(/:([a-z]+)/gi)].map(([, name]) => name!))
   const parameters = [
     ...parametersOf(params, 'path').filter(({ name }) => named.has(name)),
     ...parametersOf(querystring, 'query'),
+    ...parametersOf(headers, 'header'),
   ]
   return {
     ...(tags === undefined ? {} : { tags }),
@@ -68,7 +70,7 @@ function operation(url: string, schema: RouteSchema): object {
   }
 }
 
-function parametersOf(schema: Properties | undefined, where: 'path' | 'query') {
+function parametersOf(schema: Properties | undefined, where: 'path' | 'query' | 'header') {
   return Object.entries(schema?.properties ?? {}).map(([name, { description, ...rest }]) => ({
     name,
     in: where,

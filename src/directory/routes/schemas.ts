@@ -2,7 +2,15 @@
 import { Type } from 'typebox'
 
 const ErrorBody = Type.Object(
-  { error: Type.Object({ code: Type.String({ description: 'docs/errors.md' }), message: Type.String() }) },
+  {
+    error: Type.Object({
+      code: Type.String({ description: 'docs/errors.md' }),
+      message: Type.String(),
+      work: Type.Optional(
+        Type.Integer({ description: 'With IPP_DIR_WORK: zero bits that the work must have.' }),
+      ),
+    }),
+  },
   { description: 'A refusal by name. Nothing was stored.' },
 )
 
@@ -12,7 +20,7 @@ const errors = (...statuses: readonly (keyof typeof REASONS)[]) =>
 
 const REASONS = {
   400: 'It is malformed.',
-  403: 'A signature or a source address does not fit.',
+  403: 'A signature or a source address does not fit, or work is wanted.',
   404: 'There is no such thing.',
   409: 'It contradicts what is known, or there are enough of its kind.',
   413: 'It is too large.',
@@ -64,7 +72,21 @@ export const SCHEMAS = {
     tags: ['documents'],
     summary: 'A node publishes its signed descriptor',
     description:
-      'At most 8 KiB, from the address the descriptor names. docs/directory.md says who is taken in.',
+      'At most 8 KiB, from the address the descriptor names. docs/directory.md says who is taken in, and who must work for it.',
+    headers: Type.Object({
+      'ippriv-work': Type.Optional(
+        Type.String({
+          pattern: '^[0-9a-f]{16}$',
+          description: 'A nonce: proof of work over the body (src/directory/work.ts).',
+        }),
+      ),
+      'ippriv-token': Type.Optional(
+        Type.String({
+          pattern: '^[0-9a-f]{16}:[0-9a-f]{64}$',
+          description: 'Proof that the sender has a token of the operator (src/directory/token.ts).',
+        }),
+      ),
+    }),
     body: {
       description: 'The signed descriptor.',
       content: { 'text/plain': { schema: Type.String({ maxLength: 8192 }) } },
