@@ -59,10 +59,7 @@ export function registerKeygen(program: Command): void {
     .requiredOption('--dir <directory>', 'where the file goes; created when missing')
     .option('--json', 'print JSON')
     .action(async ({ dir, json }: KeygenOptions) => {
-      const { createToken } = await import('#config/keys')
-      const { tokenKey } = await import('#directory/token')
-      const { nodeCrypto } = await import('#crypto/node')
-      show({ key: toHex(tokenKey(await createToken(dir), nodeCrypto)) }, json)
+      show(await (await import('#daemon/operator-token')).issueToken(dir), json)
     })
 }
 

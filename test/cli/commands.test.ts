@@ -38,6 +38,8 @@ test('keygen node: files, printed keys, no overwriting', async () => {
     const text = ippriv('keygen', 'directory', '--dir', directory)
     assert.match(text.stdout, /^publicKey {2}[0-9a-f]{64}\n$/)
     assert.match(await readFile(join(directory, 'authority.pem'), 'utf8'), /PRIVATE KEY/)
+    const { key } = JSON.parse(ippriv('keygen', 'token', '--dir', directory, '--json').stdout)
+    assert.notEqual(`${key}\n`, await readFile(join(directory, 'operator.token'), 'utf8'))
   } finally {
     await rm(directory, { recursive: true })
   }

@@ -8,11 +8,13 @@ import type { IpprivError } from '#base/errors'
 import {
   createAuthorityKey,
   createNodeKeys,
+  createToken,
   ecdsaSpki,
   readAuthorityKey,
   readKeyFile,
   readNodeKeys,
   readStockKeys,
+  readToken,
 } from '#config/keys'
 import { nodeCrypto } from '#crypto/node'
 import { readPublicKey } from '#crypto/public-key'
@@ -126,4 +128,18 @@ test('no key, no PEM, no Ed25519', async () => {
   const { privateKey } = generateKeyPairSync('x25519')
   await writeFile(file, privateKey.export({ format: 'pem', type: 'pkcs8' }))
   await assert.rejects(readKeyFile(file), code('IPP_KEY_INVALID', /expected an Ed25519 key, found x25519/))
+})
+
+test('a token is read as it was made, by its owner only, and never overwritten', async () => {
+  const token = await createToken(directory)
+  const file = join(directory, 'operator.token')
+  assert.equal(token.length, 32)
+  assert.deepEqual(await readToken(file), token)
+  await assert.rejects(createToken(directory), code('IPP_KEY_UNREADABLE', /exists already/))
+  await chmod(file, 0o644)
+  await assert.rejects(readToken(file), code('IPP_KEY_UNREADABLE', /lets others read it/))
+  for (const text of ['', 'hello', '0'.repeat(63), '0'.repeat(66)]) {
+    await writeFile(join(directory, 'bad.token'), text, { mode: 0o600 })
+    await assert.rejects(readToken(join(directory, 'bad.token')), code('IPP_KEY_INVALID', /64 hex digits/))
+  }
 })
