@@ -17,7 +17,8 @@ export interface BootstrapSyncOptions {
   readonly bootstrap: Bootstrap
   readonly crypto: CryptoProvider
   readonly rng: Rng
-  readonly dispatcher?: Dispatcher
+  /** By which way an authority is reached. */
+  readonly wayTo?: (url: string) => Dispatcher
   /** Where the newest chain is kept. */
   readonly file: string
   onTrust(trust: Trust): void
@@ -64,13 +65,13 @@ export class BootstrapSync {
 
   /** False: it has none. */
   async #askOne(base: string): Promise<Result<boolean>> {
-    const { crypto, dispatcher, file, onTrust } = this.#options
+    const { crypto, wayTo, file, onTrust } = this.#options
     const reply = await exchange({
       base,
       path: '/v1/bootstrap',
       headers: {},
       timeout: TIMEOUT,
-      ...(dispatcher === undefined ? {} : { dispatcher }),
+      ...(wayTo === undefined ? {} : { dispatcher: wayTo(base) }),
     })
     if (!reply.ok) return reply
     if (reply.value.status !== 200) return success(false)

@@ -85,6 +85,7 @@ export async function runClient(options: { config: string; check?: boolean }): P
     await driver.idle()
     if (guardFailure !== undefined) throw guardFailure
     await runtime.followDirectory(trust, {
+      isGuarded: true,
       onConsensus: (consensus) => driver.input({ kind: 'consensus', consensus }),
       caches: () => cacheBeyond(client, new Set(trust.servers.map(({ address }) => address)), runtime.rng),
       onExpired: () => driver.input({ kind: 'consensus.expired' }),

@@ -4,22 +4,26 @@ import { isAbsolute, join } from 'node:path'
 
 import { equalBytes, toHex } from '#base/bytes'
 import { IpprivError } from '#base/errors'
-import { unixTime } from '#base/time'
+import { type Duration, SECOND, unixTime } from '#base/time'
 import { type DirectoryConfig, loadConfig } from '#config/load'
 import { nodeCrypto } from '#crypto/node'
+import { BootstrapFile } from '#daemon/bootstrap-file'
 import { Runtime } from '#daemon/runtime'
 import { readSigner } from '#daemon/signing-key'
 import { readBootstrapChain } from '#daemon/trust'
 import { backupFolder, restoreFolder, type StoreKind } from '#directory/backup'
+import type { Bootstrap } from '#directory/bootstrap'
 import { identityOf } from '#directory/certificate'
 import { type Authorities, startDirectory } from '#directory/daemon'
 import { TokenFile } from '#directory/token-file'
 import { controlRequest } from '#linux/control'
 
+const LOOK_AT_FILE: Duration = 5 * SECOND
+
 export async function runDirectory(options: { config: string; check?: boolean }): Promise<void> {
   const config = await loadConfig('directory', options.config)
   const key = await readSigner(config.keys)
-  const authorities = await authoritiesOf(config, identityOf(key))
+  const { authorities, bootstrap } = await authoritiesOf(config, identityOf(key))
   if (config.tokens !== undefined) await new TokenFile(config.tokens, nodeCrypto).read()
   if (options.check) return
   const runtime = new Runtime('directory', config)
@@ -39,6 +43,20 @@ export async function runDirectory(options: { config: string; check?: boolean })
       log: runtime.log,
     })
     runtime.onClose(() => server.close())
+    if (bootstrap !== undefined) {
+      const file = new BootstrapFile({
+        ...bootstrap,
+        crypto: runtime.crypto,
+        onChange: ({ serial, authorities: members, threshold }, chain) => {
+          const stays = server.reseat({ members, threshold, bootstrap: chain })
+          if (stays) runtime.log.info({ serial }, 'new authorities, from the next period on')
+          else runtime.log.error({ serial }, 'this authority was removed: nobody listens to it any more')
+        },
+        onTrouble: (line) => runtime.log.warn({ line }, 'the bootstrap file was refused'),
+      })
+      const timer = setInterval(() => void file.look(), LOOK_AT_FILE)
+      runtime.onClose(() => clearInterval(timer))
+    }
     await runtime.serve(
       {
         status: async () => server.status(),
@@ -85,15 +103,23 @@ function storeOf({ council, state }: DirectoryConfig): { folder: string; store: 
   return { folder: join(state, `${store}.level`), store }
 }
 
-/** Undefined: it decides alone. @throws IpprivError IPP_CONFIG_INVALID when the key is of none of them */
+/** Nothing: it decides alone. @throws IpprivError IPP_CONFIG_INVALID when the key is of none of them */
 async function authoritiesOf(
   { council, file }: DirectoryConfig,
   own: Uint8Array,
-): Promise<Authorities | undefined> {
-  if (council === undefined) return undefined
+): Promise<{
+  readonly authorities?: Authorities
+  readonly bootstrap?: { readonly file: string; readonly held: Bootstrap }
+}> {
+  if (council === undefined) return {}
   const chain = council.kind === 'pinned' ? undefined : await readBootstrapChain(council.file, nodeCrypto)
   const { authorities: members, threshold } = council.kind === 'pinned' ? council : chain!.newest
   if (!members.some(({ key }) => equalBytes(key, own)))
     throw new IpprivError('IPP_CONFIG_INVALID', `${file}: authorities: none has our key, ${toHex(own)}`)
-  return { members, threshold, ...(chain === undefined ? {} : { bootstrap: chain.text }) }
+  if (council.kind === 'pinned') return { authorities: { members, threshold } }
+  const { text, newest } = chain!
+  return {
+    authorities: { members, threshold, bootstrap: text },
+    bootstrap: { file: council.file, held: newest },
+  }
 }

@@ -233,6 +233,8 @@ export class Runtime {
       onConsensus: (consensus: Consensus) => void
       /** The same, to be handed on. */
       onDocument?: (document: HeldDocument) => void
+      /** Past the telescope nobody but the directories that were known at the start can be reached. */
+      isGuarded?: boolean
       /** Nodes that may be asked through a telescope when the document should be replaced. */
       caches?: () => readonly Ip[]
       /** The last one may be used no longer, and there is none instead. */
@@ -244,6 +246,8 @@ export class Runtime {
     const dispatcher = new Agent({ connect: markedConnector() as never })
     // Without the mark a connection has no way but the telescope, and it must not outlive the circuit.
     const inside = new Agent({ pipelining: 0 })
+    const known = new Set(trust.servers.map(({ url }) => url))
+    const wayTo = (url: string): Agent => (hooks.isGuarded && !known.has(url) ? inside : dispatcher)
     const isFresh = (): boolean => {
       const { current } = client
       return current !== undefined && Date.now() / 1000 < current.freshUntil
@@ -268,11 +272,12 @@ export class Runtime {
         bootstrap: trust.bootstrap,
         crypto: this.crypto,
         rng: this.rng,
-        dispatcher,
+        wayTo,
         file: keptBootstrap(this.#config.state),
-        onTrust: ({ keys, threshold, bootstrap }) => {
+        onTrust: ({ servers, keys, threshold, bootstrap }) => {
           this.log.info({ serial: bootstrap?.serial }, 'the network has other authorities')
-          client.believe(keys, threshold)
+          const ways = servers.map(({ url }) => ({ url, dispatcher: wayTo(url) }))
+          client.believe({ authorities: keys, threshold, servers: ways })
         },
         onTrouble: (line) => this.log.warn({ line }, 'a bootstrap file was refused'),
       })

@@ -67,8 +67,8 @@ export interface AuthorityOptions {
 
 export class Authority {
   readonly counters: Counters
-  readonly #options: AuthorityOptions
-  readonly #others: readonly Uint8Array[]
+  #options: AuthorityOptions
+  #others: readonly Uint8Array[]
   readonly #step: number
   readonly #records: Map<NodeId, AuthorityRecord>
   /** The one being prepared, and the next, when others are early. */
@@ -84,10 +84,10 @@ export class Authority {
   #first: number | undefined
 
   constructor(options: AuthorityOptions) {
-    const { key, authorities, terms, kept, crypto, threshold } = options
+    const { authorities, terms, kept, crypto, threshold } = options
     this.#options = options
     this.counters = options.counters ?? new Counters()
-    this.#others = authorities.filter((other) => !equalBytes(other, identityOf(key)))
+    this.#others = othersOf(options)
     this.#step = stepOf(terms.length)
     this.#records = new Map(kept?.records)
     this.#voted = kept?.voted ?? 0
@@ -114,6 +114,20 @@ export class Authority {
     if (round === undefined) return undefined
     const votes = new Set([...round.votes.values()].map(({ author }) => toHex(author)))
     return { votes, rolls: new Set(round.rolls.keys()), signatures: new Set(round.endorsements.keys()) }
+  }
+
+  /** Is nothing being agreed upon? The document of the last period is out, and nobody votes on the next yet. */
+  isIdle(now: UnixTime): boolean {
+    const { length } = this.#options.terms
+    const { start } = scheduleOf(roundAt(now, length), length)
+    return now >= start + this.#step
+  }
+
+  /** The network has other authorities now, ourselves among them. The document of those before stays until the next. */
+  reseat(authorities: readonly Uint8Array[], threshold: number): void {
+    this.#options = { ...this.#options, authorities, threshold }
+    this.#others = othersOf(this.#options)
+    this.counters.add('authorities.changed')
   }
 
   /** Takes a descriptor that was sent from `source`; undefined: wherever. Errors: those of `decodeDescriptor` and `judgeDescriptor`. */
@@ -485,3 +499,6 @@ export class Authority {
     return refusal
   }
 }
+
+const othersOf = ({ authorities, key }: AuthorityOptions): Uint8Array[] =>
+  authorities.filter((other) => !equalBytes(other, identityOf(key)))

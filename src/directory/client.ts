@@ -47,6 +47,14 @@ export interface Mirror {
   readonly dispatcher?: Dispatcher
 }
 
+/** Whose documents are believed, and who serves them. */
+export interface ClientTrust {
+  readonly authorities: readonly Uint8Array[]
+  readonly threshold: number
+  /** At least one. */
+  readonly servers: readonly Mirror[]
+}
+
 export interface Fetched {
   readonly kind: 'new' | 'unchanged'
   readonly consensus: Consensus
@@ -68,7 +76,7 @@ interface Held extends HeldDocument {
 export class DirectoryClient {
   readonly counters = new Counters()
   readonly #options: DirectoryClientOptions
-  readonly #servers: readonly Mirror[]
+  #servers: readonly Mirror[]
   /** The one that answered well the last time. */
   #preferred = 0
   #held: Held | undefined
@@ -83,9 +91,11 @@ export class DirectoryClient {
     this.#servers = urls.map((url) => ({ url, ...(dispatcher === undefined ? {} : { dispatcher }) }))
   }
 
-  /** The network has other authorities now: a document that those did not sign is of no use any more. */
-  believe(authorities: readonly Uint8Array[], threshold: number): void {
+  /** The network has other authorities now, or they are elsewhere: a document that those did not sign is of no use any more. */
+  believe({ authorities, threshold, servers }: ClientTrust): void {
     this.#trust = { authorities, threshold }
+    this.#servers = servers
+    this.#preferred = 0
     const held = this.#held
     this.#held = undefined
     const verified = held === undefined ? undefined : this.#verify(utf8(held.text))

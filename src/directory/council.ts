@@ -40,6 +40,12 @@ export interface CouncilOptions {
   readonly measurer?: MeasurerOptions
 }
 
+/** Who the authorities are, and how many must sign. */
+export interface Seats {
+  readonly members: readonly Member[]
+  readonly threshold: number
+}
+
 /** Who measures for this authority, and where the reports are put. */
 export interface MeasurerOptions {
   /** Ed25519 key it signs with. */
@@ -54,7 +60,7 @@ const RETRY: Duration = 5 * SECOND
 export class Council implements DirectoryService {
   readonly counters = new Counters()
   readonly shelf: Shelf
-  readonly #options: CouncilOptions
+  #options: CouncilOptions
   readonly #messenger: Messenger
   readonly #minutes: Minutes
   readonly #report: ChangedFile | undefined
@@ -67,6 +73,8 @@ export class Council implements DirectoryService {
   /** What was said or asked, and is not answered yet. */
   readonly #errands = new Set<Promise<void>>()
   #closed = false
+  /** Who takes the seats when this period's work is done. */
+  #elected: Seats | undefined
 
   /** @throws IpprivError IPP_STATE_UNUSABLE */
   static async open(options: CouncilOptions): Promise<Council> {
@@ -111,6 +119,18 @@ export class Council implements DirectoryService {
     return this.#machine?.records.size ?? 0
   }
 
+  get seats(): Seats {
+    return this.#options
+  }
+
+  /**
+   * The network has other authorities: from the next period on, so that those who agree on one are the same from its
+   * beginning to its end. We must be among them.
+   */
+  elect(seats: Seats): void {
+    this.#elected = seats
+  }
+
   report(): CouncilReport {
     return this.#minutes.report(this.#machine, this.#options.clock.unixTime())
   }
@@ -151,6 +171,7 @@ export class Council implements DirectoryService {
     if (this.#machine === undefined && clock.monotonic() - this.#failedAt >= RETRY)
       await this.#serialised(() => this.#resume()).catch((error: unknown) => this.#fail(error))
     await this.#readReport()
+    await this.#serialised(async () => this.#reseat())
     await this.#input((machine) => success([machine.tick(clock.unixTime()), undefined] as const))
     this.#minutes.note(this.#machine, clock.unixTime())
   }
@@ -185,6 +206,21 @@ export class Council implements DirectoryService {
     } catch (error) {
       log.warn({ error: errorLine(error) }, 'could not read the report of the measurer')
     }
+  }
+
+  #reseat(): void {
+    const { clock, log } = this.#options
+    const elected = this.#elected
+    if (elected === undefined || this.#machine?.isIdle(clock.unixTime()) === false) return
+    this.#elected = undefined
+    this.#options = { ...this.#options, ...elected }
+    const { members, threshold } = elected
+    this.#machine?.reseat(
+      members.map(({ key }) => key),
+      threshold,
+    )
+    this.#minutes.reseat(members, threshold)
+    log.info({ authorities: members.map(({ name }) => name), threshold }, 'the network has other authorities')
   }
 
   async #resume(): Promise<void> {

@@ -1,7 +1,7 @@
 /** A running directory: store, registry or council, HTTP, and the one timer that drives them. */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { toHex } from '#base/bytes'
+import { equalBytes, toHex } from '#base/bytes'
 import { IpprivError } from '#base/errors'
 import { type Duration, instant, SECOND, type UnixTime, unixTime } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
@@ -96,6 +96,11 @@ export interface RunningDirectory {
   readonly port: number
   /** The memory as one file. Returns how many entries it has. @throws IpprivError IPP_STATE_UNUSABLE */
   backup(file: string): Promise<number>
+  /**
+   * The network has other authorities: the file that says so is served at once, and they take their seats with the next
+   * period. False: we are none of them; those of before stay, and the others do not listen to us any more.
+   */
+  reseat(authorities: Authorities): boolean
   /** Finishes what was begun, then closes socket and store. Idempotent. */
   close(): Promise<void>
   status(): DirectoryStatus
@@ -122,13 +127,16 @@ export async function startDirectory(options: DirectoryOptions): Promise<Running
   const { service, council, entries, run, close: closeService } = await openService(options, clock)
   const kind: StoreKind = council === undefined ? 'directory' : 'authority'
   try {
+    const alone = { authorities: [{ name: 'directory', key: identityOf(key) }], threshold: 1 }
     const watch = new DirectoryWatch({
       crypto,
       clock,
       log,
-      authorities: options.authorities?.members ?? [{ name: 'directory', key: identityOf(key) }],
+      trust: () =>
+        council === undefined
+          ? alone
+          : { authorities: council.seats.members, threshold: council.seats.threshold },
       self: identityOf(key),
-      threshold: options.authorities?.threshold ?? 1,
       period,
       historyFile: join(options.stateDir, 'history.json'),
     })
@@ -151,6 +159,7 @@ export async function startDirectory(options: DirectoryOptions): Promise<Running
         ...(report === undefined ? {} : { council: report }),
       }
     }
+    let bootstrap = options.authorities?.bootstrap
     const app = createDirectoryServer({
       service,
       outlook: () => watch.outlook(service, council?.report()),
@@ -158,7 +167,7 @@ export async function startDirectory(options: DirectoryOptions): Promise<Running
       log,
       ...(council === undefined ? {} : { council }),
       ...(options.limits === undefined ? {} : { limits: options.limits }),
-      ...(options.authorities?.bootstrap === undefined ? {} : { bootstrap: options.authorities.bootstrap }),
+      bootstrap: () => bootstrap,
       ...(options.uploads === undefined ? {} : { uploads: options.uploads }),
       ...(work === 0 ? {} : { toll: new Toll({ work, tokens: () => tokens?.book ?? NO_TOKENS, crypto }) }),
     })
@@ -179,6 +188,12 @@ export async function startDirectory(options: DirectoryOptions): Promise<Running
       address: options.listen.address,
       port,
       backup: (file) => writeBackup(entries(), kind, file, clock.unixTime()),
+      reseat: (authorities) => {
+        bootstrap = authorities.bootstrap
+        if (!authorities.members.some((member) => equalBytes(member.key, identityOf(key)))) return false
+        council?.elect(authorities)
+        return true
+      },
       close: () => {
         closing ??= close()
         return closing

@@ -83,7 +83,7 @@ export interface MinutesOptions {
 }
 
 export class Minutes {
-  readonly #options: MinutesOptions
+  #options: MinutesOptions
   readonly #alarms = new Map<string, StandingAlarm>()
   readonly #raised = new Map<string, RaisedAlarm>()
   /** Seconds, by name. */
@@ -95,6 +95,13 @@ export class Minutes {
 
   constructor(options: MinutesOptions) {
     this.#options = options
+  }
+
+  /** The network has other authorities now; what was remembered of those who stay is remembered. */
+  reseat(members: readonly Member[], threshold: number): void {
+    this.#options = { ...this.#options, members, threshold }
+    for (const seen of [this.#skews, this.#silent])
+      for (const name of seen.keys()) if (!members.some((member) => member.name === name)) seen.delete(name)
   }
 
   /** Our own name. */

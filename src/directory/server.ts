@@ -26,8 +26,8 @@ export interface DirectoryServerOptions {
   readonly clock: DirectoryClock
   readonly log: DirectoryLog
   readonly limits?: Partial<RequestLimits>
-  /** The bootstrap file of the network. */
-  readonly bootstrap?: string
+  /** The bootstrap file of the network, as it is now. */
+  readonly bootstrap?: () => string | undefined
   /** `own-address` unless said otherwise. */
   readonly uploads?: UploadSource
   /** Of newcomers; absent: uploads cost nothing. */

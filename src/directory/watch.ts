@@ -19,14 +19,18 @@ export interface WatchOptions {
   readonly crypto: CryptoProvider
   readonly clock: DirectoryClock
   readonly log: DirectoryLog
-  /** All pinned authorities; one of them is `self`, where this directory is one. */
-  readonly authorities: readonly { readonly name: string; readonly key: Uint8Array }[]
+  /** All pinned authorities, now; one of them is `self`, where this directory is one. */
+  readonly trust: () => WatchedTrust
   readonly self?: Uint8Array
-  readonly threshold: number
   /** Seconds. */
   readonly period: number
   /** Absent: the history ends with the process. */
   readonly historyFile?: string
+}
+
+export interface WatchedTrust {
+  readonly authorities: readonly { readonly name: string; readonly key: Uint8Array }[]
+  readonly threshold: number
 }
 
 /** What is watched. */
@@ -81,7 +85,8 @@ export class DirectoryWatch {
   /** How it is now. Undefined: no document was ever made. */
   outlook(watched: Watched, council?: CouncilReport): Outlook | undefined {
     this.look(watched)
-    const { clock, threshold } = this.#options
+    const { clock, trust } = this.#options
+    const { threshold } = trust()
     const { publication } = watched
     if (publication === undefined) return undefined
     const { consensus, packed } = publication
@@ -126,9 +131,9 @@ export class DirectoryWatch {
   }
 
   #signers({ packed, consensus }: Publication): AuthorityOutlook[] {
-    const { authorities, self, crypto } = this.#options
+    const { trust, self, crypto } = this.#options
     const envelope = openDocument('consensus', packed.identity)
-    return authorities.map(({ name, key }) => ({
+    return trust().authorities.map(({ name, key }) => ({
       name,
       key: toHex(key),
       signed: envelope.ok && countSignatures(envelope.value, [key], crypto, consensus.validAfter) === 1,

@@ -1,4 +1,4 @@
-/** A daemon with a bootstrap file: it follows the network's changes, and nobody else's. */
+/** Daemons with a bootstrap file: they follow the network's changes, and nobody else's. */
 import assert from 'node:assert/strict'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { utf8 } from '#base/bytes'
 import type { KeyPair } from '#crypto/provider'
+import { BootstrapFile } from '#daemon/bootstrap-file'
 import { BootstrapSync } from '#daemon/bootstrap-sync'
 import { keptBootstrap, resolveTrust, type Trust } from '#daemon/trust'
 import { encodeBootstrap, readChain } from '#directory/bootstrap'
@@ -70,6 +71,10 @@ test('a change is followed and kept, an older or foreign chain is refused', asyn
       trusted[0]?.keys,
       [a, b, FRESH].map(({ publicKey }) => publicKey),
     )
+    assert.deepEqual(
+      trusted[0]?.servers.map(({ url }) => url),
+      [1, 2, port].map((at) => `http://127.0.0.1:${at}`),
+    )
     assert.equal(sync.held.serial, 2)
     assert.equal(await readFile(keptBootstrap(folder), 'latin1'), first + second)
     // A server that goes back, or lies, changes nothing.
@@ -98,6 +103,59 @@ test('a change is followed and kept, an older or foreign chain is refused', asyn
   } finally {
     server.closeAllConnections()
     server.close()
+    await rm(folder, { recursive: true, force: true })
+  }
+})
+
+test('an authority reads its file when it is another one, and takes what follows from the one it had', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'ippriv-bootstrap-'))
+  const file = join(folder, 'network')
+  const document = (serial: number, keys: readonly KeyPair[], port: number, signers = keys): string => {
+    const authorities = keys.map(({ publicKey }, i) => ({
+      name: `n${i}`,
+      key: publicKey,
+      url: `http://192.0.2.${i + 1}:${port}`,
+    }))
+    return value(encodeBootstrap({ serial, published: START, threshold: 2, authorities }, signers, crypto))
+  }
+  try {
+    const first = document(1, [a, b, c], 9030)
+    await writeFile(file, first)
+    const changes: [serial: number, url: string | undefined, chain: string][] = []
+    const troubles: string[] = []
+    const watched = new BootstrapFile({
+      file,
+      held: value(readChain(utf8(first), crypto)).at(-1)!,
+      crypto,
+      onChange: (newest, chain) => changes.push([newest.serial, newest.authorities[0]?.url, chain]),
+      onTrouble: (line) => troubles.push(line),
+    })
+    await watched.look()
+    assert.deepEqual([changes, troubles], [[], []])
+    // Another address is another document.
+    const moved = first + document(2, [a, b, c], 9031)
+    const bad: [text: string, code: RegExp][] = [
+      [moved.slice(0, -10), /IPP_DIR_/],
+      [first + document(2, [a, b, FRESH], 9030, [b, FRESH]), /IPP_DIR_BAD_SIGNATURE/],
+      [document(1, [a, b, FRESH], 9030), /IPP_DIR_REPLAYED/],
+      ['', /IPP_DIR_/],
+    ]
+    for (const [text, code] of bad) {
+      await writeFile(file, text)
+      await watched.look()
+      assert.match(troubles.pop() ?? '', code)
+      await watched.look()
+      assert.equal(troubles.length, 0, 'it is said once')
+    }
+    await rm(file)
+    await watched.look()
+    await writeFile(file, moved)
+    await watched.look()
+    assert.deepEqual([changes, troubles], [[[2, 'http://192.0.2.1:9031', moved]], []])
+    await writeFile(file, first)
+    await watched.look()
+    assert.match(troubles.pop() ?? '', /IPP_DIR_REPLAYED/)
+  } finally {
     await rm(folder, { recursive: true, force: true })
   }
 })

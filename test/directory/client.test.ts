@@ -395,3 +395,19 @@ test('several servers: the next is asked when one is dead, lies, or lags; other 
     }),
   )
 })
+
+test('authorities that moved are asked where they are now', () =>
+  withServer(
+    (_request, reply) =>
+      void reply.end(value(signConsensus(draft(listed(['alder'])), [AUTHORITY], crypto)).text),
+    async (port) => {
+      const client = clientOf(1)
+      refused(await client.fetchConsensus(), 'IPP_DIR_UNREACHABLE')
+      const servers = [{ url: `http://${LOOPBACK}:${port}` }]
+      client.believe({ authorities: [AUTHORITY.publicKey], threshold: 1, servers })
+      assert.equal(value(await client.fetchConsensus()).kind, 'new')
+      // What those of before signed is of no use to those who do not believe them any more.
+      client.believe({ authorities: [keyPair('x').publicKey], threshold: 1, servers })
+      assert.equal(client.current, undefined)
+    },
+  ))

@@ -313,3 +313,49 @@ async function rawPost(
   socket.destroy()
   return { taken, answer }
 }
+
+test('new authorities take their seats between two periods, without a restart and without an alarm', () =>
+  Councils.run(async (councils) => {
+    await councils.uploadToAll(describe('alder').text)
+    await councils.runUntil(START + PERIOD + 60)
+    const before = value(verifyConsensus(utf8((await served(councils))[0]!), trustAt(PERIOD + 60), crypto))
+    await councils.uploadToAll(describe('alder', { published: at(PERIOD + 60) }).text)
+    // The last one leaves. In the midst of a vote nothing changes.
+    const members = councils.members.slice(0, 4)
+    await councils.runUntil(START + 2 * PERIOD - 1100)
+    for (const { council } of councils.alive.slice(0, 4)) council.elect({ members, threshold: 3 })
+    await councils.runUntil(START + 2 * PERIOD + 200)
+    assert.equal(councils.seat(0).council.seats.members.length, 5)
+    const five = value(openDocument('consensus', utf8((await served(councils))[0]!)))
+    assert.equal(countSignatures(five, PINNED, crypto), 5)
+    // When everybody has the document, and before the next vote.
+    await councils.runUntil(START + 2 * PERIOD + 400)
+    assert.deepEqual(
+      councils
+        .seat(0)
+        .council.report()
+        .authorities.map(({ name }) => name),
+      NAMES.slice(0, 4),
+    )
+    await councils.runUntil(START + 3 * PERIOD + 60)
+    const texts = (await served(councils)).slice(0, 4)
+    const trust = { authorities: PINNED.slice(0, 4), threshold: 3, now: at(3 * PERIOD + 60) }
+    for (const text of texts) {
+      const after = value(verifyConsensus(utf8(text!), trust, crypto))
+      assert.equal(after.serial, NEXT + 2)
+      assert.deepEqual(
+        after.nodes.map(({ name, pool }) => [name, pool]),
+        before.nodes.map(({ name, pool }) => [name, pool]),
+      )
+    }
+    const four = value(openDocument('consensus', utf8(texts[0]!)))
+    assert.deepEqual([countSignatures(four, PINNED, crypto), four.signatures.length], [4, 4])
+    for (const { council } of councils.alive.slice(0, 4)) {
+      assert.deepEqual(council.report().alarms, [])
+      assert.equal(council.counters.get('authorities.changed'), 1)
+    }
+    // Who left is a stranger.
+    const body = utf8(vote(4, [], { period: NEXT + 3 }).text)
+    const answer = await post(councils.seat(0).url, 'vote', body, signed('vote', body))
+    assert.deepEqual([answer.status, answer.code], [403, 'IPP_DIR_BAD_SIGNATURE'])
+  }))

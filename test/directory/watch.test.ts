@@ -31,9 +31,11 @@ const watchOf = (clock: ManualClock, historyFile?: string): DirectoryWatch =>
     crypto,
     clock,
     log: SILENT,
-    authorities: AUTHORITIES.map(({ publicKey }, i) => ({ name: NAMES[i]!, key: publicKey })),
+    trust: () => ({
+      authorities: AUTHORITIES.map(({ publicKey }, i) => ({ name: NAMES[i]!, key: publicKey })),
+      threshold: 3,
+    }),
     self: AUTHORITIES[1]!.publicKey,
-    threshold: 3,
     period: PERIOD,
     ...(historyFile === undefined ? {} : { historyFile }),
   })

@@ -5,9 +5,14 @@ import type { Counters } from '#directory/counters'
 import { refuse } from '#directory/refusal'
 import { SCHEMAS } from '#directory/routes/schemas'
 
-/** 200 with the file, 404 when this directory was configured without one. */
-export function bootstrapRoute(app: FastifyInstance, chain: string | undefined, counters: Counters): void {
+/** 200 with the file as it is now, 404 when this directory was configured without one. */
+export function bootstrapRoute(
+  app: FastifyInstance,
+  bootstrap: (() => string | undefined) | undefined,
+  counters: Counters,
+): void {
   app.get('/v1/bootstrap', { config: SCHEMAS.bootstrap }, async (_request, reply) => {
+    const chain = bootstrap?.()
     if (chain === undefined) {
       counters.add('refused.IPP_DIR_NO_RESOURCE')
       return refuse(reply, failure('IPP_DIR_NO_RESOURCE', 'there is no bootstrap file'))
