@@ -101,16 +101,25 @@ export function rangeOf(p: Prefix): readonly [number, number] {
 }
 
 function textToUint32(text: string): number | undefined {
-  const parts = text.split('.')
-  if (parts.length !== 4) return undefined
   let value = 0
-  for (const part of parts) {
-    if (!/^(0|[1-9]\d{0,2})$/.test(part)) return undefined
-    const octet = Number(part)
-    if (octet > 255) return undefined
-    value = value * 256 + octet
+  let octet = -1
+  let dots = 0
+  for (let i = 0; i < text.length; i++) {
+    const digit = text.charCodeAt(i) - ZERO
+    if (digit === DOT - ZERO) {
+      if (octet < 0 || ++dots > 3) return undefined
+      value = value * 256 + octet
+      octet = -1
+    } else if (digit < 0 || digit > 9 || octet === 0) return undefined
+    else {
+      octet = octet < 0 ? digit : octet * 10 + digit
+      if (octet > 255) return undefined
+    }
   }
-  return value
+  return dots === 3 && octet >= 0 ? value * 256 + octet : undefined
 }
+
+const ZERO = '0'.charCodeAt(0)
+const DOT = '.'.charCodeAt(0)
 
 const PRIVATE_NETWORKS = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10'].map(prefix)

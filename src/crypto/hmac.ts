@@ -5,7 +5,7 @@
 import { wipe } from '#base/bytes'
 import { HASH_LENGTH, type HashName } from '#crypto/provider'
 
-/** Of fresh octets, which are wiped after use. */
+/** Gives octets of its own, which are wiped after use. */
 type Hash = (name: HashName, data: Uint8Array) => Uint8Array
 
 /** Octets that a compression function takes at once (FIPS 180-4 section 1). */
@@ -18,6 +18,9 @@ const SHARED_LENGTH = 2048
 
 export function hmacOf(hash: Hash): (name: HashName, key: Uint8Array, data: Uint8Array) => Uint8Array {
   const shared = new Uint8Array(SHARED_LENGTH)
+  // A view costs more than what it is good for here, and there are few lengths.
+  const views: Uint8Array[] = []
+  const viewOf = (length: number): Uint8Array => (views[length] ??= shared.subarray(0, length))
   return (name, key, data) => {
     const block = BLOCK_LENGTH[name]
     if (key.length > block) {
@@ -30,15 +33,16 @@ export function hmacOf(hash: Hash): (name: HashName, key: Uint8Array, data: Uint
 
     function hmacUnder(short: Uint8Array): Uint8Array {
       const length = block + data.length
-      const padded = length <= SHARED_LENGTH ? shared.subarray(0, length) : new Uint8Array(length)
+      const padded = length <= SHARED_LENGTH ? viewOf(length) : new Uint8Array(length)
       pad(padded, short, block, INNER_PAD)
       padded.set(data, block)
       const inner = hash(name, padded)
-      const outer = shared.subarray(0, block + HASH_LENGTH[name])
+      const outer = viewOf(block + HASH_LENGTH[name])
       pad(outer, short, block, OUTER_PAD)
       outer.set(inner, block)
-      const mac = hash(name, outer)
-      wipe(padded, inner, outer)
+      const digest = hash(name, outer)
+      const mac = new Uint8Array(digest)
+      wipe(padded, inner, outer, digest)
       return mac
     }
   }

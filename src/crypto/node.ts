@@ -40,7 +40,7 @@ export const nodeCrypto: CryptoProvider = {
 
   random: (length) => randomPool.take(length),
 
-  hmac: hmacOf(secretHash),
+  hmac: hmacOf((hash, data) => digest(hash, data, 'buffer')),
 
   hash: publicHash,
 
@@ -160,14 +160,6 @@ export const nodeCrypto: CryptoProvider = {
   },
 
   aead: (cipher, key) => new NodeAead(cipher, key),
-}
-
-/** The digest of a secret, or on the way to one. */
-function secretHash(hash: HashName, data: Uint8Array): Uint8Array {
-  const buffer = digest(hash, data, 'buffer')
-  const octets = plain(buffer)
-  wipe(buffer)
-  return octets
 }
 
 /** By way of a string, which Node makes three times as fast as a buffer, and which cannot be wiped. */

@@ -35,6 +35,7 @@ import {
   isZeroSpi,
   type ReceivedHeader,
   SPI_LENGTH,
+  spiKey,
 } from '#ikev2/message/header'
 import { decodePayloads, type NotifyPayload, notify, type Payload } from '#ikev2/message/payload'
 import { checkContents } from '#ikev2/message/registry'
@@ -97,7 +98,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   readonly #workshop: Workshop | undefined
   /** IKE_SA_INIT requests whose answer is being computed, as in `#byInit`. */
   readonly #beginning = new Set<string>()
-  /** By our own SPI, as hex. */
+  /** By our own SPI. */
   readonly #bySpi = new Map<string, IkeSa>()
   readonly #entries = new Map<IkeSaId, Entry>()
   /** By source and SPI of the IKE_SA_INIT request, the last one of its kind: a repeated one is not a new peer. */
@@ -146,8 +147,8 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
       allocateSpi: () => this.#allocateSpi(),
       releaseSpi: (spi) => this.#inboundSpis.delete(spi),
       freshIkeSpi: () => this.#freshIkeSpi(),
-      listen: (spi, sa) => this.#bySpi.set(toHex(spi), sa),
-      forget: (spi) => this.#bySpi.delete(toHex(spi)),
+      listen: (spi, sa) => this.#bySpi.set(spiKey(spi), sa),
+      forget: (spi) => this.#bySpi.delete(spiKey(spi)),
     }
   }
 
@@ -269,7 +270,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
       return this.#receiveInit(header, path, datagram, now)
 
     const own = header.fromInitiator ? header.spiResponder : header.spiInitiator
-    const sa = this.#bySpi.get(toHex(own))
+    const sa = this.#bySpi.get(spiKey(own))
     // A message of ours that comes back says it is from our role: no SA of ours is its receiver.
     if (sa === undefined || sa.association.role !== (header.fromInitiator ? 'responder' : 'initiator'))
       return this.#refuse('unknown-spi', `${EXCHANGE.nameOf(header.exchange)} for no IKE SA of ours`)
@@ -296,7 +297,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
       return this.#refuse('not-a-responder', `${EXCHANGE.nameOf(header.exchange)} request`)
     if (!header.fromInitiator || !isZeroSpi(header.spiResponder) || header.messageId !== 0)
       throw protocolFault('bad-init', `${EXCHANGE.nameOf(header.exchange)} that begins nothing`)
-    const initKey = `${path.remote.address} ${path.remote.port} ${toHex(header.spiInitiator)}`
+    const initKey = `${path.remote.address} ${path.remote.port} ${spiKey(header.spiInitiator)}`
     const known = this.#byInit.get(initKey)
     if (known?.initDigest !== undefined && equalBytes(known.initDigest, this.#digest(datagram)))
       return known.first.repeatInit()
@@ -513,7 +514,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   #freshIkeSpi(): Uint8Array {
     for (;;) {
       const spi = this.#crypto.random(SPI_LENGTH)
-      if (!isZeroSpi(spi) && !this.#bySpi.has(toHex(spi))) return spi
+      if (!isZeroSpi(spi) && !this.#bySpi.has(spiKey(spi))) return spi
     }
   }
 

@@ -24,22 +24,24 @@ export const prfOf =
 /** prf+ of RFC 7296 section 2.13: T1 | T2 | ..., Tn = prf(K, Tn-1 | S | n). At most 255 blocks. */
 export function prfPlus(prf: Prf, key: Uint8Array, seed: Uint8Array, length: number): Uint8Array {
   const out = new Uint8Array(length)
-  let block = prf(key, concat(seed, Uint8Array.of(1)))
-  out.set(block.subarray(0, length))
+  let block = prf(key, concat(seed, FIRST))
   // Every other block has its input in the same place.
-  const input = concat(block, seed, Uint8Array.of(1))
-  for (let n = 2, at = block.length; at < length; n++) {
-    if (n > 255) throw new RangeError(`prf+ cannot give ${length} octets`)
+  const input = concat(block, seed, FIRST)
+  for (let n = 1, at = 0; ; ) {
+    // A short view would move its octets out of the heap first: they are copied one by one.
+    for (let i = 0; i < block.length && at < length; i++) out[at++] = block[i]!
+    if (at === length) break
+    if (++n > 255) throw new RangeError(`prf+ cannot give ${length} octets`)
     input.set(block)
     input[input.length - 1] = n
     wipe(block)
     block = prf(key, input)
-    out.set(block.subarray(0, length - at), at)
-    at += block.length
   }
   wipe(block, input)
   return out
 }
+
+const FIRST = Uint8Array.of(1)
 
 /** SKEYSEED of a new IKE SA. */
 export function skeyseed(prf: Prf, sharedSecret: Uint8Array, ni: Uint8Array, nr: Uint8Array): Uint8Array {

@@ -113,8 +113,7 @@ export function espRekeyProposals(
 const espTransforms = (ciphers: readonly EspCipher[], exchange: readonly Transform[]): Transform[] => [
   ...ciphers.map(cipherTransform),
   ...exchange,
-  transform(TRANSFORM.number.SN, SEQUENCE_NUMBERS.number.EXTENDED),
-  transform(TRANSFORM.number.SN, SEQUENCE_NUMBERS.number.SHORT),
+  ...SEQUENCE_TRANSFORMS,
 ]
 
 const numbered = (protocol: number, spi: Uint8Array, offers: readonly (readonly Transform[])[]): Proposal[] =>
@@ -197,6 +196,12 @@ const IKE_WANTS: Wants = new Map([
   [TRANSFORM.number.KE, ACCEPTED_GROUPS.map(keTransform)],
 ])
 
+/** Extended sequence numbers first. */
+const SEQUENCE_TRANSFORMS: readonly Transform[] = [
+  transform(TRANSFORM.number.SN, SEQUENCE_NUMBERS.number.EXTENDED),
+  transform(TRANSFORM.number.SN, SEQUENCE_NUMBERS.number.SHORT),
+]
+
 /** Types that a proposal may leave out, and what of them we take before their NONE. */
 const NO_OPTIONS: Wants = new Map()
 const HYBRID_OPTIONS: Wants = new Map([[TRANSFORM.number.ADDKE1, ADDITIONAL]])
@@ -205,12 +210,7 @@ const espWants = (ciphers: readonly EspCipher[], groups: readonly number[]): Wan
   new Map([
     [TRANSFORM.number.ENCR, ciphers.map(cipherTransform)],
     ...(groups.length === 0 ? [] : ([[TRANSFORM.number.KE, groups.map(keTransform)]] as const)),
-    [
-      TRANSFORM.number.SN,
-      [SEQUENCE_NUMBERS.number.EXTENDED, SEQUENCE_NUMBERS.number.SHORT].map((id) =>
-        transform(TRANSFORM.number.SN, id),
-      ),
-    ],
+    [TRANSFORM.number.SN, SEQUENCE_TRANSFORMS],
   ])
 
 /**
@@ -249,7 +249,8 @@ function chooseTransforms(
   wants: Wants,
   optional: Wants,
 ): Transform[] | undefined {
-  const types = new Set([...wants.keys(), ...offered.map(({ type }) => type)])
+  const types = new Set(wants.keys())
+  for (const { type } of offered) types.add(type)
   const chosen: Transform[] = []
   for (const type of types) {
     const acceptable = wants.get(type) ?? [...(optional.get(type) ?? []), transform(type, NONE)]

@@ -21,20 +21,26 @@ export class DecodeError extends Error {
 export class Reader {
   readonly #bytes: Uint8Array
   readonly #path: string
-  #at = 0
+  readonly #start: number
+  readonly #end: number
+  #at: number
 
   /** Reads `bytes` without copying: results of `bytes()` and `rest()` are views. */
-  constructor(bytes: Uint8Array, path = '') {
+  constructor(bytes: Uint8Array, path = '', start = 0, end = bytes.length) {
     this.#bytes = bytes
     this.#path = path
+    this.#start = start
+    this.#end = end
+    this.#at = start
   }
 
+  /** Octets that were read. */
   get offset(): number {
-    return this.#at
+    return this.#at - this.#start
   }
 
   get remaining(): number {
-    return this.#bytes.length - this.#at
+    return this.#end - this.#at
   }
 
   u8(): number {
@@ -70,7 +76,8 @@ export class Reader {
 
   /** A reader of the next `length` octets; this one moves behind them. */
   sub(length: number, name: string): Reader {
-    return new Reader(this.bytes(length), this.#path === '' ? name : `${this.#path}/${name}`)
+    const at = this.#take(length)
+    return new Reader(this.#bytes, this.#path === '' ? name : `${this.#path}/${name}`, at, at + length)
   }
 
   /** @throws DecodeError unless everything was read. */

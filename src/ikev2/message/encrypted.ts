@@ -31,15 +31,22 @@ export interface FragmentOf {
 /** One direction of an IKE SA: SK_ei or SK_er. The key it is made from may be wiped afterwards. */
 export class MessageKey {
   readonly #aead: Aead
-  readonly #salt: Uint8Array
-  /** Never repeats under a key: the counter is the only source of IVs, and it only grows (RFC 5282 section 3.1). */
-  #nextIv = 0n
+  /** Salt and IV: the salt stays, and the IV is that of the message. */
+  readonly #nonce: Uint8Array
+  readonly #saltLength: number
+  /**
+   * Never repeats under a key: the counter is the only source of IVs, and it only grows (RFC 5282 section 3.1). No IKE SA
+   * lives for 2^53 messages.
+   */
+  #nextIv = 0
 
   /** `keying` is the key with its salt behind it. */
   constructor(crypto: CryptoProvider, cipher: EspCipher, keying: Uint8Array) {
     const { keyLength } = ESP_CIPHERS[cipher]
     this.#aead = crypto.aead(cipher, keying.subarray(0, keyLength))
-    this.#salt = keying.slice(keyLength)
+    this.#saltLength = keying.length - keyLength
+    this.#nonce = new Uint8Array(this.#saltLength + IV_LENGTH)
+    for (let i = 0; i < this.#saltLength; i++) this.#nonce[i] = keying[keyLength + i]!
   }
 
   /** The message with all payloads inside SK. Every call takes a fresh IV. */
@@ -71,9 +78,9 @@ export class MessageKey {
   open(datagram: Uint8Array, sealedLength: number): Uint8Array | undefined {
     if (sealedLength < IV_LENGTH + ICV_LENGTH + PAD_LENGTH_LENGTH) return undefined
     const at = datagram.length - sealedLength
-    const iv = datagram.subarray(at, at + IV_LENGTH)
+    const nonce = this.#nonceOf(datagram, at)
     const sealed = datagram.subarray(at + IV_LENGTH)
-    const plaintext = this.#aead.open(concat(this.#salt, iv), sealed, datagram.subarray(0, at))
+    const plaintext = this.#aead.open(nonce, sealed, datagram.subarray(0, at))
     if (plaintext === undefined) return undefined
     const end = plaintext.length - 1 - plaintext[plaintext.length - 1]!
     return end < 0 ? undefined : plaintext.subarray(0, end)
@@ -81,8 +88,18 @@ export class MessageKey {
 
   #freshIv(): Uint8Array {
     const iv = new Uint8Array(IV_LENGTH)
-    new DataView(iv.buffer).setBigUint64(0, this.#nextIv++)
+    let rest = this.#nextIv++
+    for (let i = IV_LENGTH - 1; rest > 0; i--) {
+      iv[i] = rest % 256
+      rest = Math.floor(rest / 256)
+    }
     return iv
+  }
+
+  /** With the IV that stands at `at`. Good until the next. */
+  #nonceOf(octets: Uint8Array, at: number): Uint8Array {
+    for (let i = 0; i < IV_LENGTH; i++) this.#nonce[this.#saltLength + i] = octets[at + i]!
+    return this.#nonce
   }
 
   #seal(
@@ -105,14 +122,14 @@ export class MessageKey {
     encodeHeader(writer, header, type, HEADER_LENGTH + length)
     writer.u8(inner).u8(0).u16(length).bytes(fragment)
     const associated = writer.finish()
-    const sealed = this.#aead.seal(concat(this.#salt, iv), plaintext, associated)
+    const sealed = this.#aead.seal(this.#nonceOf(iv, 0), plaintext, associated)
     wipe(plaintext)
     return concat(associated, iv, sealed)
   }
 
   destroy(): void {
     this.#aead.destroy()
-    wipe(this.#salt)
+    wipe(this.#nonce)
   }
 }
 

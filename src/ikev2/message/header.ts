@@ -76,4 +76,8 @@ export function encodeHeader(writer: Writer, header: Header, firstPayload: numbe
   writer.u32(header.messageId).u32(length)
 }
 
+/** An SPI as key of a map. */
+export const spiKey = (spi: Uint8Array): string =>
+  String.fromCharCode(spi[0]!, spi[1]!, spi[2]!, spi[3]!, spi[4]!, spi[5]!, spi[6]!, spi[7]!)
+
 export const isZeroSpi = (spi: Uint8Array): boolean => spi.every((octet) => octet === 0)

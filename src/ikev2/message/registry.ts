@@ -80,14 +80,14 @@ export function checkContents(exchange: number, response: boolean, payloads: rea
   for (const payload of payloads)
     if (payload.kind === 'Unknown' && payload.critical) throw critical(payload.type)
   const contents = CONTENTS[exchange]?.[response ? 'response' : 'request'] ?? {}
-  const count = new Map<PayloadKind, number>()
-  for (const { kind } of payloads) {
+  for (const { kind } of payloads)
     if (!ANYWHERE.has(kind) && contents[kind] === undefined)
       throw malformed(`${kind} has no place in ${EXCHANGE.nameOf(exchange)}`)
-    count.set(kind, (count.get(kind) ?? 0) + 1)
-  }
-  for (const [kind, allowed] of Object.entries(contents) as [PayloadKind, Count][]) {
-    const found = count.get(kind) ?? 0
+  for (const key in contents) {
+    const kind = key as PayloadKind
+    const allowed = contents[kind]
+    let found = 0
+    for (const payload of payloads) if (payload.kind === kind) found++
     if ((found > 1 && allowed !== 'any') || (found === 0 && allowed === 'one'))
       throw malformed(`${EXCHANGE.nameOf(exchange)} has ${found} ${kind} payloads`)
   }

@@ -65,8 +65,7 @@ export function encodeGrant(grant: Grant): Uint8Array {
     .u16(suite.group)
     .u16(suite.additional ?? NONE)
     .u8(fullTranscript ? 1 : 0)
-  for (const value of [session, usage.since, usage.connected, usage.octets, expires])
-    writer.bytes(encodeNumber(value))
+  writer.bytes(encodeNumbers([session, usage.since, usage.connected, usage.octets, expires]))
   return writer
     .u8(id.type)
     .u16(id.data.length)
@@ -88,9 +87,7 @@ export function decodeGrant(bytes: Uint8Array): Grant {
   const group = reader.u16()
   const additional = reader.u16()
   const fullTranscript = reader.u8() === 1
-  const [session, since, connected, octets, expires] = Array.from({ length: 5 }, () =>
-    decodeNumber(reader.bytes(8)),
-  ) as [number, number, number, number, number]
+  const [session, since, connected, octets, expires] = decodeNumbers(reader.bytes(5 * NUMBER_LENGTH))
   const id: IkeId = { type: reader.u8(), data: reader.bytes(reader.u16()).slice() }
   const publicKey = reader.bytes(reader.u16()).slice()
   const skD = reader.bytes(reader.u8()).slice()
@@ -114,11 +111,20 @@ export function decodeGrant(bytes: Uint8Array): Grant {
   }
 }
 
-function encodeNumber(value: number): Uint8Array {
-  const bytes = new Uint8Array(8)
-  new DataView(bytes.buffer).setFloat64(0, value)
-  return bytes
+type Numbers = readonly [session: number, since: number, connected: number, octets: number, expires: number]
+
+function encodeNumbers(values: Numbers): Uint8Array {
+  const view = new DataView(new ArrayBuffer(values.length * NUMBER_LENGTH))
+  values.forEach((value, i) => {
+    view.setFloat64(i * NUMBER_LENGTH, value)
+  })
+  return new Uint8Array(view.buffer)
 }
 
-const decodeNumber = (bytes: Uint8Array): number =>
-  new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getFloat64(0)
+function decodeNumbers(bytes: Uint8Array): Numbers {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  const at = (i: number): number => view.getFloat64(i * NUMBER_LENGTH)
+  return [at(0), at(1), at(2), at(3), at(4)]
+}
+
+const NUMBER_LENGTH = 8
