@@ -8,6 +8,7 @@ export interface CircuitReport {
   readonly state: string
   readonly default: boolean
   readonly use: string
+  readonly group: string | null
   readonly path: readonly string[]
   readonly privateAddresses: readonly string[]
   readonly cipher: string | null
@@ -89,7 +90,7 @@ export function circuitLines(circuits: readonly CircuitReport[]): string[] {
   const rows = circuits.map((circuit) => [
     `${circuit.id}${circuit.default ? '*' : ''}`,
     paint(circuit.state === 'open' ? 'green' : 'yellow', circuit.state),
-    circuit.use,
+    circuit.group === null || circuit.default ? circuit.use : `${circuit.use} ${circuit.group}`,
     circuit.path.join(' > '),
     circuit.privateAddresses.join(' > ') || '-',
     circuit.cipher ?? '-',

@@ -6,6 +6,7 @@ import { fromHex } from '#base/bytes'
 import { IpprivError } from '#base/errors'
 import { formatPrefix, type Ip, ip, isPrivateNetwork, type Prefix, parsePrefix, prefix } from '#base/ip'
 import { parseDirectoryUrl } from '#config/formats'
+import { type IsolationConfig, isolationOf, isolationProblem } from '#config/isolation'
 import { type ConfigFile, type ConfigKind, schemaOf } from '#config/schema'
 import { formatProblem, locate, type Problem, validate } from '#config/validate'
 import type { EspCipher } from '#crypto/suites'
@@ -76,6 +77,8 @@ export interface ClientConfig extends DaemonConfig {
     /** It builds none by itself. */
     readonly onDemand: boolean
   }
+  /** Groups of traffic; empty: all of it is one. */
+  readonly isolation: readonly IsolationConfig[]
   readonly metrics: MetricsConfig
   readonly keylog: string | undefined
 }
@@ -242,10 +245,11 @@ const TOGETHER: { readonly [K in ConfigKind]: (value: ConfigFile<K>, at: Locator
   client(value, at) {
     const unclear = directoryProblem(value.directory, at)
     if (unclear !== undefined) return [unclear]
-    const { hops, path } = value.circuit ?? {}
-    return hops === undefined || path === undefined || path.length === hops
-      ? []
-      : [at(['circuit', 'path'], `as many names as hops (${hops})`, `${path.length}`)]
+    const { hops, path, onDemand = false } = value.circuit ?? {}
+    if (hops !== undefined && path !== undefined && path.length !== hops)
+      return [at(['circuit', 'path'], `as many names as hops (${hops})`, `${path.length}`)]
+    const mixed = isolationProblem(value.isolation ?? [], onDemand, at)
+    return mixed === undefined ? [] : [mixed]
   },
   directory(value, at) {
     const space = prefix(value.poolSpace ?? DEFAULT_POOL_SPACE)
@@ -309,6 +313,7 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
       sameNetwork: value.circuit?.sameNetwork ?? false,
       onDemand: value.circuit?.onDemand ?? false,
     },
+    isolation: isolationOf(value.isolation ?? []),
     keylog: value.debug?.keylog === undefined ? undefined : absolute(value.debug.keylog, file),
   }),
   directory: (value, file) => ({

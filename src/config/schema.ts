@@ -383,6 +383,34 @@ export const ClientSchema = section(
         { description: 'The circuit that carries everything by default.' },
       ),
     ),
+    isolation: Type.Optional(
+      Type.Array(
+        section({
+          name: nodeName('How `ippriv status` calls the group.'),
+          user: Type.Optional(
+            integer(0, 0xffff_fffe, { description: 'User id of the program whose socket it is.' }),
+          ),
+          mark: Type.Optional(
+            integer(1, 0xffff_ffff, {
+              description:
+                'Mark of the packet: what a program set by SO_MARK, or a packet filter of yours in its `output` route hook, for a cgroup perhaps.',
+            }),
+          ),
+          destination: Type.Optional(
+            text('an IPv4 prefix such as 203.0.113.0/24', {
+              description: 'Where it goes.',
+              format: 'ipv4-prefix',
+            }),
+          ),
+        }),
+        {
+          expected: 'a list of groups, each with name and at least one of user, mark and destination',
+          description:
+            'Groups of traffic that share no circuit with other traffic (docs/paths.md). All that a group says must hold; of several that fit the first counts. What fits none uses the default circuit.',
+          maxItems: 8,
+        },
+      ),
+    ),
     metrics: Type.Optional(Metrics),
     log: Type.Optional(Log),
     debug: Type.Optional(Debug),

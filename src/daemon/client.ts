@@ -55,6 +55,7 @@ export async function runClient(options: { config: string; check?: boolean }): P
       sameNetwork: circuit.sameNetwork,
       reserve: { spares: circuit.spares, rotation: circuit.rotation },
       onDemand: circuit.onDemand,
+      isolation: config.isolation,
       exclude: circuit.exclude,
       excludeNetworks: circuit.excludeNetworks,
       ...(circuit.exit ? { exit: circuit.exit } : {}),
@@ -121,6 +122,9 @@ export async function runClient(options: { config: string; check?: boolean }): P
           ...describe(circuit),
           traffic: trafficOfLayers(circuit.telescope, sas),
         })),
+        groups: client.groups.map(({ name, circuit, state }) => ({ name, circuit: circuit ?? null, state })),
+        spares: client.circuits.filter(({ use, telescope }) => use === 'spare' && telescope.state === 'open')
+          .length,
         avoided: client.avoided.map(({ name, reason, until }) => ({
           node: name,
           reason: ERRORS[reason][0],
@@ -139,7 +143,7 @@ export async function runClient(options: { config: string; check?: boolean }): P
       'circuits.build': async (params: Record<string, unknown>) => {
         const wish = buildParameters(params)
         const telescope = await building.ask((ticket) => driver.input({ kind: 'build', ticket, ...wish }))
-        return describe({ telescope, use: 'asked' })
+        return describe({ telescope, use: 'asked', group: undefined })
       },
       'circuits.close': async (params: Record<string, unknown>) => {
         const { id } = find(client, params)
@@ -246,12 +250,13 @@ const lineOf = (code: ErrorCode, detail: string): string =>
   `${ERRORS[code][0]}: ${detail} (${ERRORS[code][1]}) [${code}]`
 
 /** Shown to the user of this very client only, over a socket with mode 0600. */
-function describe({ telescope, use }: Pick<Circuit, 'telescope' | 'use'>): object {
+function describe({ telescope, use, group }: Pick<Circuit, 'telescope' | 'use' | 'group'>): object {
   return {
     id: telescope.id,
     state: telescope.state,
     default: use === 'default',
     use,
+    group: group?.name ?? null,
     path: telescope.hops.map((hop) => hop.name),
     nodes: telescope.hops.map(({ name, nodeId, address }) => ({ name, nodeId, address })),
     privateAddresses: telescope.privateAddresses,
@@ -295,7 +300,7 @@ function report(runtime: Runtime, event: ClientEvent): void {
     case 'circuit.draining':
       return log.info({ circuit: event.circuit.id }, 'a hop is silent: nothing new enters this circuit')
     case 'circuit.default':
-      return log.info({ circuit: event.circuit.id }, 'circuit that stood ready is in use')
+      return log.info({ circuit: event.circuit.id, group: event.group }, 'circuit that stood ready is in use')
     case 'circuit.closed':
       return log.info({ circuit: event.circuit.id }, 'circuit is closed')
     case 'circuit.moved':

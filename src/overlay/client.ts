@@ -15,7 +15,7 @@
  * of his own asks for it, and uses the address that its exit lent.
  */
 import type { ErrorCode } from '#base/errors'
-import type { NodeId } from '#base/ids'
+import type { CircuitId, NodeId } from '#base/ids'
 import type { Machine } from '#base/machine'
 import { type Result, success } from '#base/result'
 import { after, earliest, type Instant } from '#base/time'
@@ -29,7 +29,7 @@ import type { ClientEvent, ClientInput, ClientOptions, ClientState } from '#over
 import * as times from '#overlay/client-times'
 import { EffectQueue } from '#overlay/effects'
 import type { SampledGuard } from '#overlay/entry-guards'
-import { groupsOf } from '#overlay/groups'
+import { type Group, groupsOf } from '#overlay/groups'
 import { Guard } from '#overlay/guard'
 import { GuardKeeper } from '#overlay/guard-keeper'
 import { Hops, type HopsWatcher, type Owner } from '#overlay/hops'
@@ -48,6 +48,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   readonly #ike: IkeEngine
   readonly #guard: Guard
   readonly #keeper: GuardKeeper
+  readonly #groups: readonly Group[]
   readonly #paths: PathFinder
   readonly #effects = new EffectQueue<ClientEvent, Owner>()
   readonly #circuits = new Circuits()
@@ -66,6 +67,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
   constructor(options: ClientOptions) {
     this.#options = options
     const groups = groupsOf(options.isolation)
+    this.#groups = groups
     const [effects, circuits, wallet] = [this.#effects, this.#circuits, this.#wallet]
     const guard = new Guard(options, groups)
     const paths = new PathFinder(options)
@@ -120,6 +122,16 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
     return this.#circuits
       .all()
       .map(({ telescope, use, group }) => ({ telescope, use, group, isDefault: use === 'default' }))
+  }
+
+  /** What the traffic of each group has now, the default one first; no circuit: its packets are dropped. */
+  get groups(): readonly { readonly name: string; readonly circuit?: CircuitId; readonly state: string }[] {
+    return this.#groups.map((group) => {
+      const telescope = this.#circuits.of(group)?.telescope
+      return telescope === undefined
+        ? { name: group.name, state: 'waiting' }
+        : { name: group.name, circuit: telescope.id, state: telescope.state }
+    })
   }
 
   /** Nodes that failed lately, and are not used while others are left. */

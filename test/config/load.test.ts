@@ -169,6 +169,39 @@ test('a directory: values and defaults; paths are relative to the file', () => {
   assert.equal(config.keys, '/etc/ippriv/state/keys')
 })
 
+test('isolation: groups by user, mark and destination, named once, each by something', () => {
+  const isolation = (text: string) => parseConfig('client', `${CLIENT}isolation: ${text}`, 'f').isolation
+  assert.deepEqual(parseConfig('client', CLIENT, 'f').isolation, [])
+  assert.deepEqual(
+    isolation(
+      '[{ name: a, user: 0 }, { name: b, mark: 7 }, { name: c, user: 1, destination: 203.0.113.0/24 }]',
+    ),
+    [
+      { name: 'a', user: 0 },
+      { name: 'b', mark: 7 },
+      { name: 'c', user: 1, destination: prefix('203.0.113.0/24') },
+    ],
+  )
+  const refused: readonly (readonly [string, RegExp])[] = [
+    ['[{ name: a }]', /isolation\[0\]: expected at least one of user, mark and destination/],
+    ['[{ user: 1 }]', /isolation\[0\]/],
+    ['[{ name: a, user: 1 }, { name: a, user: 2 }]', /isolation\[1\].name: expected every name once/],
+    ['[{ name: default, user: 1 }]', /isolation\[0\].name/],
+    ['[{ name: a, user: root }]', /isolation\[0\].user: expected an integer/],
+    ['[{ name: a, user: -1 }]', /isolation\[0\].user/],
+    ['[{ name: a, mark: 0 }]', /isolation\[0\].mark/],
+    ['[{ name: a, mark: 0x4950 }]', /isolation\[0\].mark: expected another mark/],
+    ['[{ name: a, destination: 203.0.113.1/24 }]', /isolation\[0\].destination/],
+    [`[${Array.from({ length: 9 }, (_, i) => `{ name: g${i}, user: ${i} }`)}]`, /isolation/],
+  ]
+  for (const [text, message] of refused)
+    assert.match(errorOf('client', `${CLIENT}isolation: ${text}`).message, message, text)
+  assert.match(
+    errorOf('client', `${CLIENT}circuit: { onDemand: true }\nisolation: [{ name: a, user: 1 }]`).message,
+    /isolation: expected no groups with circuit.onDemand/,
+  )
+})
+
 test('several authorities: of a client by keys and threshold, of an authority by name; or a file', () => {
   const [other, third] = ['b'.repeat(64), 'c'.repeat(64)]
   const client = (directory: string) =>

@@ -11,7 +11,7 @@ import { LinuxHost } from '#linux/host'
 import { requireLocalAddress } from '#linux/interfaces'
 import { NetlinkError } from '#linux/netlink'
 import type { RuleSet } from '#nat/rules'
-import type { HostOperation, RouteSpec } from '#overlay/ports'
+import type { HostOperation, RouteSpec, RuleSpec } from '#overlay/ports'
 import { enterFreshNamespace, ipCommand } from './namespace.ts'
 
 const skip = enterFreshNamespace() ?? false
@@ -45,6 +45,7 @@ const address = (kind: 'address.add' | 'address.remove', text: string): HostOper
   kind,
   address: ip(text),
 })
+const ourRules = (): string[] => lines(ipCommand('rule', 'show')).filter((line) => line.includes('proto 73'))
 const ourRoutes = (): string[] => lines(ipCommand('route', 'show', 'proto', '73'))
 const overlayAddresses = (): string[] =>
   lines(ipCommand('-o', '-4', 'addr', 'show', 'dev', DEVICE))
@@ -100,6 +101,38 @@ describe('the host network in a namespace of its own', { skip }, () => {
       `128.0.0.0/1 dev ${DEVICE} scope link linkdown mtu 1280 advmss 1240`,
     ])
     assert.equal(ipCommand('route', 'show', 'default'), 'default via 198.18.1.254 dev up0')
+  })
+
+  test('rules lead the traffic of a group into its own table, and hosts of ours elsewhere as before', async () => {
+    const table = 0x495001
+    const rule = (priority: number, more: Partial<RuleSpec>): HostOperation => ({
+      kind: 'rule.add',
+      rule: { priority, table, user: 1001, ...more },
+    })
+    const rules = [
+      rule(18768, { longerThan: 1 }),
+      rule(18769, { longerThan: 1, table: 'main' }),
+      rule(18770, {}),
+      rule(18771, { mark: 7, destination: prefix('203.0.113.0/24') }),
+    ]
+    const halves = (more: Partial<RouteSpec>) => [overlay('0.0.0.0/1', more), overlay('128.0.0.0/1', more)]
+    await host.apply([address('address.add', '10.64.0.5'), ...halves({}), ...halves({ table }), ...rules])
+    await host.apply([...halves({ table, source: ip('10.64.0.5') }), ...rules])
+    const way = (destination: string, ...more: string[]) =>
+      /dev (\S+) .*?src (\S+)/.exec(ipCommand('route', 'get', destination, ...more))!.slice(1, 3)
+    assert.deepEqual(way('203.0.113.9'), [DEVICE, '192.0.0.8'], 'no address of a circuit by chance')
+    assert.deepEqual(way('203.0.113.9', 'uid', '1002'), [DEVICE, '192.0.0.8'])
+    assert.deepEqual(way('203.0.113.9', 'uid', '1001'), [DEVICE, '10.64.0.5'])
+    assert.deepEqual(way('198.18.1.77', 'uid', '1001'), ['up0', '198.18.1.1'], 'its own network')
+    assert.equal(ourRules().length, rules.length, 'each once')
+    await host.apply(rules.slice(0, 3).map((each) => ({ ...each, kind: 'rule.remove' }) as HostOperation))
+    assert.deepEqual(way('203.0.113.9', 'uid', '1001'), [DEVICE, '192.0.0.8'])
+    assert.equal(ourRules().length, 1)
+    const successor = fresh()
+    await successor.open(DEVICE)
+    assert.deepEqual(ourRules(), [], 'swept')
+    assert.equal(ipCommand('route', 'show', 'table', 'all', 'proto', '73'), '')
+    await successor.close()
   })
 
   test('removing an address leaves the routes that preferred it: nothing falls back to the uplink', async () => {

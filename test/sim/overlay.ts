@@ -24,6 +24,7 @@ import { NodeCipherDriver } from '#linux/ciphers'
 import { DEFAULT_EXIT_POLICY } from '#nat/exit-policy'
 import { type ClientEvent, type ClientInput, OverlayClient } from '#overlay/client'
 import type { SampledGuard } from '#overlay/entry-guards'
+import type { IsolationRule } from '#overlay/groups'
 import type { Effect, HostOperation } from '#overlay/ports'
 import type { ReserveOptions } from '#overlay/reserve'
 import { OverlayRouter, type RouterEvent, type RouterInput } from '#overlay/router'
@@ -97,6 +98,7 @@ export class SimOverlay {
       taps?: Taps
       reserve?: ReserveOptions
       onDemand?: boolean
+      isolation?: readonly IsolationRule[]
     },
   ) {
     this.taps = options.taps ?? {}
@@ -129,6 +131,7 @@ export class SimOverlay {
     readonly guards?: readonly SampledGuard[]
     readonly reserve?: ReserveOptions
     readonly onDemand?: boolean
+    readonly isolation?: readonly IsolationRule[]
   }): SimClient {
     const { address, crypto = nodeCrypto, skew = 0 } = options
     const machine = new OverlayClient({
@@ -144,6 +147,7 @@ export class SimOverlay {
       ...(options.path ? { path: options.path } : {}),
       ...(options.reserve ? { reserve: options.reserve } : {}),
       ...(options.onDemand ? { onDemand: true } : {}),
+      ...(options.isolation ? { isolation: options.isolation } : {}),
       ...(options.guards ? { guards: options.guards } : {}),
       ...this.#hurry,
     })
