@@ -30,7 +30,13 @@ export async function bulk(
   const reverse = direction === 'down' ? ['-R'] : []
   const argv = inNamespace(host.namespace, 'iperf3', '-c', server.address, '-J', ...size, ...reverse)
   const { stdout } = await commands.run(argv, { timeoutMs: (seconds + 60) * 1000 })
-  const { end } = JSON.parse(stdout) as IperfReport
+  return readBulk(stdout)
+}
+
+/** What `iperf3 -J` printed. @throws Error with its own words when it did not get to an end */
+export function readBulk(json: string): Bulk {
+  const { end, error } = JSON.parse(json) as IperfReport
+  if (error !== undefined) throw new Error(`iperf3: ${error}`)
   const load = end.cpu_utilization_percent.host_total + end.cpu_utilization_percent.remote_total
   return {
     mbps: end.sum_received.bits_per_second / 1e6,
@@ -42,6 +48,7 @@ export async function bulk(
 
 /** The part of `iperf3 -J` that is read. */
 interface IperfReport {
+  readonly error?: string
   readonly end: {
     readonly sum_sent: { readonly seconds: number; readonly retransmits?: number }
     readonly sum_received: { readonly bits_per_second: number; readonly bytes: number }

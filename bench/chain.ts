@@ -52,6 +52,10 @@ const ROUTES: Readonly<Record<ChainHost, Partial<Record<ChainHost | 'default', C
   server: { default: 'cedar' },
 }
 
+/** Of all its cables. */
+export const devicesOf = (host: ChainHost): ChainHost[] =>
+  CABLES.flatMap(([left, right]) => (host === left ? [right] : host === right ? [left] : []))
+
 export async function raiseChain(commands: Commands, chain: Chain): Promise<void> {
   const hosts = Object.keys(ROUTES) as ChainHost[]
   const lines = hosts.map((host) => `netns add ${namespaceOf(chain, host)}`)

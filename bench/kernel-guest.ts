@@ -29,6 +29,8 @@ import { reqId } from '#telescope/plane'
 
 export interface KernelSample {
   readonly circuits: number
+  /** Policies are found by hash, as the plane arranges it; else in a list, as the kernel comes. */
+  readonly hashed: boolean
   /** Circuits per second. */
   readonly installed: number
   readonly removed: number
@@ -46,7 +48,11 @@ const SECONDS = 4
 /** Index of the overlay tunnel's reqid, SPIs and key. */
 const OVERLAY = 500_000
 
-const [sizes, rounds] = JSON.parse(process.argv[2] ?? '[[10],1]') as [number[], number]
+const [sizes, rounds, hashing = [true]] = JSON.parse(process.argv[2] ?? '[[10],1]') as [
+  number[],
+  number,
+  boolean[]?,
+]
 raise()
 const plane = new XfrmPlane({ device: 'ippriv0' })
 await plane.open()
@@ -68,14 +74,18 @@ const server = execFile('ip', ['netns', 'exec', 'd', 'iperf3', '-s', '-B', SERVE
 await sleep(1500)
 try {
   for (let round = 0; round < rounds; round++)
-    for (const size of sizes) process.stdout.write(`${JSON.stringify(await measure(size))}\n`)
+    for (const hashed of hashing) {
+      // As the plane sets it, or as the kernel comes: bits of the local and of the remote address.
+      execFileSync('ip', ['xfrm', 'policy', 'set', 'hthresh4', hashed ? '0' : '32', '32'])
+      for (const size of sizes) process.stdout.write(`${JSON.stringify(await measure(size, hashed))}\n`)
+    }
 } finally {
   server.kill()
   await plane.close()
 }
 process.exit()
 
-async function measure(circuits: number): Promise<KernelSample> {
+async function measure(circuits: number, hashed: boolean): Promise<KernelSample> {
   const began = performance.now()
   // One by one, as clients come.
   for (let i = 1; i < circuits; i++) await plane.apply(bind(circuit(i)))
@@ -86,6 +96,7 @@ async function measure(circuits: number): Promise<KernelSample> {
   const perSecond = (ms: number): number => (1000 * (circuits - 1)) / ms
   return {
     circuits,
+    hashed,
     installed: perSecond(stood - began),
     removed: perSecond(performance.now() - ending),
     mbps,

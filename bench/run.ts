@@ -14,4 +14,6 @@ await runNamed('bench', 'Measures IPpriv beside others, in namespaces of this ma
   kernel: () => import('./kernel.ts'),
   directory: () => import('./directory.ts'),
   costs: () => import('./costs.ts'),
+  stress: () => import('./stress.ts'),
+  tune: () => import('./tune.ts'),
 })

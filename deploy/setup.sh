@@ -24,7 +24,7 @@ test_tools='iperf3:iperf3 tshark:tshark ethtool:ethtool chromium:chromium,fonts-
 # The plugins have no programs: they come with the daemon.
 interop_tools='charon-systemd:charon-systemd,libstrongswan-standard-plugins,libstrongswan-extra-plugins,libcharon-extra-plugins
   swanctl:strongswan-swanctl'
-bench_tools='iperf3:iperf3 tor:tor openvpn:openvpn openssl:openssl scp:openssh-client'
+bench_tools='iperf3:iperf3 tor:tor stress-ng:stress-ng openvpn:openvpn openssl:openssl scp:openssh-client'
 
 case $target in
   npm) tools= ;;
@@ -69,7 +69,7 @@ if [ -n "$packages" ]; then
   fi
   say 'Debian packages are installed'
   # Debian starts what it installs; here the daemon is wanted in namespaces only, and never on this host's port 500.
-  for service in charon-systemd:strongswan tor:tor openvpn:openvpn; do
+  for service in charon-systemd:strongswan tor:tor stress-ng:stress-ng openvpn:openvpn; do
     case " $packages " in
       *" ${service%%:*} "*) if [ -d /run/systemd/system ]; then systemctl disable --now "${service#*:}" || :; fi ;;
     esac
