@@ -340,7 +340,10 @@ function conditionTable(
   const all = contributions(trials, samples, condition)
   const spread = (name: string) => {
     const values = all.get(name)!
-    return [median(values), Math.min(...values), Math.max(...values)].map((value) => value.toFixed(1))
+    // Without any: it was compared with nothing that arrived.
+    return [median(values), Math.min(...values), Math.max(...values)].map((value) =>
+      Number.isFinite(value) ? value.toFixed(1) : '-',
+    )
   }
   return {
     title: `${condition}: ${of(FOUND).toFixed(1)} Mbit/s as the kernel comes`,

@@ -24,7 +24,7 @@ test_tools='iperf3:iperf3 tshark:tshark ethtool:ethtool chromium:chromium,fonts-
 # The plugins have no programs: they come with the daemon.
 interop_tools='charon-systemd:charon-systemd,libstrongswan-standard-plugins,libstrongswan-extra-plugins,libcharon-extra-plugins
   swanctl:strongswan-swanctl'
-bench_tools='iperf3:iperf3 tor:tor stress-ng:stress-ng openvpn:openvpn openssl:openssl scp:openssh-client'
+bench_tools='iperf3:iperf3 ethtool:ethtool taskset:util-linux tor:tor stress-ng:stress-ng openvpn:openvpn openssl:openssl scp:openssh-client'
 
 case $target in
   npm) tools= ;;
