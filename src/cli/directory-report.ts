@@ -25,6 +25,7 @@ export interface DirectoryReport {
     readonly meaning?: string
     readonly detail?: string
   }[]
+  readonly certificates?: readonly { readonly authority: string; readonly validUntil: number }[]
   readonly council?: {
     readonly self: string
     readonly period: number
@@ -114,7 +115,7 @@ export function healthLines({ state, problems }: Health): string[] {
 }
 
 export function statusLines(report: DirectoryReport): string[] {
-  const { now, serial, nodes, document, council, publicKey } = report
+  const { now, serial, nodes, document, certificates = [], council, publicKey } = report
   const facts: string[][] = [['public key', publicKey]]
   if (document === null) facts.push(['document', 'none yet'])
   else {
@@ -128,12 +129,11 @@ export function statusLines(report: DirectoryReport): string[] {
           ['fresh until', freshUntil],
           ['valid until', validUntil],
         ] as const
-      ).map(([name, at]) => [
-        name,
-        `${momentText(at)} (${at > now ? `in ${spanText(at - now)}` : `${spanText(now - at)} ago`})`,
-      ]),
+      ).map(([name, at]) => [name, whenText(at, now)]),
     )
   }
+  for (const { authority, validUntil } of certificates)
+    facts.push([`certificate of ${authority}`, `until ${whenText(validUntil, now)}`])
   const lines = columns(facts.map(([name = '', value = '']) => [paint('dim', name), value]))
   if (council !== undefined) {
     const rows = council.authorities.map(({ name, url, lastVote, lastSignature, silentSince, clockSkew }) => [
@@ -154,5 +154,8 @@ export function statusLines(report: DirectoryReport): string[] {
 /** How many periods ago. */
 const behind = (period: number, last: number): string =>
   last === 0 ? 'never' : last >= period ? 'this period' : `${period - last} periods ago`
+
+const whenText = (at: number, now: number): string =>
+  `${momentText(at)} (${at > now ? `in ${spanText(at - now)}` : `${spanText(now - at)} ago`})`
 
 const momentText = (at: number): string => new Date(at * 1000).toISOString().replace('.000Z', 'Z')

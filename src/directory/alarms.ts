@@ -11,8 +11,10 @@ export interface Alarm {
   readonly detail?: string
 }
 
-/** What it means, and where to look. Those of the authority's machine, and two that every directory may have. */
+/** What it means, and where to look. Those of the authority's machine, and those that every directory may have. */
 export const ALARM_TEXTS: Readonly<Record<string, string>> = {
+  certificate:
+    'The certificate of its signing key ends soon, or did: make another (`ippriv directory certify`) and restart it.',
   clock: 'Its vote was made at another time than the schedule says: its clock or ours is off.',
   'document-differs': 'It counted another document from the same votes.',
   'document-missing': 'No document came about in time; the last one goes on until its end.',

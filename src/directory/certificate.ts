@@ -55,6 +55,17 @@ export const isCertified = (
   now < certificate.validUntil &&
   crypto.ed25519Verify(certificate.identity, signedBytes(signingKey, certificate), certificate.value)
 
+const DAY = 86_400
+/** Seconds: time enough for somebody to fetch the key that is kept offline. */
+const NOTICE = 14 * DAY
+
+/** From when on its owner should make another: two weeks before the end, or a third of a short life. */
+export const noticeOf = ({
+  validAfter,
+  validUntil,
+}: Pick<Certificate, 'validAfter' | 'validUntil'>): UnixTime =>
+  (validUntil - Math.min(NOTICE, Math.floor((validUntil - validAfter) / 3))) as UnixTime
+
 /** One line, as it is kept beside a signing key and sent with a request. */
 export const formatCertificate = (
   signingKey: Uint8Array,

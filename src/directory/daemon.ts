@@ -21,7 +21,7 @@ import { openDirectoryStore } from '#directory/store'
 import type { TokenBook } from '#directory/token'
 import { TokenFile } from '#directory/token-file'
 import { Toll } from '#directory/toll'
-import { DirectoryWatch } from '#directory/watch'
+import { type CertificateReport, DirectoryWatch } from '#directory/watch'
 
 export interface DirectoryOptions {
   /** Port 0: any free one. */
@@ -71,6 +71,8 @@ export interface DirectoryStatus {
   readonly document: DocumentStatus | null
   /** What is wrong and since when, the eldest first. */
   readonly alarms: readonly ExplainedAlarm[]
+  /** Of signing keys of authorities, as far as they have any. */
+  readonly certificates: readonly CertificateReport[]
   readonly now: UnixTime
   /** Of one of several authorities. */
   readonly council?: CouncilReport
@@ -137,6 +139,7 @@ export async function startDirectory(options: DirectoryOptions): Promise<Running
           ? alone
           : { authorities: council.seats.members, threshold: council.seats.threshold },
       self: identityOf(key),
+      ...(key.certificate === undefined ? {} : { certificate: key.certificate }),
       period,
       historyFile: join(options.stateDir, 'history.json'),
     })
@@ -155,6 +158,7 @@ export async function startDirectory(options: DirectoryOptions): Promise<Running
         counters: service.counters.toJSON(),
         document: outlook === undefined ? null : documentStatus(outlook),
         alarms: watch.alarms(service, report).map(explained),
+        certificates: watch.certificates(),
         now: clock.unixTime(),
         ...(report === undefined ? {} : { council: report }),
       }

@@ -4,10 +4,13 @@
  */
 import { readFile, rename, writeFile } from 'node:fs/promises'
 import { equalBytes, toHex } from '#base/bytes'
+import type { Result } from '#base/result'
 import type { UnixTime } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
 import type { Alarm } from '#directory/alarms'
-import { countSignatures, openDocument } from '#directory/canonical'
+import { countSignatures, type Envelope, openDocument } from '#directory/canonical'
+import { type Certificate, noticeOf } from '#directory/certificate'
+import { formatMoment } from '#directory/consensus'
 import { decodeHistory, encodeHistory, extendHistory, type HistoryPoint } from '#directory/history'
 import type { CouncilReport } from '#directory/minutes'
 import { factsOf } from '#directory/page/facts'
@@ -22,6 +25,8 @@ export interface WatchOptions {
   /** All pinned authorities, now; one of them is `self`, where this directory is one. */
   readonly trust: () => WatchedTrust
   readonly self?: Uint8Array
+  /** Of the key this directory signs with. */
+  readonly certificate?: Certificate
   /** Seconds. */
   readonly period: number
   /** Absent: the history ends with the process. */
@@ -33,13 +38,30 @@ export interface WatchedTrust {
   readonly threshold: number
 }
 
+interface Seen {
+  readonly publication: Publication
+  readonly authorities: readonly AuthorityOutlook[]
+  /** By the identities that made them. */
+  readonly certificates: ReadonlyMap<string, Certificate>
+}
+
+export interface CertificateReport {
+  /** Name. */
+  readonly authority: string
+  readonly validAfter: UnixTime
+  readonly validUntil: UnixTime
+}
+
+const DAY = 86_400
+
 /** What is watched. */
 export type Watched = Pick<DirectoryService, 'publication' | 'problem'>
 
 export class DirectoryWatch {
   readonly #options: WatchOptions
   #history: readonly HistoryPoint[] = []
-  #seen: { readonly publication: Publication; readonly authorities: readonly AuthorityOutlook[] } | undefined
+  #seen: Seen | undefined
+  #warned: UnixTime | undefined
   #problem: { readonly line: string; readonly since: UnixTime } | undefined
   /** The end of the queue of writes; never rejects. */
   #writing: Promise<unknown> = Promise.resolve()
@@ -63,11 +85,13 @@ export class DirectoryWatch {
   /** Looks at what is served, and at why nothing newer is. To be called a few times in a period. */
   look({ publication, problem }: Watched): void {
     const { clock, period } = this.#options
+    this.#warn(clock.unixTime())
     if (problem === undefined) this.#problem = undefined
     else this.#problem = { line: problem.line, since: this.#problem?.since ?? clock.unixTime() }
     if (publication === undefined || publication === this.#seen?.publication) return
-    const authorities = this.#signers(publication)
-    this.#seen = { publication, authorities }
+    const envelope = openDocument('consensus', publication.packed.identity)
+    const authorities = this.#signers(publication, envelope)
+    this.#seen = { publication, authorities, certificates: certificatesIn(envelope) }
     const { consensus } = publication
     const facts = consensus.nodes.map(factsOf)
     const measured = facts.flatMap(({ bandwidth }) => (bandwidth === undefined ? [] : [bandwidth]))
@@ -119,10 +143,27 @@ export class DirectoryWatch {
       const { line, since } = this.#problem
       alarms.push({ name: 'publishing', authority: undefined, since, last: now, detail: line })
     }
+    for (const { authority, validUntil, ...certificate } of this.certificates()) {
+      const since = noticeOf({ validUntil, ...certificate })
+      const detail = `It ${validUntil > now ? 'ends' : 'ended'} ${formatMoment(validUntil)}.`
+      if (now >= since) alarms.push({ name: 'certificate', authority, since, last: now, detail })
+    }
     const end = publication?.consensus.validUntil
     if (end !== undefined && now >= end)
       alarms.push({ name: 'expired', authority: undefined, since: end, last: now })
     return alarms.sort((a, b) => a.since - b.since || (a.name < b.name ? -1 : 1))
+  }
+
+  /** Of our own signing key, and of those that signed the document. */
+  certificates(): CertificateReport[] {
+    const { certificate: own, self, trust } = this.#options
+    return trust().authorities.flatMap(({ name, key }) => {
+      const isSelf = self !== undefined && equalBytes(self, key)
+      const certificate = isSelf ? own : this.#seen?.certificates.get(toHex(key))
+      if (certificate === undefined) return []
+      const { validAfter, validUntil } = certificate
+      return [{ authority: name, validAfter, validUntil }]
+    })
   }
 
   /** Resolves when what was begun is written. */
@@ -130,9 +171,18 @@ export class DirectoryWatch {
     await this.#writing
   }
 
-  #signers({ packed, consensus }: Publication): AuthorityOutlook[] {
+  /** Once a day. */
+  #warn(now: UnixTime): void {
+    const { certificate, log } = this.#options
+    if (certificate === undefined || now < noticeOf(certificate)) return
+    if (this.#warned !== undefined && now >= this.#warned && now < this.#warned + DAY) return
+    this.#warned = now
+    const until = formatMoment(certificate.validUntil)
+    log.warn({ until }, 'the certificate of our signing key ends soon, or did: make another')
+  }
+
+  #signers({ consensus }: Publication, envelope: Result<Envelope>): AuthorityOutlook[] {
     const { trust, self, crypto } = this.#options
-    const envelope = openDocument('consensus', packed.identity)
     return trust().authorities.map(({ name, key }) => ({
       name,
       key: toHex(key),
@@ -155,3 +205,10 @@ export class DirectoryWatch {
     })
   }
 }
+
+const certificatesIn = (envelope: Result<Envelope>): Map<string, Certificate> =>
+  new Map(
+    (envelope.ok ? envelope.value.signatures : []).flatMap(({ certificate }) =>
+      certificate === undefined ? [] : [[toHex(certificate.identity), certificate] as const],
+    ),
+  )

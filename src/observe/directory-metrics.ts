@@ -19,6 +19,8 @@ export interface StatusOfDirectory {
     readonly authority: string | undefined
     readonly since: number
   }[]
+  readonly certificates?: readonly { readonly authority: string; readonly validUntil: number }[]
+  readonly now?: number
   readonly council?: {
     readonly period: number
     readonly authorities: readonly {
@@ -37,7 +39,7 @@ export interface StatusOfDirectory {
 
 export function writeDirectoryMetrics(status: StatusOfDirectory, to: Exposition): void {
   if (status.role !== 'directory') return
-  const { nodes = 0, counters = {}, document, alarms = [], council } = status
+  const { nodes = 0, counters = {}, document, alarms = [], certificates = [], now = 0, council } = status
   const gauge = (name: string, help: string, samples: readonly Sample[]): void =>
     to.family(`ippriv_directory_${name}`, 'gauge', help, samples)
   const counter = (name: string, help: string, samples: readonly Sample[]): void =>
@@ -59,6 +61,11 @@ export function writeDirectoryMetrics(status: StatusOfDirectory, to: Exposition)
     'alarm_since_seconds',
     'Since when an alarm stands, Unix time; absent: it does not.',
     alarms.map(({ name, authority, since }) => [{ alarm: name, ...about(authority) }, since]),
+  )
+  gauge(
+    'certificate_seconds_left',
+    'Until the certificate of the signing key of an authority ends; negative: since it did.',
+    certificates.map(({ authority, validUntil }) => [{ authority }, validUntil - now]),
   )
   counter(
     'upload_errors_total',

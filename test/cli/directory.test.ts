@@ -220,7 +220,9 @@ test('health: what is wrong, since when, and how bad it is', () => {
       },
     ],
   }
-  const lines = statusLines({ ...REPORT, council }).join('\n')
+  const certificates = [{ authority: 'ash', validUntil: REPORT.now + 86_400 }]
+  const lines = statusLines({ ...REPORT, council, certificates }).join('\n')
+  assert.match(lines, /certificate of ash +until .*\(in 1 d\)/)
   assert.match(lines, /ash\* .*this period +1 periods ago +- +answers/)
   assert.match(lines, /elm .*never +never +-3 s +silent for 1 min/)
 })

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { IpprivError } from '#base/errors'
 import { unixTime } from '#base/time'
+import { issueCertificate, type Signer } from '#directory/certificate'
 import { signConsensus } from '#directory/consensus'
 import {
   decodeHistory,
@@ -16,29 +17,45 @@ import {
 import { preparePublication } from '#directory/publication'
 import { DirectoryWatch, type Watched } from '#directory/watch'
 import { AUTHORITIES } from './authorities.ts'
-import { AUTHORITY, crypto, draft, listed, ManualClock, PERIOD, SILENT, START, value } from './network.ts'
+import {
+  AUTHORITY,
+  crypto,
+  draft,
+  keyPair,
+  listed,
+  ManualClock,
+  PERIOD,
+  SILENT,
+  START,
+  value,
+} from './network.ts'
 
 const NAMES = ['ash', 'beech', 'cedar', 'dogwood', 'elm']
 
-async function published(names: readonly string[], serial: number, signers = [AUTHORITY]): Promise<Watched> {
+async function published(
+  names: readonly string[],
+  serial: number,
+  signers: readonly Signer[] = [AUTHORITY],
+): Promise<Watched> {
   const validAfter = unixTime(serial * PERIOD)
   const signed = value(signConsensus(draft(listed(names), { serial, validAfter }), signers, crypto))
   return { publication: await preparePublication(signed.text, signed.consensus, crypto), problem: undefined }
 }
 
+const watchOptions = (clock: ManualClock) => ({
+  crypto,
+  clock,
+  log: SILENT,
+  trust: () => ({
+    authorities: AUTHORITIES.map(({ publicKey }, i) => ({ name: NAMES[i]!, key: publicKey })),
+    threshold: 3,
+  }),
+  self: AUTHORITIES[1]!.publicKey,
+  period: PERIOD,
+})
+
 const watchOf = (clock: ManualClock, historyFile?: string): DirectoryWatch =>
-  new DirectoryWatch({
-    crypto,
-    clock,
-    log: SILENT,
-    trust: () => ({
-      authorities: AUTHORITIES.map(({ publicKey }, i) => ({ name: NAMES[i]!, key: publicKey })),
-      threshold: 3,
-    }),
-    self: AUTHORITIES[1]!.publicKey,
-    period: PERIOD,
-    ...(historyFile === undefined ? {} : { historyFile }),
-  })
+  new DirectoryWatch({ ...watchOptions(clock), ...(historyFile === undefined ? {} : { historyFile }) })
 
 test('who signed is found out from the document, and a signature that does not verify does not count', async () => {
   const clock = new ManualClock()
@@ -136,4 +153,48 @@ test('a history is bounded, and documents that are made early do not push the pa
   assert.deepEqual(decodeHistory(encodeHistory([point(2), point(1)])), [])
   // A clock that was set back.
   assert.equal(extendHistory(history, point(PERIOD), PERIOD / 2).length, 1)
+})
+
+test('certificates that end soon are an alarm to all who see them, and a warning once a day to their owner', async () => {
+  const clock = new ManualClock()
+  const DAY = 86_400
+  const certified = (who: number, days: number): Signer => {
+    const pair = keyPair(`signing ${who}`)
+    const times = { validAfter: START, validUntil: unixTime(START + days * DAY) }
+    return { ...pair, certificate: issueCertificate(pair.publicKey, times, AUTHORITIES[who]!, crypto) }
+  }
+  const signers = [certified(0, 90), certified(1, 20), certified(2, 9)]
+  const warnings: object[] = []
+  const watch = new DirectoryWatch({
+    ...watchOptions(clock),
+    log: { ...SILENT, warn: (fields) => warnings.push(fields) },
+    certificate: signers[1]!.certificate!,
+  })
+  const seen = await published(['alder'], START / PERIOD, signers)
+  const standing = () => {
+    watch.look(seen)
+    return watch.alarms({ publication: undefined, problem: undefined }).map(({ authority }) => authority)
+  }
+  assert.deepEqual(standing(), [])
+  assert.deepEqual(
+    watch.certificates().map(({ authority, validUntil }) => [authority, validUntil - START]),
+    [
+      ['ash', 90 * DAY],
+      ['beech', 20 * DAY],
+      ['cedar', 9 * DAY],
+    ],
+  )
+  // Nine days: a third of them before the end.
+  clock.seconds = START + 6 * DAY
+  assert.deepEqual(standing(), ['cedar'])
+  assert.equal(warnings.length, 0)
+  for (let hour = 0; hour < 48; hour++) {
+    clock.seconds = START + 15 * DAY + hour * 3600
+    standing()
+  }
+  assert.deepEqual(standing(), ['cedar', 'beech'])
+  assert.equal(warnings.length, 2)
+  const [ended, ending] = watch.alarms(seen).filter(({ name }) => name === 'certificate')
+  assert.match(ended!.detail!, /^It ended 2026-01-10/)
+  assert.match(ending!.detail!, /^It ends 2026-01-21/)
 })

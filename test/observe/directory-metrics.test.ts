@@ -15,6 +15,11 @@ const STATUS: StatusOfDaemon = {
     threshold: 3,
     authorities: 5,
   },
+  certificates: [
+    { authority: 'ash', validUntil: 5000 },
+    { authority: 'elm', validUntil: 3000 },
+  ],
+  now: 4000,
   alarms: [
     { name: 'vote-missing', authority: 'elm', since: 3500 },
     { name: 'publishing', authority: undefined, since: 3600 },
@@ -45,6 +50,8 @@ test('what operators are to watch: votes, signatures, clocks, uploads, measureme
     'ippriv_directory_alarm_since_seconds{role="directory",alarm="publishing"} 3600',
     'ippriv_directory_alarm_since_seconds{role="directory",alarm="vote-missing",authority="elm"} 3500',
     'ippriv_directory_document_valid_until_seconds{role="directory"} 14400',
+    'ippriv_directory_certificate_seconds_left{role="directory",authority="ash"} 1000',
+    'ippriv_directory_certificate_seconds_left{role="directory",authority="elm"} -1000',
     'ippriv_events_total{role="directory",event="consensus.served"} 7',
   ])
     assert.ok(lines.includes(line), line)
