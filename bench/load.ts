@@ -6,6 +6,7 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { busySeconds } from './processors.ts'
 
 export interface LoadPlan {
   readonly server: string
@@ -30,6 +31,9 @@ export interface LoadResult {
   readonly roundTripsMs: readonly number[]
   /** Whole pages: one document, then 60 objects over 6 connections. */
   readonly pagesMs: readonly number[]
+  /** Of the measurement, without the warm-up: how long it took, and processor time of the whole machine. */
+  readonly seconds: number
+  readonly busySeconds: number
 }
 
 const MESSAGE = Buffer.alloc(1024, 0x41)
@@ -52,6 +56,7 @@ async function main(plan: LoadPlan): Promise<LoadResult> {
   await sleep(plan.warmupMs)
   const began = performance.now()
   const before = [octets(down), octets(up)]
+  const busyBefore = await busySeconds()
   const roundTripsMs = echo === undefined ? [] : await exchange(echo, plan.durationMs)
   const pagesMs = plan.measure === 'page' ? await pages(plan) : []
   if (plan.measure === 'bulk') await sleep(plan.durationMs)
@@ -62,6 +67,8 @@ async function main(plan: LoadPlan): Promise<LoadResult> {
     upMbps: rate(octets(up), before[1]!),
     roundTripsMs,
     pagesMs,
+    seconds,
+    busySeconds: (await busySeconds()) - busyBefore,
   }
   for (const { socket } of streams) socket.destroy()
   echo?.destroy()

@@ -20,7 +20,7 @@ import {
 import type { LoadPlan, LoadResult } from './load.ts'
 import { OpenVpn, TUNNEL } from './openvpn.ts'
 import { OverlayNetwork } from './overlay.ts'
-import { busyDuring } from './processors.ts'
+import { idleLoad } from './processors.ts'
 import { median, quantile } from './stats.ts'
 import { SOCKS_PORT, TorNetwork } from './tor.ts'
 
@@ -81,6 +81,7 @@ class VersusTor {
     const home = await mkdtemp(join(tmpdir(), 'ippriv-bench-'))
     try {
       await this.#start(home)
+      await this.#warmUp()
       const wanted = (part: string) => options.part === 'all' || options.part === part
       for (let round = 1; round <= this.#context.rounds; round++) {
         if (wanted('open')) await this.#openRound(round)
@@ -123,10 +124,16 @@ class VersusTor {
     say('OpenVPN: both tunnels answer')
   }
 
+  /** V8 compiles what runs often, and TCP remembers a way: nobody is measured in the first second of his life. */
+  async #warmUp(): Promise<void> {
+    for (const system of ['ippriv', 'tor'] as const)
+      for (const plan of [{ down: 5 }, { up: 5 }]) await this.#load(system, plan, 2000)
+    this.#context.say('both are warm')
+  }
+
   /** Nothing on the cables but the systems themselves. */
   async #openRound(round: number): Promise<void> {
-    this.#idle = await busyDuring(() => new Promise((resolve) => setTimeout(resolve, 2000)))
-    this.#idle /= 2
+    this.#idle = await idleLoad()
     const cases: readonly (readonly [string, Partial<LoadPlan>])[] = [
       ['idle', {}],
       ['1 down', { down: 1 }],
@@ -170,7 +177,31 @@ class VersusTor {
     longer = 1,
   ): Promise<void> {
     const { system } = labels
-    const durationMs = longer * this.#milliseconds
+    const result = await this.#load(system, plan, longer * this.#milliseconds, isolate)
+    const { downMbps, upMbps, roundTripsMs, pagesMs, seconds, busySeconds } = result
+    const goodput = downMbps + upMbps
+    const gigabytes = (goodput * seconds) / 8 / 1000
+    const sample: Sample = {
+      ...labels,
+      ...(goodput > 0 ? { goodput, cost: (busySeconds - this.#idle * seconds) / gigabytes } : {}),
+      ...(roundTripsMs.length > 0 ? { rtt: median(roundTripsMs), rtt95: quantile(roundTripsMs, 0.95) } : {}),
+      ...(pagesMs.length > 0 ? { ms: median(pagesMs) } : {}),
+    }
+    this.#samples.push(sample)
+    const said = Object.entries(sample).filter(
+      ([, value]) => typeof value === 'number' && !Number.isInteger(value),
+    )
+    this.#context.say(
+      `${labels.what.padEnd(18)} ${system.padEnd(6)} ${said.map(([name, value]) => `${name} ${(value as number).toFixed(2)}`).join('  ')}`,
+    )
+  }
+
+  async #load(
+    system: System,
+    plan: Partial<LoadPlan>,
+    durationMs: number,
+    isolate = false,
+  ): Promise<LoadResult> {
     const whole: LoadPlan = {
       server: system === 'openvpn-udp' || system === 'openvpn-tcp' ? TUNNEL[system] : ADDRESS.server,
       port: LOAD_PORT,
@@ -183,29 +214,8 @@ class VersusTor {
     const program = join(import.meta.dirname, 'load.ts')
     const host = system === 'ippriv' ? 'client' : 'plain'
     const argv = onHost(this.#chain, host, process.execPath, program, JSON.stringify(whole))
-    let result: LoadResult | undefined
-    const timeoutMs = 20 * durationMs + 60_000
-    const busy = await busyDuring(async () => {
-      result = JSON.parse((await this.#commands.run(argv, { timeoutMs })).stdout) as LoadResult
-    })
-    const { downMbps, upMbps, roundTripsMs, pagesMs } = result!
-    const goodput = downMbps + upMbps
-    // Processor time is taken over the whole run, so the warm-up counts on both sides of the division.
-    const seconds = (whole.warmupMs + durationMs) / 1000
-    const gigabytes = (goodput * seconds) / 8 / 1000
-    const sample: Sample = {
-      ...labels,
-      ...(goodput > 0 ? { goodput, cost: (busy - this.#idle * seconds) / gigabytes } : {}),
-      ...(roundTripsMs.length > 0 ? { rtt: median(roundTripsMs), rtt95: quantile(roundTripsMs, 0.95) } : {}),
-      ...(pagesMs.length > 0 ? { ms: median(pagesMs) } : {}),
-    }
-    this.#samples.push(sample)
-    const said = Object.entries(sample).filter(
-      ([, value]) => typeof value === 'number' && !Number.isInteger(value),
-    )
-    this.#context.say(
-      `${labels.what.padEnd(18)} ${system.padEnd(6)} ${said.map(([name, value]) => `${name} ${(value as number).toFixed(2)}`).join('  ')}`,
-    )
+    const { stdout } = await this.#commands.run(argv, { timeoutMs: 20 * durationMs + 60_000 })
+    return JSON.parse(stdout) as LoadResult
   }
 
   // ---------------------------------------------------------------------------------------------- the report

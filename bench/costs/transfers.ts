@@ -7,7 +7,7 @@ import { join, resolve } from 'node:path'
 import { type Commands, until } from '#demo/command'
 import { ADDRESS, CHAIN_NODES, type Chain, onHost } from '../chain.ts'
 import type { OverlayNetwork } from '../overlay.ts'
-import { busyDuring } from '../processors.ts'
+import { busyDuring, idleLoad } from '../processors.ts'
 
 export interface Transfer {
   readonly way: string
@@ -66,8 +66,7 @@ export class Transfers {
   }
 
   async round(overlay: OverlayNetwork): Promise<Transfer[]> {
-    const seconds = 2
-    const idle = (await busyDuring(() => new Promise((done) => setTimeout(done, 1000 * seconds)))) / seconds
+    const idle = await idleLoad()
     const results: Transfer[] = []
     const measure = async (way: string, argv: readonly string[]) => {
       for (const files of [1, 3]) results.push(await this.#transfer(way, files, argv, idle))

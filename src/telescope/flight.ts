@@ -25,7 +25,7 @@ const FLOOR = 6 * INNER_MTU
 const INITIAL = 20 * INNER_MTU
 const CEILING = 16 * 1024 * 1024
 /** A queue on the way of this length is what keeps it busy. On long ways more, for they vary more. */
-const SLACK = 2.5
+const SLACK = 3
 const SLACK_SHARE = 0.25
 /**
  * The least round trip is that of the last one or two of these. After each, a round with half the window empties what
