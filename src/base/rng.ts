@@ -18,6 +18,14 @@ export function randomUint32(rng: Rng): number {
   return ((b[0]! << 24) | (b[1]! << 16) | (b[2]! << 8) | b[3]!) >>> 0
 }
 
+/** So many of them at most, each once, in random order. */
+export function drawSome<T>(rng: Rng, items: readonly T[], count: number): T[] {
+  const rest = [...items]
+  const drawn: T[] = []
+  while (drawn.length < count && rest.length > 0) drawn.push(...rest.splice(uniform(rng, rest.length), 1))
+  return drawn
+}
+
 /** Uniform in [0, 1), with 53 bits. */
 export function fraction(rng: Rng): number {
   const b = rng.bytes(7)

@@ -148,7 +148,10 @@ export interface DirectoryServer {
 }
 
 /** Whose documents are believed, and who serves them. */
-export type TrustedDirectory =
+export type TrustedDirectory = {
+  /** Who else hands out documents. */
+  readonly mirrors: readonly DirectoryServer[]
+} & (
   | {
       readonly kind: 'pinned'
       /** At least one. */
@@ -160,6 +163,7 @@ export type TrustedDirectory =
     }
   /** A file that says all of that. */
   | { readonly kind: 'bootstrap'; readonly file: string }
+)
 
 /** One of the authorities, as an authority is told. */
 export interface AuthorityConfig {
@@ -364,10 +368,11 @@ const absolute = (path: string, file: string): string => resolve(dirname(file), 
 
 /** One server with one key, several with a threshold, or a file. */
 function directoryProblem(value: ConfigFile<'client'>['directory'], at: Locator): Problem | undefined {
-  const { url, key, urls, keys, threshold, bootstrap } = value
+  const { mirrors: _, ...trust } = value
+  const { url, key, urls, keys, threshold, bootstrap } = trust
   const place = ['directory']
   if (bootstrap !== undefined)
-    return Object.keys(value).length === 1
+    return Object.keys(trust).length === 1
       ? undefined
       : at(place, 'bootstrap alone: the file names servers and keys', 'other keys beside it')
   if (urls === undefined && keys === undefined && threshold === undefined) {
@@ -411,10 +416,12 @@ function thresholdProblem(
 }
 
 function directoryOf(value: ConfigFile<'client'>['directory'], file: string): TrustedDirectory {
-  if (value.bootstrap !== undefined) return { kind: 'bootstrap', file: absolute(value.bootstrap, file) }
+  const mirrors = (value.mirrors ?? []).map(serverOf)
+  if (value.bootstrap !== undefined)
+    return { kind: 'bootstrap', file: absolute(value.bootstrap, file), mirrors }
   const urls = value.urls ?? [value.url!]
   const keys = (value.keys ?? [value.key!]).map(fromHex)
-  return { kind: 'pinned', servers: urls.map(serverOf), keys, threshold: value.threshold ?? 1 }
+  return { kind: 'pinned', servers: urls.map(serverOf), keys, threshold: value.threshold ?? 1, mirrors }
 }
 
 /** What a URL of the right form says. */

@@ -103,6 +103,7 @@ const publicKey = (description: string) =>
     pattern: '^[0-9a-fA-F]{64}$',
   })
 const MOST_AUTHORITIES = 16
+const MOST_MIRRORS = 32
 const threshold = integer(1, MOST_AUTHORITIES, {
   description: 'So many authorities must have signed a consensus: more than half of them.',
 })
@@ -158,6 +159,16 @@ const DirectoryReference = section(
     threshold: Type.Optional(threshold),
     bootstrap: Type.Optional(
       path('Instead of all these: a bootstrap file, which the authorities signed (docs/directory.md).'),
+    ),
+    mirrors: Type.Optional(
+      Type.Array(directoryUrl(''), {
+        expected: 'a list of URLs such as http://198.18.50.1:9030',
+        description:
+          'Who else hands out the consensus over plain HTTP, such as nodes with `cache: everywhere` (port 9031). Documents are signed, so nobody has to trust them. A few are asked first, in random order, then the authorities.',
+        minItems: 1,
+        maxItems: MOST_MIRRORS,
+        uniqueItems: true,
+      }),
     ),
   },
   {

@@ -48,7 +48,7 @@ export async function runClient(options: { config: string; check?: boolean }): P
     const client = new OverlayClient({
       guards: await guardFile.read(),
       self,
-      directories: trust.servers,
+      directories: [...trust.servers, ...trust.mirrors],
       context,
       hops: circuit.hops,
       ciphers: circuit.cipher === CIPHERS[0] ? CIPHERS : [circuit.cipher],
@@ -85,10 +85,11 @@ export async function runClient(options: { config: string; check?: boolean }): P
     driver.input({ kind: 'start' })
     await driver.idle()
     if (guardFailure !== undefined) throw guardFailure
+    const outside = new Set([...trust.servers, ...trust.mirrors].map(({ address }) => address))
     await runtime.followDirectory(trust, {
       isGuarded: true,
       onConsensus: (consensus) => driver.input({ kind: 'consensus', consensus }),
-      caches: () => cacheBeyond(client, new Set(trust.servers.map(({ address }) => address)), runtime.rng),
+      caches: () => cacheBeyond(client, outside, runtime.rng),
       onExpired: () => driver.input({ kind: 'consensus.expired' }),
       onTrouble: (line) => {
         trouble = line

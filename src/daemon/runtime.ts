@@ -11,7 +11,7 @@ import { Agent } from 'undici'
 import { errorLine, IpprivError } from '#base/errors'
 import type { Ip } from '#base/ip'
 import type { Machine } from '#base/machine'
-import type { Rng } from '#base/rng'
+import { drawSome, type Rng } from '#base/rng'
 import { unixTime } from '#base/time'
 import type {
   ClientConfig,
@@ -68,6 +68,8 @@ export const IKE_PORT = 500
 export const SOFTWARE = `ippriv ${packageJson.version}`
 /** Where nodes hand documents on (TCP): the same everywhere, so that it need not be announced. */
 export const CACHE_PORT = 9031
+/** Of those that are configured; when so many cannot be reached, authorities are asked. */
+const MIRRORS_AT_ONCE = 3
 /** EX_TEMPFAIL: to a supervisor a reason to start the program again. */
 const SUCCEEDED = 75
 /** A stop that takes longer than this goes on without the peers' answers. */
@@ -261,7 +263,10 @@ export class Runtime {
       dispatcher,
       mirrors: () => {
         const caches = isFresh() ? [] : (hooks.caches?.() ?? [])
-        return caches.map((address) => ({ url: `http://${address}:${CACHE_PORT}`, dispatcher: inside }))
+        return [
+          ...caches.map((address) => ({ url: `http://${address}:${CACHE_PORT}`, dispatcher: inside })),
+          ...drawSome(this.rng, trust.mirrors, MIRRORS_AT_ONCE).map(({ url }) => ({ url, dispatcher })),
+        ]
       },
       cacheFile: join(this.#config.state, 'consensus'),
       ...(hooks.token === undefined ? {} : { token: hooks.token }),

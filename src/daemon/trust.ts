@@ -11,6 +11,8 @@ export interface Trust {
   readonly servers: readonly [DirectoryServer, ...DirectoryServer[]]
   readonly keys: readonly Uint8Array[]
   readonly threshold: number
+  /** Who else hands out documents. */
+  readonly mirrors: readonly DirectoryServer[]
   /** Undefined: the configuration pins them itself. */
   readonly bootstrap: Bootstrap | undefined
 }
@@ -28,14 +30,14 @@ export async function resolveTrust(
   crypto: CryptoProvider,
 ): Promise<Trust> {
   if (directory.kind === 'pinned') {
-    const { keys, threshold, servers } = directory
-    return { servers: atLeastOne(servers), keys, threshold, bootstrap: undefined }
+    const { keys, threshold, servers, mirrors } = directory
+    return { servers: atLeastOne(servers), keys, threshold, mirrors, bootstrap: undefined }
   }
   const { newest: configured } = await readBootstrapChain(directory.file, crypto)
   const kept = await readKept(keptBootstrap(state))
   const chain = kept === undefined ? undefined : readChain(kept, crypto)
   const followed = chain?.ok ? followChain(configured, chain.value, crypto) : undefined
-  return trustOf(followed?.ok ? followed.value : configured)
+  return trustOf(followed?.ok ? followed.value : configured, directory.mirrors)
 }
 
 /** @throws IpprivError IPP_CONFIG_UNREADABLE, IPP_DIR_* */
@@ -54,12 +56,13 @@ export async function readBootstrapChain(
   return { text: bytes.toString('latin1'), newest }
 }
 
-export function trustOf(bootstrap: Bootstrap): Trust {
+export function trustOf(bootstrap: Bootstrap, mirrors: Trust['mirrors'] = []): Trust {
   const { authorities, threshold } = bootstrap
   return {
     servers: atLeastOne(authorities.map(({ url }) => serverOf(url))),
     keys: authorities.map(({ key }) => key),
     threshold,
+    mirrors,
     bootstrap,
   }
 }

@@ -82,6 +82,7 @@ test('a node: values and defaults', () => {
       servers: [{ url: 'http://198.18.50.1:9030', address: '198.18.50.1', port: 9030 }],
       keys: [fromHex(KEY)],
       threshold: 1,
+      mirrors: [],
     },
     stock: undefined,
     exitPolicy: [
@@ -217,8 +218,22 @@ test('several authorities: of a client by keys and threshold, of an authority by
     })),
     keys: [KEY, other, third].map(fromHex),
     threshold: 2,
+    mirrors: [],
   })
-  assert.deepEqual(client('{ bootstrap: net.txt }'), { kind: 'bootstrap', file: '/etc/i/net.txt' })
+  const mirrors = [{ url: 'http://192.0.2.1:9031', address: '192.0.2.1', port: 9031 }]
+  const file = { kind: 'bootstrap', file: '/etc/i/net.txt' }
+  assert.deepEqual(client('{ bootstrap: net.txt }'), { ...file, mirrors: [] })
+  assert.deepEqual(client('{ bootstrap: net.txt, mirrors: ["http://192.0.2.1:9031"] }'), { ...file, mirrors })
+  for (const wrong of [
+    '[]',
+    '["http://mirror:9031"]',
+    '["https://192.0.2.1:9031"]',
+    '"http://192.0.2.1:9031"',
+  ])
+    assert.match(
+      errorOf('client', `state: s\ndirectory: { bootstrap: n, mirrors: ${wrong} }`).message,
+      /mirrors/,
+    )
   const authority = (name: string, key: string, n: number) =>
     `  - { name: ${name}, key: "${key}", url: "http://198.18.50.${n}:9030" }\n`
   const both = `authorities:\n${authority('ash', KEY, 1)}${authority('bay', other, 2)}`

@@ -42,7 +42,7 @@ test('a change is followed and kept, an older or foreign chain is refused', asyn
     const second = document(2, [a, b, FRESH], [a, b])
     const file = join(folder, 'network')
     await writeFile(file, first)
-    const directory = { kind: 'bootstrap', file } as const
+    const directory = { kind: 'bootstrap', file, mirrors: [] } as const
     const before = await resolveTrust(directory, folder, crypto)
     assert.deepEqual(
       before.keys,

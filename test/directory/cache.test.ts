@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { test } from 'node:test'
 import { IpprivError } from '#base/errors'
 import { ip } from '#base/ip'
@@ -74,5 +76,42 @@ test('one that asks too much is sent away, and a port that is taken has a name',
     )
   } finally {
     await cache.close()
+  }
+})
+
+test('mirrors that lie, are silent or behind the times cost a question each, and the authorities have the last word', async () => {
+  const [old, good] = [await start(), await start()]
+  const asked: string[] = []
+  const liar = createServer((request, reply) => {
+    asked.push(request.url ?? '')
+    reply.end(document(1).text.replace('node-3', 'node-x'))
+  })
+  await new Promise<void>((listening) => liar.listen(0, LOOPBACK, listening))
+  try {
+    await old.put(document(0))
+    await good.put(document(1))
+    const url = (port: number) => `http://${LOOPBACK}:${port}`
+    const liarUrl = url((liar.address() as AddressInfo).port)
+    const client = new DirectoryClient({
+      urls: [url(good.port)],
+      mirrors: () => [{ url: url(1) }, { url: liarUrl }, { url: url(old.port) }],
+      authorities: [AUTHORITY.publicKey],
+      crypto,
+      unixTime: () => at(PERIOD + 10),
+    })
+    assert.equal(value(await client.fetchConsensus()).consensus.serial, 8)
+    assert.equal(client.document?.text, document(1).text)
+    assert.deepEqual(
+      ['refused.IPP_DIR_UNREACHABLE', 'refused.IPP_DIR_BAD_SIGNATURE', 'consensus.stale'].map((name) =>
+        client.counters.get(name),
+      ),
+      [1, 1, 1],
+    )
+    assert.deepEqual(asked, ['/v1/consensus'])
+  } finally {
+    liar.closeAllConnections()
+    liar.close()
+    await old.close()
+    await good.close()
   }
 })
