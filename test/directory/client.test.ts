@@ -119,6 +119,7 @@ test('over a real port: publish, fetch, nothing new, then something new', () =>
         serial: client.current?.serial,
         validUntil: client.current?.validUntil,
         publicKey: toHex(AUTHORITY.publicKey),
+        certificates: [],
       })
       refused(
         await client.publish(describe('alder', { published: at(-1) }).text),
