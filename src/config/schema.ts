@@ -349,7 +349,7 @@ export const ClientSchema = section(
           rotation: Type.Optional(
             integer(0, 86_400, {
               description:
-                'Seconds, a quarter more or less, after which new connections use another circuit; 0: never. Old ones go on for some four hours. Needs spares.',
+                'Seconds, a quarter more or less, after which new connections use another circuit; 0: never. Old ones go on for some four hours, and longer while they are in use. Needs spares.',
               default: 3600,
             }),
           ),

@@ -16,6 +16,7 @@ import type { Telescope } from '#telescope/telescope'
 const RECENTLY: Duration = 8 * SECOND
 /** No longer than keys are used otherwise. */
 const LIFETIME: Duration = HOUR
+const NEVER = Number.NEGATIVE_INFINITY as Instant
 
 interface Heard {
   /** Packets from the last hop. */
@@ -43,11 +44,17 @@ export class Drains<Circuit extends { readonly telescope: Telescope }> {
       const isMore = packets > (before?.packets ?? packets)
       heard.set(circuit, {
         packets,
-        at: isMore ? now : (before?.at ?? (Number.NEGATIVE_INFINITY as Instant)),
+        at: isMore ? now : (before?.at ?? NEVER),
       })
       if (isMore) this.#prolong(circuit, now)
     }
     this.#heard = heard
+  }
+
+  /** When packets came last on a circuit, as far as the data plane was asked. */
+  heardAt(circuit: Circuit): Instant | undefined {
+    const at = this.#heard.get(circuit)?.at
+    return at === NEVER ? undefined : at
   }
 
   /** Hop `hop` is silent. @returns whether the circuit is draining from now on */

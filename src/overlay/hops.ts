@@ -138,6 +138,11 @@ export class Hops {
     this.#drains.observe(this.#circuits.all(), counters, now)
   }
 
+  /** When packets came last on a circuit; undefined: never, as far as we know. */
+  heardAt(circuit: Circuit): Instant | undefined {
+    return this.#drains.heardAt(circuit)
+  }
+
   /** Draining circuits on which nothing is heard any more. */
   drained(now: Instant): readonly Circuit[] {
     return this.#drains.expired(now)

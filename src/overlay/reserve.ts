@@ -19,8 +19,12 @@ const LOSSES = 2
 const LATELY: Duration = 10 * MINUTE
 /** For connections that began on a circuit, after it got the last one. */
 const LINGER: Duration = 4 * HOUR
-/** Of circuits that linger the oldest are closed: a node lends no more addresses to one client than this. */
-export const MAX_RETIRED = 4
+/** Then it goes on for those that last longer: until nothing came for so long, */
+const QUIET: Duration = 30 * MINUTE
+/** and no longer than this after it got the last one. */
+const LONGEST: Duration = 24 * HOUR
+/** Of circuits that linger the quietest are closed: a node lends no more addresses to one client than this. */
+export const MAX_RETIRED = 8
 /** A spare that stood by for so long is replaced: its nodes may have become others' favourites. */
 const SPARE_LIFE: Duration = HOUR
 const RETRY_FIRST: Duration = 2 * SECOND
@@ -54,8 +58,15 @@ export class Reserve {
     return rotation === 0 || spares === 0 ? undefined : this.#around(now, rotation)
   }
 
-  retirementAt(now: Instant): Instant {
-    return this.#around(now, LINGER)
+  /** When one that gets no new connections from now on is looked at, and how long it may go on at the very most. */
+  retirementAt(now: Instant): { readonly look: Instant; readonly end: Instant } {
+    return { look: this.#around(now, LINGER), end: this.#around(now, LONGEST) }
+  }
+
+  /** Its time is over: until when it goes on all the same, for what is heard on it; undefined: it ends now. */
+  prolongedTo(heardAt: Instant | undefined, end: Instant, now: Instant): Instant | undefined {
+    const until = heardAt === undefined ? now : Math.min(after(heardAt, QUIET), end)
+    return until > now ? (until as Instant) : undefined
   }
 
   replacementAt(now: Instant): Instant {

@@ -46,8 +46,10 @@ export class Supply {
   readonly #rebuilds = new TimerTable<Group>()
   readonly #backoffs = new Map<Group, Duration>()
   readonly #rotations = new TimerTable<Group>()
-  /** When spares are replaced, and circuits that were rotated away are closed. */
+  /** When spares are replaced, and circuits that were rotated away are closed unless they are in use. */
   readonly #ends = new TimerTable<CircuitId>()
+  /** Until when those that were rotated away go on at the very most. */
+  readonly #limits = new Map<CircuitId, Instant>()
   /** When the next spare is tried. */
   #spareDue: Instant | undefined
   #isOver = false
@@ -247,11 +249,24 @@ export class Supply {
     this.#replace(old, group, now)
     // The entry takes a session that is resumed for over, and this one goes on.
     this.#parts.wallet.wipe()
-    this.#ends.set(old.telescope.id, this.#reserve.retirementAt(now))
-    const retired = this.#circuits.living('retired')
-    for (const circuit of retired.slice(0, Math.max(0, retired.length - MAX_RETIRED)))
-      this.#shutDown(circuit, now)
+    const { look, end } = this.#reserve.retirementAt(now)
+    this.#ends.set(old.telescope.id, look)
+    this.#limits.set(old.telescope.id, end)
+    this.#thinOut(now)
     this.#ensureSpares(now)
+  }
+
+  /** Of circuits that were rotated away so many go on: those on which something was heard last. */
+  #thinOut(now: Instant): void {
+    const { hops } = this.#parts
+    const heardAt = (circuit: Circuit): number => hops.heardAt(circuit) ?? Number.NEGATIVE_INFINITY
+    const retired = this.#circuits.living('retired')
+    if (retired.length <= MAX_RETIRED) return
+    // The elder first, where neither was heard.
+    const quietest = retired.toSorted((a, b) =>
+      heardAt(a) < heardAt(b) ? -1 : heardAt(a) > heardAt(b) ? 1 : 0,
+    )
+    for (const circuit of quietest.slice(0, retired.length - MAX_RETIRED)) this.#shutDown(circuit, now)
   }
 
   /** Its traffic must not use it any more. */
@@ -285,9 +300,14 @@ export class Supply {
     )
   }
 
-  /** The time of a spare, or of a circuit that was rotated away. */
+  /** The time of a spare, or of a circuit that was rotated away: what was begun on that goes on while it is heard of. */
   #over(id: CircuitId, now: Instant): void {
     const circuit = this.#circuits.get(id)
+    const limit = this.#limits.get(id)
+    if (circuit !== undefined && limit !== undefined) {
+      const until = this.#reserve.prolongedTo(this.#parts.hops.heardAt(circuit), limit, now)
+      if (until !== undefined) return this.#ends.set(id, until)
+    }
     if (circuit !== undefined) this.#shutDown(circuit, now)
     this.#ensureSpares(now)
   }
@@ -302,6 +322,7 @@ export class Supply {
       for (const led of guard.ledInto(telescope.privateAddresses)) effects.add('guard', guard.route(led))
     }
     this.#ends.clear(telescope.id)
+    this.#limits.delete(telescope.id)
     this.#parts.hops.close(circuit, now)
   }
 }

@@ -112,6 +112,64 @@ test('rotation: new connections go elsewhere, old ones end where they began, and
   )
 })
 
+test('a connection goes on where it began for as long as it is used; unused circuits end', () => {
+  const HOUR = 60 * MINUTE
+  /** Answers to what is said on both addresses every five minutes, as long as `use` says so. */
+  const follow = (
+    world: SimOverlay,
+    telescope: Telescope,
+    use: (sinceRetired: number) => boolean,
+  ): number => {
+    const retired = world.now
+    const said = new Set<string>()
+    while (telescope.state === 'open' && world.now - retired < 40 * HOUR) {
+      if (use(world.now - retired)) {
+        const text = `${world.now}`
+        said.add(text)
+        world.client.say(telescope.privateAddresses.at(-1)!, SERVER, 7007, text)
+      }
+      world.run(5 * MINUTE)
+      world.client.input({ kind: 'traffic', counters: world.client.engine.counters() })
+      if (telescope.state !== 'open') break
+      for (const text of said)
+        assert.ok(
+          world.delivered.some(({ payload }) => payload === `re: ${text}`),
+          `${text} was answered`,
+        )
+      said.clear()
+    }
+    return world.now - retired
+  }
+  const rotated = (seed: number): [SimOverlay, Telescope] => {
+    const world = start(seed, 6 * HOUR, 1, ['alder', 'birch', 'cedar', 'dogwood'])
+    assert.ok(world.runUntil(isReserved(world), MINUTE))
+    const [used] = open(world, 'default')
+    world.client.input({ kind: 'traffic', counters: world.client.engine.counters() })
+    assert.ok(world.runUntil(() => open(world, 'default')[0] !== used, 8 * HOUR))
+    return [world, used!]
+  }
+  const [first, unused] = rotated(78)
+  const idle = follow(first, unused, () => false)
+  assert.ok(idle > 3 * HOUR && idle < 5.5 * HOUR, `without a connection: ${idle / HOUR} h`)
+  const [second, long] = rotated(78)
+  const used = follow(second, long, (since) => since < 7 * HOUR)
+  assert.ok(used > 7 * HOUR && used < 8 * HOUR, `used for seven hours: ${used / HOUR} h`)
+})
+
+test('more that linger than there may: those that are in use stay', () => {
+  const world = start(79, 10 * MINUTE)
+  assert.ok(world.runUntil(isReserved(world), MINUTE))
+  const [used] = open(world, 'default')
+  for (let minute = 0; minute < 200; minute++) {
+    world.client.say(used!.privateAddresses.at(-1)!, SERVER, 7007, `${minute}`)
+    world.run(MINUTE)
+    world.client.input({ kind: 'traffic', counters: world.client.engine.counters() })
+    assert.ok(open(world, 'retired').length <= MAX_RETIRED)
+    assert.equal(used!.state, 'open', `after ${minute} minutes`)
+  }
+  assert.ok(used!.id + MAX_RETIRED < open(world, 'default')[0]!.id, 'others went before it')
+})
+
 test('somebody asks for one of his own: it is never handed to others, and closing it changes nothing', () => {
   const world = start(74)
   assert.ok(world.runUntil(isReserved(world), MINUTE))

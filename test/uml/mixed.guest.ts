@@ -27,7 +27,7 @@ import {
 } from '#demo/daemons'
 import { inventory, processesIn, residue } from '#demo/residue'
 import { Scene } from '#demo/scene'
-import { fell, hostOf, nodesOf, planTopology, raise, type Topology } from '#demo/topology'
+import { fell, hostOf, inNamespace, nodesOf, planTopology, raise, type Topology } from '#demo/topology'
 import type { PlaneKind, SaCounters } from '#telescope/plane'
 import { amendConfig } from './lab.ts'
 
@@ -37,6 +37,9 @@ const OCTETS = 3 * (MEBIBYTE / 2) + 7
 const FILE_PACKETS = Math.floor(OCTETS / 1280)
 const PINGS = 5
 const LIMIT = 240_000
+/** A user of a group. */
+const MAIL = 1001
+const DATAGRAMS = 20
 
 const scene = await makeScene()
 const { commands, topology, traffic, daemons } = scene
@@ -76,6 +79,39 @@ test('userspace, kernel, userspace: the same client builds another circuit', { t
   await carries(await circuitOpen(first), ['userspace', 'xfrm', 'userspace'])
 })
 
+test("groups in the kernel: traffic of users, the daemon's own among them, takes their circuits", {
+  timeout: LIMIT,
+}, async () => {
+  await stop('client')
+  // The outer layers of ESP are of user 0, whoever sends what is inside.
+  const isolation = [
+    { name: 'root', user: 0 },
+    { name: 'mail', user: MAIL },
+  ]
+  await amendConfig(scene.options.out, 'client', { isolation })
+  const daemon = scene.start(client)
+  const open = () => ready<GroupStatus>(daemon, LIMIT, groupsOpen)
+  assert.equal((await open()).plane, 'xfrm')
+  const server = hostOf(topology, 'server').address
+  const say = `for i in $(seq ${DATAGRAMS}); do echo x >/dev/udp/${server}/9999; done`
+  for (const [group, user] of [
+    ['root', 0],
+    ['mail', MAIL],
+    ['default', MAIL + 1],
+  ] as const) {
+    const before = sentBy(await open())
+    const as = ['setpriv', '--reuid', `${user}`, '--clear-groups', 'bash', '-c', say]
+    await commands.run(inNamespace(client.namespace, ...as))
+    const now = sentBy(await open())
+    const busy = [...now].filter(([name, packets]) => packets - before.get(name)! >= DATAGRAMS)
+    assert.deepEqual(
+      busy.map(([name]) => name),
+      [group],
+    )
+  }
+  assert.ok((await traffic.page(client, '/')).includes(PAGE_MARK), 'there and back')
+})
+
 test('every daemon stops cleanly and leaves nothing on its host', { timeout: LIMIT }, async () => {
   await stop('client')
   await stop(...PATH, 'directory')
@@ -84,6 +120,22 @@ test('every daemon stops cleanly and leaves nothing on its host', { timeout: LIM
     assert.deepEqual(await processesIn(commands, host), [], host.name)
   }
 })
+
+interface GroupStatus {
+  readonly plane: PlaneKind
+  readonly groups: readonly { readonly name: string; readonly state: string }[]
+  readonly circuits: readonly {
+    readonly group: string
+    readonly traffic: readonly { readonly out: { readonly packets: number } }[]
+  }[]
+}
+
+const groupsOpen = ({ groups }: GroupStatus): string | undefined =>
+  groups.every(({ state }) => state === 'open') ? undefined : JSON.stringify(groups)
+
+/** Packets that the circuit of each group took, in its last layer. */
+const sentBy = ({ circuits }: GroupStatus): Map<string, number> =>
+  new Map(circuits.map(({ group, traffic }) => [group, traffic.at(-1)!.out.packets]))
 
 /** The demo's hosts that one fixed circuit needs. */
 async function makeScene(): Promise<Scene> {
