@@ -142,6 +142,7 @@ export async function startDirectory(options: DirectoryOptions): Promise<Running
       ...(key.certificate === undefined ? {} : { certificate: key.certificate }),
       period,
       historyFile: join(options.stateDir, 'history.json'),
+      ratesFile: join(options.stateDir, 'rates.json'),
     })
     await watch.restore()
     const status = (): DirectoryStatus => {

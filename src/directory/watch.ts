@@ -16,6 +16,7 @@ import type { CouncilReport } from '#directory/minutes'
 import { factsOf } from '#directory/page/facts'
 import type { AuthorityOutlook, Outlook } from '#directory/page/outlook'
 import type { Publication } from '#directory/publication'
+import { courseOf, decodeRates, encodeRates, extendRates, NO_RATES, type Rates } from '#directory/rates'
 import type { DirectoryClock, DirectoryLog, DirectoryService } from '#directory/service'
 
 export interface WatchOptions {
@@ -31,6 +32,8 @@ export interface WatchOptions {
   readonly period: number
   /** Absent: the history ends with the process. */
   readonly historyFile?: string
+  /** The same of each node's bandwidth. */
+  readonly ratesFile?: string
 }
 
 export interface WatchedTrust {
@@ -53,6 +56,8 @@ export interface CertificateReport {
 }
 
 const DAY = 86_400
+/** Periods between two figures of one node. */
+const RATES_EVERY = 2
 
 /** What is watched. */
 export type Watched = Pick<DirectoryService, 'publication' | 'problem'>
@@ -60,6 +65,7 @@ export type Watched = Pick<DirectoryService, 'publication' | 'problem'>
 export class DirectoryWatch {
   readonly #options: WatchOptions
   #history: readonly HistoryPoint[] = []
+  #rates: Rates = NO_RATES
   #seen: Seen | undefined
   #warned: UnixTime | undefined
   #problem: { readonly line: string; readonly since: UnixTime } | undefined
@@ -72,14 +78,9 @@ export class DirectoryWatch {
 
   /** Reads what a predecessor kept. */
   async restore(): Promise<void> {
-    const { historyFile, log } = this.#options
-    if (historyFile === undefined) return
-    try {
-      this.#history = decodeHistory(await readFile(historyFile, 'utf8'))
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
-        log.warn({ error: String(error) }, 'could not read the history of the network; it begins anew')
-    }
+    const { historyFile, ratesFile } = this.#options
+    this.#history = decodeHistory(await this.#read(historyFile))
+    this.#rates = decodeRates(await this.#read(ratesFile))
   }
 
   /** Looks at what is served, and at why nothing newer is. To be called a few times in a period. */
@@ -103,7 +104,15 @@ export class DirectoryWatch {
       signatures: authorities.filter(({ signed }) => signed).length,
     }
     this.#history = extendHistory(this.#history, point, period / 2)
-    this.#keep()
+    this.#keep(this.#options.historyFile, encodeHistory(this.#history))
+    const before = this.#rates
+    const listed = consensus.nodes.flatMap(({ nodeId, bandwidth }) =>
+      bandwidth === undefined ? [] : [[nodeId, bandwidth] as const],
+    )
+    this.#rates = extendRates(before, consensus.validAfter, new Map(listed), RATES_EVERY * period)
+    // Documents that are made early do not write megabytes.
+    if (this.#rates.at.at(-2) === before.at.at(-1))
+      this.#keep(this.#options.ratesFile, encodeRates(this.#rates))
   }
 
   /** How it is now. Undefined: no document was ever made. */
@@ -129,6 +138,7 @@ export class DirectoryWatch {
       threshold,
       alarms: this.alarms(watched, council),
       history: this.#history,
+      courseOf: (id) => courseOf(this.#rates, id),
     }
   }
 
@@ -191,16 +201,27 @@ export class DirectoryWatch {
     }))
   }
 
-  #keep(): void {
-    const { historyFile, log } = this.#options
-    if (historyFile === undefined) return
-    const text = encodeHistory(this.#history)
+  /** Empty: there is nothing, or nothing that can be read. */
+  async #read(file: string | undefined): Promise<string> {
+    if (file === undefined) return ''
+    try {
+      return await readFile(file, 'utf8')
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
+        this.#options.log.warn({ error: String(error) }, 'could not read a history; it begins anew')
+      return ''
+    }
+  }
+
+  #keep(file: string | undefined, text: string): void {
+    const { log } = this.#options
+    if (file === undefined) return
     this.#writing = this.#writing.then(async () => {
       try {
-        await writeFile(`${historyFile}.new`, text, { mode: 0o600 })
-        await rename(`${historyFile}.new`, historyFile)
+        await writeFile(`${file}.new`, text, { mode: 0o600 })
+        await rename(`${file}.new`, file)
       } catch (error) {
-        log.warn({ error: String(error) }, 'could not keep the history of the network')
+        log.warn({ error: String(error) }, 'could not keep a history')
       }
     })
   }

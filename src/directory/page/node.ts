@@ -1,6 +1,7 @@
 /** `/nodes/<id>`: all that the document says about one node. */
 import { toHex } from '#base/bytes'
 import { formatPrefix } from '#base/ip'
+import { sparkline } from '#directory/page/charts'
 import { FLAG_TEXTS, type NodeFacts } from '#directory/page/facts'
 import type { Sheet } from '#directory/page/frame'
 import { type Html, html } from '#directory/page/html'
@@ -41,6 +42,9 @@ export function nodeSheet(outlook: Outlook, nodes: readonly NodeFacts[], facts: 
 <dt>IKE key</dt><dd class="mono">${keyText(node.ikeKey)}</dd>
 <dt>Anonymous peers</dt><dd>${node.ike === undefined ? 'by NULL authentication (RFC 7619)' : 'by a published pre-shared key: a stock IKEv2 router'}</dd>
 </dl></section>
+<section class="card" aria-labelledby="course"><h2 id="course">Bandwidth, measured</h2>
+${sparkline({ label: `Bandwidth of ${node.name}`, text: rateText, points: outlook.courseOf(node.nodeId) })}
+</section>
 <section class="card" aria-labelledby="policy"><h2 id="policy">Exit policy</h2>
 ${exitText(rules, flags.includes('exit'))}
 </section>

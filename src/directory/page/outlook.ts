@@ -1,4 +1,5 @@
 /** What the page shows, as values: the document and what this directory knows about how it came about. */
+import type { NodeId } from '#base/ids'
 import type { UnixTime } from '#base/time'
 import type { Alarm } from '#directory/alarms'
 import type { Consensus } from '#directory/documents'
@@ -27,6 +28,8 @@ export interface Outlook {
   /** Those that stand, the eldest first. */
   readonly alarms: readonly Alarm[]
   readonly history: readonly HistoryPoint[]
+  /** What documents said of the bandwidth of a node, bits per second, the eldest first. */
+  readonly courseOf: (id: NodeId) => readonly { readonly at: UnixTime; readonly value: number }[]
 }
 
 export type Verdict = 'well' | 'worn' | 'ill'

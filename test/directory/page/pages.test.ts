@@ -75,6 +75,10 @@ test('a thousand nodes: every page is sound, and there for everybody', () => {
       await textOf(app, '/health')
       const { node } = factsOf(outlook.consensus.nodes.find(({ roles }) => roles.includes('exit'))!)
       const own = await textOf(app, `/nodes/${node.nodeId}`)
+      assert.match(
+        own,
+        node.bandwidth === undefined ? /no history yet/ : /aria-label="Bandwidth of [a-z0-9-]+: /,
+      )
       for (const said of [node.name, node.address, node.nodeId, 'reject 10.0.0.0/8'])
         assert.ok(own.includes(said), said)
       assert.equal(await textOf(app, `/nodes/${node.name}`), own)

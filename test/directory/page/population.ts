@@ -73,6 +73,7 @@ export function outlookOf({ nodes = 1000, alarms = [], unsigned = [], now = NOW 
     threshold: 3,
     alarms,
     history: historyOf(nodes, random),
+    courseOf: (id) => courseOf(listed.find(({ nodeId }) => nodeId === id)?.bandwidth),
   }
 }
 
@@ -174,3 +175,12 @@ const WORDS = [
   'yarrow',
   'yew',
 ]
+
+/** A week of a node, up and down a little; nothing of one that was not measured. */
+function courseOf(bandwidth: number | undefined) {
+  if (bandwidth === undefined) return []
+  return Array.from({ length: 84 }, (_, i) => ({
+    at: unixTime(START - (83 - i) * 2 * PERIOD),
+    value: Math.round(bandwidth * 1000 * (1 + 0.1 * Math.sin(i / 5) - 0.1 * Math.sin(83 / 5))),
+  }))
+}
