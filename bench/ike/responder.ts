@@ -13,6 +13,7 @@ import { nodeCrypto } from '#crypto/node'
 import { HandshakeWorkers } from '#daemon/handshake-workers'
 import { IkeEngine } from '#ikev2/engine'
 import type { ResponderPolicy } from '#ikev2/events'
+import { nativeCrypto } from '#linux/native-crypto'
 import { UdpSockets } from '#linux/sockets'
 
 export interface ResponderSettings {
@@ -55,7 +56,7 @@ function serve({ seed, address, port, workers }: ResponderSettings): void {
     liveness: 600_000,
     resumption: { strategy: { kind: 'clocked', limit: HOUR }, mayResume: () => true, octetsOf: () => 0 },
   }
-  const engine = new IkeEngine({ crypto: nodeCrypto, responder, offload: workers > 0, limits: LIMITS })
+  const engine = new IkeEngine({ crypto: nativeCrypto(), responder, offload: workers > 0, limits: LIMITS })
   const { credential } = responder
   const threads =
     workers > 0

@@ -39,6 +39,7 @@ import { type ControlHandlers, serveControl } from '#linux/control'
 import { NAT_T_PORT } from '#linux/esp-socket'
 import { chooseFirewall } from '#linux/firewall'
 import { LinuxHost } from '#linux/host'
+import { nativeCrypto } from '#linux/native-crypto'
 import { notifySupervisor } from '#linux/notify'
 import { markedConnector, UdpSockets } from '#linux/sockets'
 import { SysctlKeeper } from '#linux/sysctl'
@@ -77,7 +78,7 @@ const STOP_PATIENCE = 5000
 
 export class Runtime {
   readonly log: Log
-  readonly crypto: CryptoProvider = nodeCrypto
+  readonly crypto: CryptoProvider = nativeCrypto()
   readonly rng: Rng = { bytes: (length) => nodeCrypto.random(length) }
   readonly sockets = new UdpSockets()
   readonly #role: Config['kind']

@@ -353,6 +353,20 @@ function loadEvp() {
       aes256gcm: (pointer('EVP_aes_256_gcm') as () => number)(),
       aes128gcm: (pointer('EVP_aes_128_gcm') as () => number)(),
       chacha20poly1305: (pointer('EVP_chacha20_poly1305') as () => number)(),
+      /** With a context and a query that may be NULL: the address of an algorithm. */
+      fetchDigest: pointer('EVP_MD_fetch', POINTER, POINTER, POINTER) as (
+        context: number,
+        name: number,
+        query: number,
+      ) => number,
+      digest: int('EVP_Digest', POINTER, 'size_t', POINTER, POINTER, POINTER, POINTER) as (
+        data: number,
+        length: number,
+        out: number,
+        outLength: number,
+        algorithm: number,
+        engine: number,
+      ) => number,
       init: int('EVP_CipherInit_ex', POINTER, POINTER, POINTER, POINTER, POINTER, 'int') as (
         context: number,
         cipher: number,

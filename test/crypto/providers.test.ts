@@ -1,4 +1,4 @@
-/** Every primitive against published vectors, and the two providers against each other on random input. */
+/** Every primitive against published vectors, and the providers against each other on random input. */
 import assert from 'node:assert/strict'
 import { constants, generateKeyPairSync, sign } from 'node:crypto'
 import { test } from 'node:test'
@@ -6,12 +6,13 @@ import { ml_kem768 } from '@noble/post-quantum/ml-kem.js'
 import { concat, fromHex, toHex, utf8 } from '#base/bytes'
 import { nobleCrypto } from '#crypto/noble'
 import { nodeCrypto } from '#crypto/node'
-import { type CryptoProvider, HASH_LENGTH } from '#crypto/provider'
+import { type Aead, type CryptoProvider, HASH_LENGTH } from '#crypto/provider'
 import { readPublicKey } from '#crypto/public-key'
 import { ESP_CIPHERS, type EspCipher } from '#crypto/suites'
+import { nativeCrypto } from '#linux/native-crypto'
 import { seededRng } from '../sim/random.ts'
 
-const PROVIDERS: readonly CryptoProvider[] = [nodeCrypto, nobleCrypto]
+const PROVIDERS: readonly CryptoProvider[] = [nodeCrypto, nobleCrypto, nativeCrypto()]
 const CIPHERS = Object.keys(ESP_CIPHERS) as EspCipher[]
 const rng = seededRng(7)
 
@@ -249,10 +250,11 @@ for (const crypto of PROVIDERS) {
 test('HMAC of every length of key and data around the block and the shared buffer', () => {
   for (const hash of ['sha256', 'sha384', 'sha512'] as const)
     for (const keyLength of [0, 1, 63, 64, 65, 127, 128, 129, 300])
-      for (const length of [0, 1, 1919, 1920, 1921, 1984, 1985, 4000]) {
+      for (const length of [0, 1, 1919, 1920, 1921, 1984, 1985, 4000, 4096, 4097]) {
         const [key, data] = [rng.bytes(keyLength), rng.bytes(length)]
         const lengths = `${hash}, ${keyLength} and ${length} octets`
-        assert.deepEqual(nodeCrypto.hmac(hash, key, data), nobleCrypto.hmac(hash, key, data), lengths)
+        for (const { hmac } of [nodeCrypto, nativeCrypto()])
+          assert.deepEqual(hmac(hash, key, data), nobleCrypto.hmac(hash, key, data), lengths)
       }
 })
 
@@ -273,14 +275,33 @@ test('one half of a key exchange at once agrees with the other half', () => {
   }
 })
 
-test('both providers give the same octets', () => {
+test('AEADs of every length around the shared memory, forged ones between', () => {
+  for (const cipher of CIPHERS) {
+    const key = rng.bytes(ESP_CIPHERS[cipher].keyLength)
+    const [ours, theirs] = [nativeCrypto().aead(cipher, key), nobleCrypto.aead(cipher, key)]
+    for (const length of [0, 1, 15, 16, 17, 4079, 4080, 4081, 4096, 4097, 9000])
+      for (const associatedLength of [0, 1, 4096, 4097]) {
+        const lengths = `${cipher}, ${length} and ${associatedLength} octets`
+        const [nonce, data, associated] = [rng.bytes(12), rng.bytes(length), rng.bytes(associatedLength)]
+        const sealed = theirs.seal(nonce, data, associated)
+        assert.deepEqual(ours.seal(nonce, data, associated), sealed, lengths)
+        const forged = sealed.with(length, sealed[length]! ^ 1)
+        assert.equal(ours.open(nonce, forged, associated), undefined, lengths)
+        assert.deepEqual(ours.open(nonce, sealed, associated), data, lengths)
+      }
+  }
+})
+
+test('all providers give the same octets', () => {
   for (let round = 0; round < 20; round++) {
     const [key, data] = [rng.bytes(1 + round * 9), rng.bytes(round * 37)]
     for (const hash of ['sha256', 'sha384', 'sha512'] as const) {
       assert.deepEqual(nodeCrypto.hmac(hash, key, data), nobleCrypto.hmac(hash, key, data))
-      assert.deepEqual(nodeCrypto.hash(hash, data), nobleCrypto.hash(hash, data))
+      for (const each of [nodeCrypto, nativeCrypto()])
+        assert.deepEqual(each.hash(hash, data), nobleCrypto.hash(hash, data))
     }
-    assert.deepEqual(nodeCrypto.hash('sha1', data), nobleCrypto.hash('sha1', data))
+    for (const each of [nodeCrypto, nativeCrypto()])
+      assert.deepEqual(each.hash('sha1', data), nobleCrypto.hash('sha1', data))
 
     const [ours, theirs] = [nodeCrypto.x25519Generate(), nobleCrypto.x25519Generate()]
     const secret = nodeCrypto.x25519Agree(ours.privateKey, theirs.publicKey)
@@ -312,11 +333,15 @@ test('both providers give the same octets', () => {
     for (const cipher of CIPHERS) {
       const aeadKey = rng.bytes(ESP_CIPHERS[cipher].keyLength)
       const [nonce, associated] = [rng.bytes(12), rng.bytes(round)]
-      const [one, other] = [nodeCrypto.aead(cipher, aeadKey), nobleCrypto.aead(cipher, aeadKey)]
+      const [one, other, third] = PROVIDERS.map((crypto) => crypto.aead(cipher, aeadKey)) as [
+        Aead,
+        Aead,
+        Aead,
+      ]
       const sealed = one.seal(nonce, data, associated)
-      assert.deepEqual(other.seal(nonce, data, associated), sealed)
+      for (const each of [other, third]) assert.deepEqual(each.seal(nonce, data, associated), sealed)
       assert.deepEqual(other.open(nonce, sealed, associated), data)
-      assert.deepEqual(one.open(nonce, sealed, associated), data)
+      for (const each of [one, third]) assert.deepEqual(each.open(nonce, sealed, associated), data)
     }
   }
 })
