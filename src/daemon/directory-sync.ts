@@ -1,17 +1,23 @@
 /**
  * Keeps a daemon's view of the network current: publishes our descriptor (nodes), fetches the consensus, and
- * says so. Young networks change by the second, old ones by the hour, so the pace slows down with age; and it slows
- * down with every failure, or a directory that comes back would be knocked over by all who wait for it.
+ * says so. Of several authorities a document is asked for when it is due (asking.ts). A directory that decides alone makes
+ * one as soon as a node comes or changes: young networks do so by the second, old ones by the hour, so the pace slows
+ * down with age. And it slows down with every failure, or a directory that comes back would be knocked over by all
+ * who wait for it.
  */
 import { type Failure, toError } from '#base/result'
 import { jittered, type Rng } from '#base/rng'
-import { type Duration, MINUTE, SECOND } from '#base/time'
+import { type Duration, MINUTE, SECOND, type UnixTime } from '#base/time'
+import { dueAt } from '#daemon/asking'
 import type { DirectoryClient } from '#directory/client'
 import type { Consensus } from '#directory/documents'
 
 export interface DirectorySyncOptions {
-  readonly client: DirectoryClient
+  readonly client: Pick<DirectoryClient, 'current' | 'fetchConsensus' | 'publish'>
   readonly rng: Rng
+  readonly unixTime: () => UnixTime
+  /** Documents come at fixed times: they are made by several authorities. */
+  readonly isScheduled: boolean
   /** A fresh signed descriptor, for nodes. */
   readonly descriptor?: () => string
   onConsensus(consensus: Consensus): void
@@ -44,6 +50,10 @@ export class DirectorySync {
   #backoff: Duration = PACE_YOUNG
   #paceOld = PACE_OLD
   #warnedUnkept = false
+  /** When the successor of a document is asked for. */
+  #due: { readonly serial: number; readonly at: UnixTime } | undefined
+  /** How often in a row it was not there yet. */
+  #early = 0
   readonly #ending = new AbortController()
 
   constructor(options: DirectorySyncOptions) {
@@ -82,10 +92,12 @@ export class DirectorySync {
   }
 
   async #fetch(): Promise<Failure | undefined> {
+    if (this.#untilDue() > 0) return undefined
     const answer = await this.#options.client.fetchConsensus()
     if (this.#ending.signal.aborted) return undefined
     if (!answer.ok) return answer
     const { kind, consensus, unkept } = answer.value
+    this.#early = kind === 'new' ? 0 : this.#early + 1
     if (kind === 'new') {
       // A descriptor must be renewed well before it falls out, three periods after it was made.
       const period = (consensus.freshUntil - consensus.validAfter) * SECOND
@@ -101,8 +113,26 @@ export class DirectorySync {
   }
 
   #pace(): Duration {
-    const healthy = performance.now() - this.#started < YOUNG ? PACE_YOUNG : this.#paceOld
-    const pace = this.#troubled ? this.#backoff : healthy
-    return jittered(this.#options.rng, pace, pace / 5)
+    const { rng, client, isScheduled } = this.#options
+    const age = performance.now() - this.#started
+    const healthy = age < YOUNG ? PACE_YOUNG : this.#paceOld
+    // By the calendar, which may jump: so it is looked at again and again, without asking anybody.
+    const due = this.#untilDue()
+    if (!this.#troubled && due > 0) return Math.min(due, jittered(rng, healthy, healthy / 5))
+    const waiting = Math.min(PACE_YOUNG * BACKOFF ** this.#early, this.#paceOld)
+    const pace = this.#troubled ? this.#backoff : isScheduled && client.current ? waiting : healthy
+    return jittered(rng, pace, pace / 5)
+  }
+
+  /** Until the document should be asked for; 0: now. */
+  #untilDue(): Duration {
+    const { client, rng, unixTime, descriptor, isScheduled } = this.#options
+    const { current } = client
+    if (!isScheduled || current === undefined) return 0
+    if (this.#due?.serial !== current.serial) {
+      const at = dueAt(current, descriptor === undefined ? 'client' : 'node', rng)
+      this.#due = { serial: current.serial, at }
+    }
+    return Math.max(0, (this.#due.at - unixTime()) * SECOND)
   }
 }

@@ -314,6 +314,8 @@ export class Runtime {
     const sync = new DirectorySync({
       client,
       rng: this.rng,
+      unixTime: () => unixTime(Date.now() / 1000),
+      isScheduled: trust.keys.length > 1,
       ...(hooks.descriptor ? { descriptor: hooks.descriptor } : {}),
       onConsensus: (consensus) => {
         this.log.info({ serial: consensus.serial, nodes: consensus.nodes.length }, 'new consensus')
