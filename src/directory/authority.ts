@@ -13,7 +13,6 @@ import type { Ip } from '#base/ip'
 import { failure, type Result, success } from '#base/result'
 import type { UnixTime } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
-import { judgeDescriptor, outlivedNodes, STALE_PERIODS } from '#directory/admission'
 import type {
   AlarmName,
   AuthorityEffect,
@@ -26,13 +25,12 @@ import type {
 } from '#directory/authority-events'
 import { draftVote } from '#directory/ballot'
 import { joinDocument, signBody, verifyBody } from '#directory/canonical'
+import { Census } from '#directory/census'
 import { identityOf, type Signer } from '#directory/certificate'
-import { bodyOf, buildConsensus, formatMoment, type ListedNode, verifyConsensus } from '#directory/consensus'
+import { bodyOf, buildConsensus, type ListedNode, verifyConsensus } from '#directory/consensus'
 import { Counters } from '#directory/counters'
-import { decodeDescriptor } from '#directory/descriptor'
 import { CLOCK_TOLERANCE, type NetworkParameters } from '#directory/documents'
 import { inquiries } from '#directory/inquiry'
-import { decodeMeasurement } from '#directory/measurement'
 import { DEFAULT_PARAMETERS } from '#directory/parameters'
 import {
   decodeEndorsement,
@@ -70,7 +68,7 @@ export class Authority {
   #options: AuthorityOptions
   #others: readonly Uint8Array[]
   readonly #step: number
-  readonly #records: Map<NodeId, AuthorityRecord>
+  readonly #census: Census
   /** The one being prepared, and the next, when others are early. */
   readonly #rounds = new Map<number, Round>()
   #known: KnownDescriptors = new Map()
@@ -78,8 +76,6 @@ export class Authority {
   #voted: number
   #signed: number
   #askedAt = 0
-  /** When the last report of a measurer was made. */
-  #measured = 0
   /** The round in the middle of which it was started: what is missing of that one is not news. */
   #first: number | undefined
 
@@ -89,7 +85,7 @@ export class Authority {
     this.counters = options.counters ?? new Counters()
     this.#others = othersOf(options)
     this.#step = stepOf(terms.length)
-    this.#records = new Map(kept?.records)
+    this.#census = new Census(options, kept?.records)
     this.#voted = kept?.voted ?? 0
     this.#signed = kept?.signed ?? 0
     if (kept?.document === undefined) return
@@ -105,7 +101,7 @@ export class Authority {
   }
 
   get records(): ReadonlyMap<NodeId, AuthorityRecord> {
-    return this.#records
+    return this.#census.records
   }
 
   /** From whom something came for a period, by keys in hex. Undefined: it is not one of the last two. */
@@ -130,58 +126,26 @@ export class Authority {
     this.counters.add('authorities.changed')
   }
 
-  /** Takes a descriptor that was sent from `source`; undefined: wherever. Errors: those of `decodeDescriptor` and `judgeDescriptor`. */
+  /** Takes a descriptor that was sent from `source`; undefined: wherever. Errors: those of `Census.upload`. */
   upload(
     document: Uint8Array,
     now: UnixTime,
     source?: Ip,
   ): Result<{ readonly known: boolean; readonly nodeId: NodeId; readonly effects: AuthorityEffect[] }> {
-    const { crypto, terms } = this.#options
-    const decoded = decodeDescriptor(document, crypto)
-    if (!decoded.ok) return this.#refused(decoded)
-    const descriptor = decoded.value
-    const text = new TextDecoder().decode(document)
-    const judged = judgeDescriptor({ descriptor, text }, this.#records, {
-      now,
-      period: terms.length,
-      plan: terms.plan,
-      ...(source === undefined ? {} : { source }),
-    })
-    if (!judged.ok) return this.#refused(judged)
-    const { nodeId } = descriptor
-    this.counters.add(`descriptor.${judged.value.known ? 'known' : 'accepted'}`)
-    if (judged.value.known) return success({ known: true, nodeId, effects: [] })
-    const previous = this.#records.get(nodeId)
-    const record = { ...previous, descriptor, text, pool: previous?.pool, since: previous?.since ?? now }
-    this.#records.set(nodeId, record)
+    const taken = this.#census.upload(document, now, source)
+    if (!taken.ok) return this.#refused(taken)
+    const { nodeId, record } = taken.value
+    this.counters.add(`descriptor.${record === undefined ? 'known' : 'accepted'}`)
+    if (record === undefined) return success({ known: true, nodeId, effects: [] })
     return success({ known: false, nodeId, effects: [{ kind: 'keep', what: 'nodes', records: [record] }] })
   }
 
-  /**
-   * Takes the report of our measurer; nodes we do not know do not matter. Errors: those of `decodeMeasurement`,
-   * IPP_DIR_EXPIRED, IPP_DIR_REPLAYED.
-   */
+  /** Takes the report of our measurer. Errors: those of `Census.measure`. */
   measure(document: Uint8Array, now: UnixTime): Result<AuthorityEffect[]> {
-    const { measurers = [], crypto, terms } = this.#options
-    const decoded = decodeMeasurement(document, measurers, crypto)
-    if (!decoded.ok) return this.#refused(decoded)
-    const { published, figures } = decoded.value
-    if (published > now + CLOCK_TOLERANCE || published < now - STALE_PERIODS * terms.length)
-      return this.#refused(
-        failure('IPP_DIR_EXPIRED', `measurement: made ${formatMoment(published)}, which is not now`),
-      )
-    if (published <= this.#measured)
-      return this.#refused(failure('IPP_DIR_REPLAYED', 'measurement: a later one came before it'))
-    this.#measured = published
-    const changed: AuthorityRecord[] = []
-    for (const [nodeId, bandwidth] of figures) {
-      const record = this.#records.get(nodeId)
-      if (record === undefined || (record.figure?.at ?? 0) > published) continue
-      changed.push({ ...record, figure: { bandwidth, at: published } })
-    }
-    for (const record of changed) this.#records.set(record.descriptor.nodeId, record)
+    const changed = this.#census.measure(document, now)
+    if (!changed.ok) return this.#refused(changed)
     this.counters.add('measurement.accepted')
-    return success(changed.length === 0 ? [] : [{ kind: 'keep', what: 'nodes', records: changed }])
+    return success(keeping(changed.value))
   }
 
   /**
@@ -233,10 +197,8 @@ export class Authority {
     if (this.#voted >= round.period) return []
     this.#voted = round.period
     const listed = this.#listedWords()
-    // Their words in it may be old, and their pools are in use.
-    const forgotten = outlivedNodes(this.#records, now, terms.length).filter((id) => !listed.has(id))
-    for (const id of forgotten) this.#records.delete(id)
-    const { draft, changed } = draftVote(this.#records, {
+    const forgotten = this.#census.forget(now, listed)
+    const { draft, changed } = draftVote(this.#census.records, {
       now,
       period: round.period,
       length: terms.length,
@@ -244,11 +206,11 @@ export class Authority {
       words: listed,
       parameters: this.#options.parameters ?? DEFAULT_PARAMETERS,
     })
-    for (const record of changed) this.#records.set(record.descriptor.nodeId, record)
+    this.#census.put(changed)
     const vote = encodeVote(draft, terms, key, crypto)
     const effects: AuthorityEffect[] = []
     if (forgotten.length > 0) effects.push({ kind: 'forget', nodes: forgotten })
-    if (changed.length > 0) effects.push({ kind: 'keep', what: 'nodes', records: changed })
+    effects.push(...keeping(changed))
     if (!vote.ok) {
       this.counters.add(`refused.${vote.code}`)
       return effects
@@ -420,37 +382,11 @@ export class Authority {
     return success(this.#adopt({ text, consensus }))
   }
 
-  /** Pools are what the last document says, and nodes that never came to us are known from it. */
   #adopt(document: HeldDocument): AuthorityEffect[] {
     this.#document = document
-    const { consensus, text } = document
-    const words = listedWords(text, consensus)
-    const changed: AuthorityRecord[] = []
-    const lent = new Map(consensus.nodes.map(({ nodeId, pool }) => [pool.address, nodeId] as const))
-    for (const record of this.#records.values()) {
-      const { descriptor, pool } = record
-      const owner = pool && lent.get(pool.address)
-      if (owner === undefined || owner === descriptor.nodeId) continue
-      // It was lent anew: to vote for both would be to vote for nothing.
-      const without = { ...record, pool: undefined }
-      this.#records.set(descriptor.nodeId, without)
-      changed.push(without)
-    }
-    for (const said of words.values()) {
-      const { descriptor, pool } = said
-      const known = this.#records.get(descriptor.nodeId)
-      const newer = known !== undefined && known.descriptor.published >= descriptor.published
-      if (newer && known.pool?.address === pool.address) continue
-      const latest = newer ? known : said
-      const since = known?.since ?? consensus.validAfter
-      const record = { ...known, descriptor: latest.descriptor, text: latest.text, pool, since }
-      this.#records.set(descriptor.nodeId, record)
-      changed.push(record)
-    }
+    const changed = this.#census.follow(document)
     this.counters.add('document.published')
-    const effects: AuthorityEffect[] = [{ kind: 'publish', text, consensus }]
-    if (changed.length > 0) effects.push({ kind: 'keep', what: 'nodes', records: changed })
-    return effects
+    return [{ kind: 'publish', ...document }, ...keeping(changed)]
   }
 
   #filed(round: Round, filed: Filed, author: Uint8Array): AuthorityEffect[] {
@@ -485,12 +421,7 @@ export class Authority {
     this.#rounds.set(period, round)
     // Two are enough: what was, and what is to be. In a new round descriptors are verified anew, so that this stays small.
     for (const old of [...this.#rounds.keys()].sort((a, b) => a - b).slice(0, -2)) this.#rounds.delete(old)
-    this.#known = new Map(
-      [...this.#records.values(), ...this.#listedWords().values()].map(({ text, descriptor }) => [
-        text,
-        descriptor,
-      ]),
-    )
+    this.#known = this.#census.known(this.#listedWords())
     return round
   }
 
@@ -502,3 +433,6 @@ export class Authority {
 
 const othersOf = ({ authorities, key }: AuthorityOptions): Uint8Array[] =>
   authorities.filter((other) => !equalBytes(other, identityOf(key)))
+
+const keeping = (records: readonly AuthorityRecord[]): AuthorityEffect[] =>
+  records.length === 0 ? [] : [{ kind: 'keep', what: 'nodes', records }]
