@@ -151,6 +151,10 @@ export const ERRORS = {
     'a newcomer brought no proof of work, or too little',
     'nodes do it by themselves, up to 24 bits; or ask the directory operator for a token',
   ],
+  IPP_DIR_PROFILE: [
+    'the network speaks an IKE profile that this program does not know',
+    'install a version that the network recommends; until then the last document that fits is used',
+  ],
   IPP_DIR_CROWDED: ['a network has enough nodes already', 'use an address of another /24'],
   IPP_DIR_RATE_LIMITED: ['too many requests from one address', 'wait a while, then try again'],
   IPP_DIR_NO_DOCUMENT: [

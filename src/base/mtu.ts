@@ -3,5 +3,6 @@
  * an identifier.
  */
 export const INNER_MTU = 1280
-/** For TCP over IPv4 without options. */
-export const INNER_MSS = INNER_MTU - 40
+/** Of TCP over IPv4, without options. */
+export const TCP_HEADERS = 40
+export const INNER_MSS = INNER_MTU - TCP_HEADERS

@@ -66,6 +66,7 @@ export async function runClient(options: { config: string; check?: boolean }): P
     })
     let lastError: string | null = null
     let trouble: string | null = null
+    let advice: string | null = null
     let guardFailure: IpprivError | undefined
     const building = new Pending<Telescope>()
     const rekeying = new Pending<void>()
@@ -94,6 +95,9 @@ export async function runClient(options: { config: string; check?: boolean }): P
       onTrouble: (line) => {
         trouble = line
       },
+      onAdvice: (line) => {
+        advice = line
+      },
     })
     const look = async (): Promise<void> => {
       if (client.circuits.length === 0) return
@@ -116,6 +120,7 @@ export async function runClient(options: { config: string; check?: boolean }): P
         plane: plane.kind,
         state: client.state,
         lastError: (client.state === 'ready' ? null : lastError) ?? trouble,
+        advice,
         consensus: consensus
           ? { serial: consensus.serial, nodes: consensus.nodes.length, validUntil: consensus.validUntil }
           : null,

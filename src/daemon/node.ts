@@ -92,6 +92,7 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
     // Not before the filter stands: this host may have been no router until now.
     await sysctls.set(nodeSysctls(plane.device))
     let trouble: string | null = null
+    let advice: string | null = null
     await runtime.followDirectory(trust, {
       descriptor: () => descriptorOf(runtime, config, keys, claims),
       ...(token === undefined ? {} : { token }),
@@ -102,6 +103,9 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
       onExpired: () => driver.input({ kind: 'consensus.expired' }),
       onTrouble: (line) => {
         trouble = line
+      },
+      onAdvice: (line) => {
+        advice = line
       },
     })
     const status = async () => {
@@ -115,6 +119,7 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
         pool: router.pool === undefined ? null : `${router.pool.address}/${router.pool.length}`,
         listed: router.pool !== undefined,
         lastError: trouble,
+        advice,
         cache: cache?.counters.toJSON() ?? null,
         leases: router.leases(),
         circuits: router.circuitCount,

@@ -11,6 +11,7 @@ import { Agent } from 'undici'
 import { errorLine, IpprivError } from '#base/errors'
 import type { Ip } from '#base/ip'
 import type { Machine } from '#base/machine'
+import { toError } from '#base/result'
 import { drawSome, type Rng } from '#base/rng'
 import { unixTime } from '#base/time'
 import type {
@@ -50,6 +51,7 @@ import type { FilterContext } from '#nat/rules'
 import { KeyLog } from '#observe/keylog'
 import { createLog, type Log } from '#observe/log'
 import type { StatusOfDaemon } from '#observe/metrics'
+import { advice, heed } from '#overlay/parameters'
 import type { Effect } from '#overlay/ports'
 import type { DataPlane, Inventory } from '#telescope/plane'
 import packageJson from '../../package.json' with { type: 'json' }
@@ -242,6 +244,8 @@ export class Runtime {
       caches?: () => readonly Ip[]
       /** The last one may be used no longer, and there is none instead. */
       onExpired?: () => void
+      /** What the network would rather see here; null when it is content. */
+      onAdvice?: (line: string | null) => void
       /** What is wrong between us and the directory; null when it is well again. */
       onTrouble?: (line: string | null) => void
     },
@@ -303,10 +307,21 @@ export class Runtime {
       },
     )
     this.onClose(() => expiry.end())
+    let told: string | undefined
+    let isForeign = false
     const adopt = (consensus: Consensus): void => {
+      // Others may know what to do with it.
+      if (client.document !== undefined) hooks.onDocument?.(client.document)
+      const heeded = heed(consensus)
+      if (isForeign || !heeded.ok) hooks.onTrouble?.(heeded.ok ? null : toError(heeded).line)
+      isForeign = !heeded.ok
+      if (!heeded.ok) return this.log.error(toError(heeded).line)
+      const news = advice(consensus, SOFTWARE)
+      if (news !== undefined && news !== told) this.log.warn(news)
+      told = news
+      hooks.onAdvice?.(news ?? null)
       expiry.watch(consensus)
       hooks.onConsensus(consensus)
-      if (client.document !== undefined) hooks.onDocument?.(client.document)
     }
     const kept = await client.restore()
     if (!kept.ok) this.log.info({ code: kept.code }, 'the kept consensus is of no use')

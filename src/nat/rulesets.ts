@@ -11,7 +11,7 @@
  */
 import type { Ip, Prefix } from '#base/ip'
 import { host } from '#base/ip'
-import { INNER_MSS } from '#base/mtu'
+import { INNER_MTU, TCP_HEADERS } from '#base/mtu'
 import type { ExitPolicy, ExitRule, FilterContext, Match, Rule, RuleSet, Verdict } from '#nat/rules'
 import { DAEMON_MARK } from '#nat/rules'
 
@@ -103,6 +103,8 @@ export interface NodeRulesRequest {
   /** Public addresses of the other nodes; when given, clients are forwarded to these only. */
   readonly neighbours?: readonly Ip[]
   readonly context: FilterContext
+  /** Octets of packets inside circuits. Default: `INNER_MTU`. */
+  readonly mtu?: number
   /** Packets that have nothing to do with telescopes are forwarded as before. Default: none is. */
   readonly isRouter?: boolean
   /** Nodes hand documents on at this TCP port; with `everywhere`, this one does so outside of telescopes, too. */
@@ -115,7 +117,7 @@ export interface NodeRulesRequest {
  * exit what its policy accepts, behind its own address; the rest is dropped.
  */
 export function nodeRules(request: NodeRulesRequest): RuleSet {
-  const { poolSpace, pool } = request
+  const { poolSpace, pool, mtu = INNER_MTU } = request
   const isExit = request.roles.includes('exit') && pool !== undefined
   const chains: RuleSet['chains'][number][] = [
     {
@@ -149,7 +151,9 @@ export function nodeRules(request: NodeRulesRequest): RuleSet {
       {
         hook: 'mss',
         policy: 'accept',
-        rules: [by(pool), to(pool)].map((side) => rule([TCP, side], { kind: 'clamp-mss', mss: INNER_MSS })),
+        rules: [by(pool), to(pool)].map((side) =>
+          rule([TCP, side], { kind: 'clamp-mss', mss: mtu - TCP_HEADERS }),
+        ),
       },
     )
   }

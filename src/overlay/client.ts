@@ -33,6 +33,7 @@ import { type Group, groupsOf } from '#overlay/groups'
 import { Guard } from '#overlay/guard'
 import { GuardKeeper } from '#overlay/guard-keeper'
 import { Hops, type HopsWatcher, type Owner } from '#overlay/hops'
+import { mtuOf } from '#overlay/parameters'
 import { rolesAt } from '#overlay/path'
 import { type AvoidedNode, PathFinder } from '#overlay/path-finder'
 import { sameLink } from '#overlay/peers'
@@ -154,6 +155,7 @@ export class OverlayClient implements Machine<ClientInput, Effect<ClientEvent>> 
         break
       case 'consensus':
         this.#consensus = input.consensus
+        if (this.#life === 'running') this.#keeper.resize(mtuOf(input.consensus))
         this.#revoke(input.consensus)
         // One that failed may have lacked the very nodes that are listed now.
         this.#supply.ensure(now)

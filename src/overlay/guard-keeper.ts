@@ -72,6 +72,11 @@ export class GuardKeeper {
     return isElsewhere
   }
 
+  /** Octets of packets inside circuits. */
+  resize(mtu: number): void {
+    this.#effects.add('guard', ...this.#guard.resize(mtu))
+  }
+
   /** Everything else is gone: it leaves last. */
   lower(): void {
     this.#due = undefined

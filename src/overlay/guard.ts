@@ -5,6 +5,7 @@
  * It stands when its effects are done, not when they are asked for. All of them can be asked for again.
  */
 import { host, type Ip, prefix } from '#base/ip'
+import { TCP_HEADERS } from '#base/mtu'
 import type { FilterContext } from '#nat/rules'
 import { clientRules } from '#nat/rulesets'
 import { DEFAULT_GROUP, type Group, type IsolationRule, rulesOf, tableOf } from '#overlay/groups'
@@ -47,6 +48,8 @@ export class Guard {
   /** The pass for the entry is whole, as far as we have heard. */
   #pinned = false
   #hops: ReadonlySet<Ip> = new Set()
+  /** Octets of packets inside, as the network agrees. */
+  #agreed = INNER_MTU
   readonly #groups: readonly Group[]
   /** Of the traffic of each group that has a circuit. */
   readonly #sources = new Map<Group, Ip>()
@@ -134,6 +137,13 @@ export class Guard {
     )
   }
 
+  /** The network agrees on another size of packets inside. */
+  resize(mtu: number): GuardEffect[] {
+    if (mtu === this.#agreed) return []
+    this.#agreed = mtu
+    return [onHost(...this.#groups.flatMap((group) => everywhere('route.add', this.#routeOf(group))))]
+  }
+
   /**
    * Nodes behind the entry are reached through the telescope. The kernel asks the route to each how much fits into the
    * layer for it: that is more than applications may send, or every layer would cost them again what it adds.
@@ -182,8 +192,8 @@ export class Guard {
   }
 
   #routeOf(group: Group): Omit<RouteSpec, 'destination'> {
-    const mtu = Math.min(INNER_MTU, innerMtu(PATH_MTU - UDP_HEADER, this.#options.hops))
-    return { ...this.#into(group), mtu, advmss: mtu - INNER_MTU + INNER_MSS }
+    const mtu = Math.min(this.#agreed, innerMtu(PATH_MTU - UDP_HEADER, this.#options.hops))
+    return { ...this.#into(group), mtu, advmss: mtu - TCP_HEADERS }
   }
 
   #toHops(

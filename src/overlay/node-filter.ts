@@ -2,10 +2,10 @@
 import { type Prefix, samePrefix } from '#base/ip'
 import type { Consensus } from '#directory/documents'
 import { nodeRules } from '#nat/rulesets'
+import { mtuOf } from '#overlay/parameters'
 import type { HostOperation, RouteSpec } from '#overlay/ports'
 import type { RouterOptions } from '#overlay/router-events'
 import { PATH_MTU } from '#telescope/engine'
-import { INNER_MTU } from '#telescope/plane'
 
 /** Clients are forwarded to the other nodes of the consensus only; without one, to nobody. */
 export function nodeFilter(
@@ -26,6 +26,7 @@ export function nodeFilter(
       roles,
       context,
       isRouter,
+      mtu: mtuOf(consensus),
       ...(cache && { cache }),
     }),
   }
@@ -37,12 +38,15 @@ export function nodeFilter(
  */
 export function privateRoutes(
   { context }: Pick<RouterOptions, 'context'>,
-  { poolSpace }: Consensus,
+  consensus: Consensus,
   pool: Prefix,
 ): RouteSpec[] {
+  const { poolSpace } = consensus
   if (context.plane === 'userspace') return [{ destination: poolSpace, via: 'overlay' }]
   return [
     { destination: poolSpace, via: 'overlay', mtu: PATH_MTU },
-    ...(samePrefix(pool, poolSpace) ? [] : [{ destination: pool, via: 'overlay', mtu: INNER_MTU } as const]),
+    ...(samePrefix(pool, poolSpace)
+      ? []
+      : [{ destination: pool, via: 'overlay', mtu: mtuOf(consensus) } as const]),
   ]
 }

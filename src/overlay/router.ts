@@ -23,6 +23,7 @@ import { nodeOfIdentity } from '#overlay/identity'
 import { Leases } from '#overlay/leases'
 import { Links } from '#overlay/links'
 import { nodeFilter, privateRoutes } from '#overlay/node-filter'
+import { mtuOf } from '#overlay/parameters'
 import type { Effect, HostOperation } from '#overlay/ports'
 import { notRekeyed, Rekeys } from '#overlay/rekeys'
 import { responderPolicy } from '#overlay/responder'
@@ -175,6 +176,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     const moved =
       this.#poolPrefix !== undefined && (mine === undefined || !samePrefix(mine.pool, this.#poolPrefix))
     if (moved) this.#leave('our pool changed')
+    const isResized = this.#consensus !== undefined && mtuOf(consensus) !== mtuOf(this.#consensus)
     this.#consensus = consensus
     if (mine === undefined) {
       if (this.#estate.renounce()) this.#fortify()
@@ -189,7 +191,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
     const pool = this.#leases!.pool
     this.#estate.settle({ self: this.#options.self, pool, links, isExit: this.#isExit }, this.#now)
     // Clients are forwarded to the nodes of the current consensus only.
-    if (stale.length + fresh.length > 0) this.#fortify()
+    if (stale.length + fresh.length > 0 || isResized) this.#fortify()
   }
 
   #join(pool: Prefix): void {
