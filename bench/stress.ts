@@ -6,7 +6,7 @@
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Background, Commands, sleep, until } from '#demo/command'
+import { type Background, Commands, lastLine, sleep, until } from '#demo/command'
 import type { Bench, BenchContext, Plot, Report, Table } from './bench.ts'
 import { ADDRESS, type Chain, type ChainHost, fellChain, namespaceOf, onHost, raiseChain } from './chain.ts'
 import { samplesFromGuest } from './guest.ts'
@@ -171,6 +171,8 @@ class Stress {
     try {
       const timeoutMs = PATIENCE_MS + 20 * this.#milliseconds
       const { stdout } = await this.#commands.run(argv, { timeoutMs })
+      if (stress?.running === false)
+        throw new Error(`there was no load: ${lastLine(await readFile(stress.log, 'utf8'))}`)
       const { downMbps: mbps, roundTripsMs } = JSON.parse(stdout) as LoadResult
       const sample = { ...labels, mbps, rtt: median(roundTripsMs), rtt95: quantile(roundTripsMs, 0.95) }
       this.#samples.push(sample)
@@ -190,8 +192,12 @@ class Stress {
     const command = loadCommand(load, join(home, 'scratch'), seconds)
     if (command === undefined) return undefined
     const group = this.#groups[standing === 'apart' ? 1 : 0]!
-    const pinned = group.command(['taskset', '--cpu-list', `${this.#division.loaded}`, ...command])
-    return this.#commands.start(onHost(this.#chain, MIDDLE, ...pinned), join(home, 'stress.log'))
+    const pinned = ['taskset', '--cpu-list', `${this.#division.loaded}`, ...command]
+    // The group first: a namespace has another /sys.
+    return this.#commands.start(
+      group.command(onHost(this.#chain, MIDDLE, ...pinned)),
+      join(home, 'stress.log'),
+    )
   }
 }
 

@@ -52,6 +52,7 @@ try {
       const { mbps } = await until('a download', 60_000, () =>
         bulk(commands, client, server, { seconds, streams: 1, direction: 'down' }),
       )
+      if (stress?.running === false) throw new Error('there was no load')
       await stress?.stop(5000)
       const sample: StressSample = { system: 'kernel plane', standing: 'equal', load, round, mbps }
       process.stdout.write(`${JSON.stringify(sample)}\n`)
