@@ -5,6 +5,7 @@ import { type BulkOptions, bulk, processSeconds, roundTrip, softirqSeconds } fro
 import { clearStale, type Network, raiseNetwork } from './network.ts'
 import { runRecipe } from './recipe.ts'
 import { median } from './stats.ts'
+import { runTestbed } from './testbed.ts'
 
 /**
  * The userspace plane over a circuit, beside the same path without one; with `--against`, beside another version
@@ -19,8 +20,12 @@ export const bench: Bench = {
     ['--seconds <n>', 'length of every transfer', '5'],
     ['--against <program>', "another version's bin/ippriv, measured in turns with this one"],
     ['--kernel', 'the kernel plane instead, beside the same telescope made by hand (User-Mode Linux)'],
+    ['--hosts <file>', 'on real machines reached by ssh, which the file names (docs/testbed.md)'],
   ],
-  run: (context) => (context.options.kernel === true ? runRecipe(context) : run(context)),
+  run: (context) => {
+    if (typeof context.options.hosts === 'string') return runTestbed(context)
+    return context.options.kernel === true ? runRecipe(context) : run(context)
+  },
 }
 
 interface Sample {

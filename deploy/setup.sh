@@ -7,6 +7,7 @@
 #   interop  those of demo, and Debian's strongSwan for `npm run interop`; its service is not left running. A newer one
 #            as well where it is to be had (strongswan6.sh): some cells need it, and say so
 #   bench  those of demo, and the peers that `npm run bench` measures beside us; no service is left running
+#   testbed  those of demo, and what `npm run bench -- planes --hosts` uses on each machine
 #   all    everything but strongSwan and the peers of the bench
 #
 # Installs only what is missing; when nothing is, it takes well under a second. Run by the scripts of package.json.
@@ -32,8 +33,9 @@ case $target in
   test | all) tools="$demo_tools $test_tools" ;;
   interop) tools="$demo_tools $interop_tools" ;;
   bench) tools="$demo_tools $interop_tools $bench_tools" ;;
+  testbed) tools="$demo_tools iperf3:iperf3" ;;
   *)
-    echo "usage: sh deploy/setup.sh npm|demo|test|interop|bench|all"
+    echo "usage: sh deploy/setup.sh npm|demo|test|interop|bench|testbed|all"
     exit 2
     ;;
 esac
@@ -110,11 +112,12 @@ fi
 # What needs it is absent without it.
 if [ "$target" = interop ]; then sh deploy/strongswan6.sh || :; fi
 
-# ------------------------------------------------------------------------------------------- a server for scp
+# ------------------------------------------------------------------------------------------- an ssh server
 # Unpacked, not installed: nobody wants a new ssh service for a measurement.
 sshd=node_modules/.cache/openssh
-if [ "$target" = bench ] && [ ! -x $sshd/usr/sbin/sshd ]; then
+case $target in bench | test | all) wants_sshd=yes ;; *) wants_sshd= ;; esac
+if [ -n "$wants_sshd" ] && [ ! -x $sshd/usr/sbin/sshd ]; then
   mkdir -p $sshd
   (cd $sshd && { apt-get -q download openssh-server libwrap0 && for deb in *.deb; do dpkg -x "$deb" .; done; } >/dev/null 2>&1) ||
-    say 'no openssh-server to be had: bench costs goes without scp'
+    say 'no openssh-server to be had: bench costs goes without scp, and the testbed is not tested'
 fi

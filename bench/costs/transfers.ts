@@ -2,12 +2,13 @@
  * One file and three at once, from a server to a host four cables away: in plain, over HTTPS, with scp, and through
  * one, two and three hops. Whatever protects it, the whole machine pays: both ends, the hosts between, the kernel.
  */
-import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { type Commands, until } from '#demo/command'
 import { ADDRESS, CHAIN_NODES, type Chain, onHost } from '../chain.ts'
 import type { OverlayNetwork } from '../overlay.ts'
 import { busyDuring, idleLoad } from '../processors.ts'
+import { SSH_PORT, SshServers } from '../ssh-server.ts'
 
 export interface Transfer {
   readonly way: string
@@ -19,10 +20,7 @@ export interface Transfer {
 
 const MEBIBYTES = 32
 const OCTETS = MEBIBYTES << 20
-const [HTTP, HTTPS, SSH] = [8081, 8443, 2222]
-/** Unpacked by deploy/setup.sh, with a library of its own. */
-const OPENSSH = resolve('node_modules/.cache/openssh')
-const SSHD = join(OPENSSH, 'usr/sbin/sshd')
+const [HTTP, HTTPS] = [8081, 8443]
 /** Hops of a circuit, by the topology of old it stands for. */
 const CIRCUITS = {
   'ippriv, 1 hop (host to host)': [CHAIN_NODES[2]],
@@ -34,12 +32,14 @@ export class Transfers {
   readonly #commands: Commands
   readonly #chain: Chain
   readonly #home: string
+  readonly #ssh: SshServers
   #hasSsh = false
 
   constructor(commands: Commands, chain: Chain, home: string) {
     this.#commands = commands
     this.#chain = chain
     this.#home = home
+    this.#ssh = new SshServers(commands, join(home, 'ssh'))
   }
 
   get hasSsh(): boolean {
@@ -58,11 +58,11 @@ export class Transfers {
     await until('the file server', 20_000, async () =>
       (await readFile(log, 'utf8')).endsWith('ready\n') ? true : undefined,
     )
-    this.#hasSsh = await stat(SSHD).then(
-      () => true,
-      () => false,
-    )
-    if (this.#hasSsh) await this.#startSsh()
+    this.#hasSsh = await SshServers.isInstalled()
+    if (!this.#hasSsh) return
+    await writeFile(join(this.#home, 'file'), Buffer.alloc(OCTETS, 0x5a))
+    await this.#ssh.prepare()
+    await this.#ssh.start('server', ADDRESS.server, (...argv) => onHost(this.#chain, 'server', ...argv))
   }
 
   async round(overlay: OverlayNetwork): Promise<Transfer[]> {
@@ -102,53 +102,9 @@ export class Transfers {
     }
   }
 
-  // ---------------------------------------------------------------------------------------------- scp
-
-  /** A server that sees a home, accounts and /run of its own: nothing of this machine's ssh is read or changed. */
-  async #startSsh(): Promise<void> {
-    const file = (name: string) => join(this.#home, name)
-    const keygen = (name: string) =>
-      this.#commands.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', file(name)])
-    await Promise.all([keygen('host'), keygen('user')])
-    await writeFile(file('file'), Buffer.alloc(OCTETS, 0x5a))
-    await writeFile(
-      file('sshd.conf'),
-      [
-        `Port ${SSH}`,
-        `ListenAddress ${ADDRESS.server}`,
-        `HostKey ${file('host')}`,
-        `AuthorizedKeysFile ${file('user.pub')}`,
-        'StrictModes no',
-        'PermitRootLogin prohibit-password',
-        'Subsystem sftp internal-sftp',
-        '',
-      ].join('\n'),
-    )
-    const script = `grep -v ^sshd: /etc/passwd >${file('passwd')}
-echo sshd:x:65534:65534::/run/sshd:/usr/sbin/nologin >>${file('passwd')}
-mount --bind ${file('passwd')} /etc/passwd
-mount -t tmpfs tmpfs /run
-mkdir -m 755 /run/sshd
-export LD_LIBRARY_PATH=$(dirname "$(find ${OPENSSH} -name 'libwrap.so.0')")
-exec ${SSHD} -D -e -f ${file('sshd.conf')}`
-    const argv = ['unshare', '--mount', 'sh', '-ec', script]
-    this.#commands.start(onHost(this.#chain, 'server', ...argv), file('sshd.log'))
-    await until('the ssh server', 20_000, async () =>
-      (await readFile(file('sshd.log'), 'utf8')).includes('listening') ? true : undefined,
-    )
-  }
-
   #scp(): string[] {
-    const options = ['StrictHostKeyChecking=no', 'UserKnownHostsFile=/dev/null', 'IdentitiesOnly=yes']
-    const flags = [
-      '-q',
-      '-P',
-      String(SSH),
-      '-i',
-      join(this.#home, 'user'),
-      ...options.flatMap((o) => ['-o', o]),
-    ]
     const file = `root@${ADDRESS.server}:${join(this.#home, 'file')}`
+    const flags = ['-q', '-P', String(SSH_PORT), ...this.#ssh.options]
     return onHost(this.#chain, 'plain', 'scp', ...flags, file, '/dev/null')
   }
 }
