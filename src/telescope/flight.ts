@@ -15,8 +15,9 @@ import {
  * apart, and not in the sockets of relays, where they cannot. Nothing of it is visible outside.
  *
  * ESP acknowledges nothing, but the TCP inside does. A segment sent now and then is a *marker*; when the other end
- * acknowledges it, all that was sent before has arrived as well, of whatever protocol, for circuits keep order. The
- * time that took, beside the least it ever took, is what waits on the way (as in TCP Vegas and RFC 6817): the window
+ * acknowledges it, all that was sent before has arrived as well, of whatever protocol, for circuits keep order. While
+ * one that does not acknowledge selectively waits for a lost segment, each repetition says that one more has arrived
+ * (RFC 5681 section 3.2). The time that took, beside the least it ever took, is what waits on the way (as in TCP Vegas and RFC 6817): the window
  * grows while that is less than the slack, and shrinks while it is more. Without TCP there is no limit.
  *
  * Times in ms.
@@ -56,6 +57,9 @@ export class Flight {
   readonly #at = new Float64Array(MARKERS)
   readonly #lists = [this.#source, this.#destination, this.#ports, this.#sequence, this.#octets, this.#at]
   #markers = 0
+  /** What was heard last from the connection of a marker: ports, acknowledgment. */
+  #heardPorts = 0
+  #heardAcknowledgment = 0
   #smoothed = 100
   #least = Number.POSITIVE_INFINITY
   #leastBefore = Number.POSITIVE_INFINITY
@@ -117,20 +121,32 @@ export class Flight {
     const ports = swapPorts(tcpPorts(bytes, tcp))
     const from = destination(bytes, offset)
     const to = source(bytes, offset)
+    const acknowledgment = tcpAcknowledgment(bytes, tcp)
     const packetEnd = offset + totalLength(bytes, offset)
+    let isOurs = false
     for (let i = this.#markers - 1; i >= 0; i--) {
       if (this.#ports[i] !== ports || this.#source[i] !== from || this.#destination[i] !== to) continue
+      isOurs = true
       const end = this.#sequence[i]!
-      if (((tcpAcknowledgment(bytes, tcp) - end) | 0) < 0 && !tcpSacks(bytes, tcp, packetEnd, end)) continue
+      if (((acknowledgment - end) | 0) < 0 && !tcpSacks(bytes, tcp, packetEnd, end)) continue
       this.#learn(now - this.#at[i]!, this.#octets[i]!, now)
       this.#retire(i)
       return
     }
+    if (isOurs && tcp + tcpHeaderLength(bytes, tcp) === packetEnd) this.#count(ports, acknowledgment)
+  }
+
+  /** An acknowledgment without data that is the one before again, or the reset of a connection that is no more. */
+  #count(ports: number, acknowledgment: number): void {
+    if (ports === this.#heardPorts && acknowledgment === this.#heardAcknowledgment)
+      this.#arrived = Math.min(this.#sent, this.#arrived + INNER_MTU)
+    this.#heardPorts = ports
+    this.#heardAcknowledgment = acknowledgment
   }
 
   /** Markers up to this one, and all sent before it, have arrived. */
   #retire(last: number): void {
-    this.#arrived = this.#octets[last]!
+    this.#arrived = Math.max(this.#arrived, this.#octets[last]!)
     for (const list of this.#lists) list.copyWithin(0, last + 1, this.#markers)
     this.#markers -= last + 1
   }

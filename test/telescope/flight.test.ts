@@ -17,6 +17,10 @@ interface Link {
   delay: number
   /** Every so many packets one is lost. */
   readonly loseEvery?: number
+  /** Octets behind a lost packet until it is sent again. */
+  readonly hole?: number
+  /** Default: the receiver does say what it has behind a hole. */
+  readonly selective?: boolean
   /** An odd segment at the end is acknowledged this much later, in ms. */
   readonly delayedAck?: number
   readonly protocol?: number
@@ -59,7 +63,7 @@ class World {
   }
 
   #send(): void {
-    const { rate, delay, loseEvery, protocol = PROTOCOL.tcp } = this.#link
+    const { rate, delay, loseEvery, hole = 20 * PAYLOAD, protocol = PROTOCOL.tcp } = this.#link
     // A router of 100 ms: what does not fit is lost, and sent again at once.
     const queue = Math.max(0, this.#linkFree - this.#now)
     if (queue > 100) return
@@ -90,8 +94,9 @@ class World {
     const answer = { from: CLIENT, to: SERVER, ports: [5000, 443] as const, acknowledgment: this.#received }
     if (this.#lost !== undefined) {
       // The hole is filled a little later: nothing here but the acknowledgment that says so.
-      if (end - this.#lost > 20 * PAYLOAD) this.#lost = undefined
-      this.#answers.push({ at, bytes: segment({ ...answer, sacks: [end] }) })
+      if (end - this.#lost > hole) this.#lost = undefined
+      const sacks = this.#link.selective === false ? [] : [end]
+      this.#answers.push({ at, bytes: segment({ ...answer, sacks }) })
     } else if (!isOdd || this.#link.delayedAck === undefined)
       this.#answers.push({ at, bytes: segment(answer) })
   }
@@ -115,6 +120,12 @@ for (const [mbps, delay] of [
 
 test('markers that are lost are known to be by later ones', () => {
   const { use, queue } = new World({ rate: 1250, delay: 40, loseEvery: 20 }).run(10_000)
+  assert.ok(use > 0.8 && queue < 15, `use ${use}, queue ${queue}`)
+})
+
+test('a long hole without selective acknowledgments does not stop what is behind it', () => {
+  const world = new World({ rate: 1250, delay: 10, loseEvery: 2000, hole: 1800 * PAYLOAD, selective: false })
+  const { use, queue } = world.run(12_000)
   assert.ok(use > 0.8 && queue < 15, `use ${use}, queue ${queue}`)
 })
 
