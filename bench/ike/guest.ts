@@ -5,6 +5,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
@@ -13,6 +14,7 @@ import { toHex, utf8 } from '#base/bytes'
 import { type Ip, ip } from '#base/ip'
 import { nodeCrypto } from '#crypto/node'
 import { Commands } from '#demo/command'
+import { PROGRAM } from '#demo/daemons'
 import { PUBLISHED_KEY } from '#overlay/identity'
 import { Charon } from '../../test/interop/charon.ts'
 import { cpuOf, cpuSince, residentOf } from './cpu.ts'
@@ -62,9 +64,11 @@ const PORT = 500
 const SOURCE_PORT = 5500
 /** As many as there are in a batch: whoever limits what one address may do does not limit these. */
 const SOURCES: readonly Ip[] = Array.from({ length: 24 }, (_, i) => ip(`10.77.1.${i + 1}`))
-/** A daemon runs for weeks: what is measured is code that was compiled. */
-const WARM_UP = 480
+/** A daemon runs for weeks: what is measured is code that was compiled, in a heap that has its size. */
+const WARM_UP = 1920
 const REFUSALS = 50_000
+/** Of V8, as a node is started with. */
+const NODE_FLAGS = readFileSync(PROGRAM, 'utf8').match(/--\w+-semi-space-size=\d+/g) ?? []
 
 interface Running {
   readonly pid: number
@@ -229,7 +233,7 @@ async function memoryOf(child: ChildProcess): Promise<ResponderMemory> {
 async function startOurs(hybrid: boolean, cores: number): Promise<Running & { child: ChildProcess }> {
   const { privateKey, publicKey } = nodeCrypto.ed25519Generate()
   const file = join(import.meta.dirname, 'responder.ts')
-  const node = [process.execPath, '--expose-gc', '--disable-warning=ExperimentalWarning', file]
+  const node = [process.execPath, '--expose-gc', ...NODE_FLAGS, '--disable-warning=ExperimentalWarning', file]
   const [program, ...args] = cores === 1 ? ['taskset', '-c', LAST_CPU, ...node] : node
   const child = spawn(program!, args, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
   const settings: ResponderSettings = {
