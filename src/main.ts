@@ -11,12 +11,14 @@ import { registerDirectoryKeys } from '#cli/directory-keys'
 import { registerDoctor } from '#cli/doctor'
 import { registerKeygen } from '#cli/keygen'
 import { registerMeasure } from '#cli/measure'
-import { EXIT, fail } from '#cli/output'
+import { EXIT, endWhenUnread, fail } from '#cli/output'
 import { registerOverlay } from '#cli/overlay'
 import { registerReplay } from '#cli/replay'
 import { registerStatus } from '#cli/status'
 import { registerTune } from '#cli/tune'
 import packageJson from '../package.json' with { type: 'json' }
+
+endWhenUnread()
 
 const program = new Command('ippriv')
   .description('IPpriv anonymization overlay: nodes, clients, directories')

@@ -3,7 +3,15 @@ import { stripVTControlCharacters, styleText } from 'node:util'
 import { errorLine, IpprivError } from '#base/errors'
 
 /** Exit codes of all commands. */
-export const EXIT = { ok: 0, failed: 1, usage: 2 } as const
+export const EXIT = { ok: 0, failed: 1, usage: 2, unread: 141 } as const
+
+/** Whoever reads the output may have enough, as head(1) has: then we end as SIGPIPE ends others, without a word. */
+export function endWhenUnread(): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error
+    process.exit(EXIT.unread)
+  })
+}
 
 /** Tells the one line of an error and sets the exit code: 2 for what is wrong with what it was given, else 1. */
 export function fail(error: unknown): void {

@@ -45,6 +45,12 @@ test('keygen node: files, printed keys, no overwriting', async () => {
   }
 })
 
+test('who reads the output may have enough', () => {
+  const line = [process.execPath, '--disable-warning=ExperimentalWarning', MAIN, '--help']
+  const piped = spawnSync('bash', ['-o', 'pipefail', '-c', '"$@" | true', 'bash', ...line], { encoding: 'utf8' })
+  assert.deepEqual([piped.status, piped.stderr], [EXIT.unread, ''])
+})
+
 test('usage: help, unknown commands, missing options', () => {
   const help = ippriv('--help')
   assert.equal(help.status, EXIT.ok)
