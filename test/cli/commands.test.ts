@@ -47,7 +47,9 @@ test('keygen node: files, printed keys, no overwriting', async () => {
 
 test('who reads the output may have enough', () => {
   const line = [process.execPath, '--disable-warning=ExperimentalWarning', MAIN, '--help']
-  const piped = spawnSync('bash', ['-o', 'pipefail', '-c', '"$@" | true', 'bash', ...line], { encoding: 'utf8' })
+  const piped = spawnSync('bash', ['-o', 'pipefail', '-c', '"$@" | true', 'bash', ...line], {
+    encoding: 'utf8',
+  })
   assert.deepEqual([piped.status, piped.stderr], [EXIT.unread, ''])
 })
 
