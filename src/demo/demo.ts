@@ -187,7 +187,6 @@ async function inUserModeLinux(
       ...numbers,
     ],
     writable: [out],
-    memoryMiB: 2048,
     timeoutMs: 20 * 60_000,
     onStderr: (chunk) => process.stderr.write(chunk),
   })

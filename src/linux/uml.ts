@@ -24,8 +24,6 @@ export interface UmlRun {
   readonly env?: Readonly<Record<string, string>>
   /** Existing directories the guest may write. */
   readonly writable?: readonly string[]
-  /** Default: 1024. */
-  readonly memoryMiB?: number
   /** For boot and command together. */
   readonly timeoutMs: number
   /** Output as it comes; it is in the result as well. */
@@ -42,6 +40,8 @@ export interface UmlResult {
   readonly kernelLog: string
 }
 
+/** Holds five daemons, so that the guest never reads programs again while packets wait. */
+const MEMORY_MIB = 2048
 const MODULES = '/usr/lib/uml/modules'
 const INIT = resolve(import.meta.dirname, '../../deploy/uml/init.sh')
 /** Node starts in half the time with compiled code at hand. Not in /tmp: it is code that root runs. */
@@ -93,11 +93,11 @@ export async function runInUml(run: UmlRun): Promise<UmlResult> {
 
 async function boot(run: UmlRun, job: string): Promise<UmlResult> {
   const nonce = randomUUID()
-  const child = spawn('sh', ['-c', SUPERVISOR, 'sh', 'linux.uml', ...kernelArguments(run, job, nonce)], {
+  const child = spawn('sh', ['-c', SUPERVISOR, 'sh', 'linux.uml', ...kernelArguments(job, nonce)], {
     stdio: ['pipe', 'pipe', 'pipe', 'pipe', 'pipe'],
     // A session of its own: Ctrl-C is for the runner, and the machine goes with it.
     detached: true,
-    env: { PATH: SEARCH.join(':'), TMPDIR: await memoryDirectory(memoryMiB(run)), HOME: job },
+    env: { PATH: SEARCH.join(':'), TMPDIR: await memoryDirectory(), HOME: job },
   })
   const stdout = new Output(child.stdio[3] as Readable, nonce, run.onStdout)
   const stderr = new Output(child.stdio[4] as Readable, nonce, run.onStderr)
@@ -124,12 +124,12 @@ async function boot(run: UmlRun, job: string): Promise<UmlResult> {
   }
 }
 
-function kernelArguments(run: UmlRun, job: string, nonce: string): readonly string[] {
+function kernelArguments(job: string, nonce: string): readonly string[] {
   return [
     'rootfstype=hostfs',
     'rootflags=/',
     'rw',
-    `mem=${memoryMiB(run)}M`,
+    `mem=${MEMORY_MIB}M`,
     'con=null',
     'ssl=null',
     'con0=null,fd:1',
@@ -199,12 +199,10 @@ class Output {
   }
 }
 
-const memoryMiB = (run: UmlRun): number => run.memoryMiB ?? 1024
-
 /** Where the file that is the guest's memory has room: faster in memory, but containers have a tiny /dev/shm. */
-async function memoryDirectory(mebibytes: number): Promise<string> {
+async function memoryDirectory(): Promise<string> {
   const { bavail, bsize } = await statfs('/dev/shm').catch(() => ({ bavail: 0, bsize: 0 }))
-  return bavail * bsize > (mebibytes + 64) * 2 ** 20 ? '/dev/shm' : tmpdir()
+  return bavail * bsize > (MEMORY_MIB + 64) * 2 ** 20 ? '/dev/shm' : tmpdir()
 }
 
 async function end(child: ChildProcess, ended: Promise<void>): Promise<void> {

@@ -39,7 +39,6 @@ async function playGuest(part: string | undefined): Promise<void> {
     command: [process.execPath, join(import.meta.dirname, 'guest.ts'), out, ...(part ? [part] : [])],
     cwd: join(import.meta.dirname, '../..'),
     writable: [out],
-    memoryMiB: 1536,
     timeoutMs: TIME_LIMIT,
     onStdout(chunk) {
       const lines = `${partial}${Buffer.from(chunk).toString()}`.split('\n')

@@ -7,8 +7,6 @@ import type { GuestResult } from './guest.ts'
 
 /** Two times what the longest takes on a quiet machine. */
 export const TIME_LIMIT = 840_000
-/** Room for five daemons, so that the guest's kernel never has to read programs again while packets wait. */
-const MEMORY_MIB = 2048
 
 /** @param names of `NAME.guest.ts` */
 export async function runGuestTests(t: TestContext, ...names: readonly string[]): Promise<void> {
@@ -18,7 +16,6 @@ export async function runGuestTests(t: TestContext, ...names: readonly string[])
   const { exitCode, stderr } = await runInUml({
     command: [process.execPath, join(import.meta.dirname, 'guest.ts'), ...names],
     cwd: join(import.meta.dirname, '../..'),
-    memoryMiB: MEMORY_MIB,
     timeoutMs: TIME_LIMIT,
     onStdout: (chunk) => {
       const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n')
