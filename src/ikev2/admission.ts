@@ -1,13 +1,18 @@
 /** What a responder holds until its peer is authenticated: the policy, and what the AUTH payloads are made of. */
 import { wipe } from '#base/bytes'
 import type { Instant } from '#base/time'
+import type { Answer } from '#ikev2/answers'
+import type { Association } from '#ikev2/association'
+import { type Channel, openChannel, resumeChannel } from '#ikev2/channel'
 import { type Computation, compute } from '#ikev2/computation'
 import type { IkeContext } from '#ikev2/context'
 import type { ResponderPolicy } from '#ikev2/events'
 import { type AuthAnswer, answerProven, exchangeProofs, type Where } from '#ikev2/exchange/auth'
+import type { InitAnswered } from '#ikev2/exchange/init'
 import { answerKeyWith, authenticatedOctets, readKey } from '#ikev2/exchange/intermediate'
-import { answerResumedAuth } from '#ikev2/exchange/resume'
+import { answerResumedAuth, type ResumeResult } from '#ikev2/exchange/resume'
 import { wipeSecrets } from '#ikev2/keys'
+import { encodeClear } from '#ikev2/message/encrypted'
 import { type Message, sentMessage } from '#ikev2/message/fragment'
 import type { Payload } from '#ikev2/message/payload'
 import { need } from '#ikev2/message/registry'
@@ -15,7 +20,19 @@ import { MOBIKE_SUPPORTED, saysMobike } from '#ikev2/mobility'
 import { EXCHANGE } from '#ikev2/numbers'
 import type { AuthContext } from '#ikev2/proof'
 import type { Grant } from '#ikev2/resumption/ticket'
-import type { Answer, IkeSa } from '#ikev2/sa'
+import type { IkeSa } from '#ikev2/sa'
+
+/** How a responder begins: with new keys, or with those of a session before. */
+export type Beginning =
+  | { readonly kind: 'full'; readonly result: InitAnswered; readonly payloads: Payload[] }
+  | {
+      readonly kind: 'resumed'
+      readonly result: ResumeResult
+      readonly payloads: Payload[]
+      readonly grant: Grant
+    }
+
+const { number: X } = EXCHANGE
 
 export class Admission {
   readonly #context: IkeContext
@@ -24,11 +41,29 @@ export class Admission {
   readonly #grant: Grant | undefined
   #auth: AuthContext
 
-  constructor(context: IkeContext, policy: ResponderPolicy, auth: AuthContext, grant?: Grant) {
+  private constructor(context: IkeContext, policy: ResponderPolicy, auth: AuthContext, grant?: Grant) {
     this.#context = context
     this.#policy = policy
     this.#grant = grant
     this.#auth = auth
+  }
+
+  /** Answers what begins an IKE SA: the message, the keys from it on, and what is held then. */
+  static begin(
+    context: IkeContext,
+    policy: ResponderPolicy,
+    association: Association,
+    request: Uint8Array,
+    begun: Beginning,
+  ): { readonly admission: Admission; readonly channel: Channel; readonly response: Uint8Array } {
+    const exchange = begun.kind === 'full' ? X.IKE_SA_INIT : X.IKE_SESSION_RESUME
+    const response = encodeClear(association.header(exchange, 0, true), begun.payloads)
+    const grant = begun.kind === 'full' ? undefined : begun.grant
+    const { channel, auth } =
+      begun.kind === 'full'
+        ? openChannel(context, association, request, response, begun.result)
+        : resumeChannel(context, association, request, response, begun.grant, begun.result)
+    return { admission: new Admission(context, policy, auth, grant), channel, response }
   }
 
   /**
@@ -41,7 +76,7 @@ export class Admission {
     payloads: readonly Payload[],
     message: Message,
   ): Computation<(now: Instant) => Answer> {
-    return exchange === EXCHANGE.number.IKE_INTERMEDIATE
+    return exchange === X.IKE_INTERMEDIATE
       ? yield* this.#answerIntermediate(sa, payloads, message)
       : yield* this.#answerAuth(sa, payloads)
   }

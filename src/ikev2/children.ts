@@ -17,6 +17,7 @@ import type { IkeSaId, Spi } from '#base/ids'
 import { jittered } from '#base/rng'
 import { after, type Duration, type Instant, SECOND, TimerTable } from '#base/time'
 import type { EspCipher } from '#crypto/suites'
+import type { Answer } from '#ikev2/answers'
 import { isPassing, loses, type NoncePair, retryPause } from '#ikev2/collision'
 import { type Agenda, type IkeContext, LIFETIME_JITTER, PEER_PATIENCE, type Task } from '#ikev2/context'
 import type { ChildSa } from '#ikev2/events'
@@ -38,7 +39,7 @@ import type { Begun, FollowUp } from '#ikev2/follow-up'
 import type { NotifyPayload, Payload } from '#ikev2/message/payload'
 import { errorNotify } from '#ikev2/message/registry'
 import { EXCHANGE, NOTIFY } from '#ikev2/numbers'
-import type { Answer, IkeSa } from '#ikev2/sa'
+import type { IkeSa } from '#ikev2/sa'
 
 /** Packets that were sent on an SA before its end may arrive for so long after it. */
 const GRACE: Duration = 5 * SECOND

@@ -1,42 +1,35 @@
 /**
- * One IKE SA on the wire, in either role: its keys, its two windows, its state and its timers. What it is for, its
- * session knows (`session.ts`).
+ * One IKE SA on the wire, in either role: its keys, its requests, its state and its timers. What the peer asks is
+ * answered beside it (`answers.ts`); what the SA is for, its session knows (`session.ts`).
  *
  * Error contract: whatever a peer sends, `receive` returns. A datagram that does not authenticate changes nothing
  * but a counter. An authenticated fault of the peer ends the SA, as RFC 7296 section 2.21 has it; an unprotected
  * one (IKE_SA_INIT) is a hint that at most shortens the wait for a better answer.
  */
-import type { Spi } from '#base/ids'
 import type { UdpPath } from '#base/ip'
 import { after, type Duration, earliest, type Instant, SECOND } from '#base/time'
-import { Admission } from '#ikev2/admission'
+import { Admission, type Beginning } from '#ikev2/admission'
+import { Answers } from '#ikev2/answers'
 import type { Association } from '#ikev2/association'
 import { Attempt, type Initiation } from '#ikev2/attempt'
-import { type Channel, openChannel, resumeChannel } from '#ikev2/channel'
-import type { Computation } from '#ikev2/computation'
+import type { Channel } from '#ikev2/channel'
 import { type IkeContext, PEER_PATIENCE, REQUEST_PATIENCE, type Verdict, verdictOf } from '#ikev2/context'
 import type { InitiateRequest, ResponderPolicy } from '#ikev2/events'
-import type { AuthResult } from '#ikev2/exchange/auth'
+import type { Proven } from '#ikev2/exchange/auth'
 import { deleteIke } from '#ikev2/exchange/informational'
-import type { InitAnswered } from '#ikev2/exchange/init'
-import type { ResumeResult } from '#ikev2/exchange/resume'
 import { asFault, faultOfNotify, type PeerFault } from '#ikev2/fault'
 import { Intake } from '#ikev2/intake'
-import { encodeClear } from '#ikev2/message/encrypted'
 import type { Message } from '#ikev2/message/fragment'
 import type { ReceivedHeader } from '#ikev2/message/header'
-import { decodePayloads, notify, type Payload } from '#ikev2/message/payload'
+import { decodePayloads, type Payload } from '#ikev2/message/payload'
 import { checkContents, errorNotify } from '#ikev2/message/registry'
 import { frame } from '#ikev2/nat'
-import { EXCHANGE, NOTIFY } from '#ikev2/numbers'
-import type { AuthContext } from '#ikev2/proof'
+import { EXCHANGE } from '#ikev2/numbers'
 import { isUsable, ResumptionAttempt } from '#ikev2/resumption/attempt'
-import { type Grant, wipeTicket } from '#ikev2/resumption/ticket'
-import type { Parties } from '#ikev2/resumption/tickets'
+import { wipeTicket } from '#ikev2/resumption/ticket'
 import type { Session } from '#ikev2/session'
-import { type IkeState, type IkeStep, isUnprotected, mayRequest, next } from '#ikev2/transitions'
-import { type Datagrams, type Outstanding, RequestWindow, ResponseWindow } from '#ikev2/window'
-import type { Customer } from '#ikev2/workshop'
+import { type IkeState, type IkeStep, isUnprotected, next } from '#ikev2/transitions'
+import { type Datagrams, type Outstanding, RequestWindow } from '#ikev2/window'
 
 /** How long an exchange may take before there is a peer at all, unless the owner wishes otherwise. */
 const ESTABLISHING_PATIENCE: Duration = 30 * SECOND
@@ -48,25 +41,6 @@ const LAST_PATIENCE: Duration = 10 * SECOND
 const HALF_OPEN_LIFETIME: Duration = 30 * SECOND
 const LINGER: Duration = 10 * SECOND
 
-const { number: X } = EXCHANGE
-
-/** What is answered to a request. */
-export interface Answer {
-  readonly payloads: readonly Payload[]
-  /** What happens once the answer is on its way. */
-  readonly conclude?: (sent: Datagrams) => void
-}
-
-/** How a responder begins: with new keys, or with those of a session before. */
-export type Beginning =
-  | { readonly kind: 'full'; readonly result: InitAnswered; readonly payloads: Payload[] }
-  | {
-      readonly kind: 'resumed'
-      readonly result: ResumeResult
-      readonly payloads: Payload[]
-      readonly grant: Grant
-    }
-
 type Answered = (answer: readonly Payload[], now: Instant, message: Message) => void
 
 export class IkeSa {
@@ -74,19 +48,16 @@ export class IkeSa {
   readonly #context: IkeContext
   readonly #session: Session
   readonly #requests: RequestWindow<Answered>
-  readonly #responses: ResponseWindow
   readonly #intake: Intake
+  readonly #answers: Answers
   #state: IkeState
   #channel: Channel | undefined
-  /** What a side keeps until it is authenticated: one of the two. */
+  /** What an initiator keeps until it is authenticated. */
   #attempt: Initiation | undefined
-  #admission: Admission | undefined
   /** When the present state ends by itself. */
   #expiry: Instant | undefined
   /** Our DELETE waits for the window. */
   #mustDelete = false
-  /** The request that is due is there, and its answer is being computed. */
-  #isAnswering = false
 
   private constructor(
     context: IkeContext,
@@ -101,8 +72,8 @@ export class IkeSa {
     this.#session = session
     this.#state = state
     this.#requests = new RequestWindow({ rng, roundTrip: session.roundTrip, patience })
-    this.#responses = new ResponseWindow(crypto)
     this.#intake = new Intake(crypto)
+    this.#answers = new Answers(context, session, this.#intake)
     session.join(this)
   }
 
@@ -135,25 +106,12 @@ export class IkeSa {
     now: Instant,
   ): IkeSa {
     const hasMore = begun.kind === 'full' && begun.result.suite.additional !== undefined
-    const sa = new IkeSa(
-      context,
-      session,
-      association,
-      hasMore ? 'half-keyed' : 'half-open',
-      session.patience,
-    )
-    const exchange = begun.kind === 'full' ? X.IKE_SA_INIT : X.IKE_SESSION_RESUME
-    const response = encodeClear(association.header(exchange, 0, true), begun.payloads)
-    const grant = begun.kind === 'full' ? undefined : begun.grant
-    const { channel, auth } =
-      begun.kind === 'full'
-        ? openChannel(context, association, request, response, begun.result)
-        : resumeChannel(context, association, request, response, begun.grant, begun.result)
+    const state = hasMore ? 'half-keyed' : 'half-open'
+    const sa = new IkeSa(context, session, association, state, session.patience)
+    const { admission, channel, response } = Admission.begin(context, policy, association, request, begun)
     sa.#channel = channel
-    sa.#admission = new Admission(context, policy, auth, grant)
     sa.#expiry = after(now, HALF_OPEN_LIFETIME)
-    sa.#responses.answered([context.crypto.hash('sha256', request)], [response])
-    sa.#transmit([response])
+    sa.#answers.begin(sa, admission, request, response)
     return sa
   }
 
@@ -170,7 +128,7 @@ export class IkeSa {
 
   /** A stranger's, still. */
   get isHalfOpen(): boolean {
-    return this.#admission !== undefined
+    return this.#answers.areForStranger
   }
 
   /** There are keys. */
@@ -196,7 +154,7 @@ export class IkeSa {
     this.#intake.tick(now)
     if (this.#expiry !== undefined && now >= this.#expiry) return this.#expired(now)
     const due = current?.retransmission.due(now)
-    if (due === 'repeat') this.#transmit(current!.datagrams)
+    if (due === 'repeat') this.transmit(current!.datagrams)
     if (due === 'give up') this.#end(this.#session.verdict ?? timeout(`no answer while ${this.#state}`), now)
   }
 
@@ -204,7 +162,7 @@ export class IkeSa {
   receive(header: ReceivedHeader, datagram: Uint8Array, path: UdpPath, now: Instant): void {
     try {
       if (header.response) this.#receiveResponse(header, datagram, now)
-      else this.#receiveRequest(header, datagram, path, now)
+      else this.#answers.receive(this, header, datagram, path, now)
     } catch (error) {
       // Only what is not authenticated gets here: it is refused, and nothing has changed.
       this.#refuse(asFault(error))
@@ -226,14 +184,14 @@ export class IkeSa {
       this.channel.seal(this.association.header(exchange, messageId, false), payloads)
     const request = { exchange, encode, answered, ...(patience === undefined ? {} : { patience }) }
     const datagrams = this.#requests.begin(request, now)
-    this.#transmit(datagrams)
+    this.transmit(datagrams)
     return datagrams
   }
 
   /** A request whose answer is unprotected: it goes to the attempt. Takes the place of the one before. */
   askInClear(exchange: number, datagram: Uint8Array, now: Instant): void {
     const request = { exchange, encode: () => [datagram], answered: () => {} }
-    this.#transmit(this.#requests.replace(request, now))
+    this.transmit(this.#requests.replace(request, now))
   }
 
   /** IKE_SA_INIT is answered, and hints count no more. */
@@ -305,10 +263,15 @@ export class IkeSa {
     this.#expiry = after(now, LINGER)
   }
 
+  /** A response takes the way its request came (RFC 7296 section 2.11). */
+  transmit(datagrams: Datagrams, path: UdpPath = this.association.path): void {
+    for (const bytes of datagrams) this.#context.emit({ kind: 'transmit', path, bytes: frame(path, bytes) })
+  }
+
   /** The way is another one: whatever is unanswered may have been lost on the old one. */
   repeat(): void {
     const { current } = this.#requests
-    if (current !== undefined) this.#transmit(current.datagrams)
+    if (current !== undefined) this.transmit(current.datagrams)
   }
 
   /** Ends at once and without a word. */
@@ -318,92 +281,7 @@ export class IkeSa {
 
   /** The datagram that began this SA, again (responder): the answer was lost. */
   repeatInit(): void {
-    if (this.#responses.answeredInitOnly) this.#transmit(this.#responses.lastResponse)
-    else this.#context.refuse('late-init', 'a repeated IKE_SA_INIT of an IKE SA that went on')
-  }
-
-  // -------------------------------------------------------------------------------------------- the peer asks
-
-  #receiveRequest(header: ReceivedHeader, datagram: Uint8Array, path: UdpPath, now: Instant): void {
-    const { exchange, messageId } = header
-    const name = EXCHANGE.nameOf(exchange)
-    switch (this.#responses.classify(messageId, datagram)) {
-      case 'repeated':
-        return this.#transmit(this.#responses.lastResponse, path)
-      case 'repeated fragment':
-        return
-      case 'changed':
-        return this.#context.refuse('changed-retransmission', `${name} repeated with other content`)
-      case 'out of window':
-        return this.#context.refuse('message-id', `${name} request with a message ID outside the window`)
-      case 'new':
-    }
-    if (!mayRequest(this.#state, exchange))
-      return this.#context.refuse('illegal-exchange', `${name} request while ${this.#state}`)
-    // Whatever this is, what has the same number is being answered.
-    if (this.#isAnswering) return
-    if (this.#admission !== undefined && this.#context.workshop?.isFull)
-      return this.#context.refuse('busy', `${name} while too much is being computed`)
-    const channel = this.#channel!
-    const message = this.#intake.take(this.channel, header, datagram, now)
-    if (message === undefined) return
-    this.#session.heard(now)
-    this.#session.heardFrom(path)
-    const reply = (answer: () => Answer, at: Instant): void => {
-      const { payloads, conclude } = this.#orFault(answer, at)
-      const response = channel.seal(this.association.header(exchange, messageId, true), payloads)
-      this.#responses.answered(message.digests, response)
-      this.#transmit(response, path)
-      conclude?.(response)
-    }
-    const admission = this.#admission
-    if (admission !== undefined) return this.#admit(admission, exchange, message, reply, now)
-    const answer = () => this.#session.answer(this, exchange, readRequest(exchange, message), path, now)
-    reply(answer, now)
-  }
-
-  /** Answers a peer that is not authenticated, at once or when the answer is computed. */
-  #admit(
-    admission: Admission,
-    exchange: number,
-    message: Message,
-    reply: (answer: () => Answer, at: Instant) => void,
-    now: Instant,
-  ): void {
-    const sa = this
-    function* computation(): Computation<(at: Instant) => Answer> {
-      return yield* admission.answer(sa, exchange, readRequest(exchange, message), message)
-    }
-    this.#isAnswering = true
-    const customer: Customer<(at: Instant) => Answer> = {
-      sa: this.association.id,
-      isWaiting: () => this.#admission === admission,
-      done: (finish, at) => {
-        this.#isAnswering = false
-        if (finish === undefined)
-          return this.#context.refuse('not-computed', `${EXCHANGE.nameOf(exchange)} unanswered`)
-        reply(() => finish()(at), at)
-      },
-    }
-    this.#context.workshop!.begin(computation(), customer, now)
-  }
-
-  /** The answer to an authentic request, or what is said of its fault. */
-  #orFault(answer: () => Answer, now: Instant): Answer {
-    try {
-      return answer()
-    } catch (error) {
-      return this.#answerFault(asFault(error), now)
-    }
-  }
-
-  /** RFC 7296 section 2.21: before authentication any fault is fatal; afterwards only a malformed message is. */
-  #answerFault(fault: PeerFault, now: Instant): Answer {
-    this.#refuse(fault)
-    const payloads = fault.notify === undefined ? [] : [notify(fault.notify.type, fault.notify.data)]
-    if (this.#admission !== undefined) return { payloads, conclude: () => this.turnAway(now) }
-    if (fault.notify?.type !== NOTIFY.number.INVALID_SYNTAX) return { payloads }
-    return { payloads, conclude: () => this.#session.endedByPeer(this, fault.message, now, fault.code) }
+    this.#answers.repeatInit(this)
   }
 
   // -------------------------------------------------------------------------------------------- the peer answers
@@ -437,7 +315,7 @@ export class IkeSa {
       this.#mustDelete = false
       // Whatever the answer says, it is over.
       const payloads = [deleteIke(), ...this.#session.lastRequest(this)]
-      this.ask(X.INFORMATIONAL, payloads, now, (answer, at) => {
+      this.ask(EXCHANGE.number.INFORMATIONAL, payloads, now, (answer, at) => {
         this.#session.lastAnswer(this, answer, at)
         this.#expired(at)
       })
@@ -459,7 +337,7 @@ export class IkeSa {
     }
   }
 
-  #completed(current: Outgoing, now: Instant): void {
+  #completed(current: Outstanding<Answered>, now: Instant): void {
     const { started, transmissions } = current.retransmission
     const name = EXCHANGE.nameOf(current.request.exchange)
     this.#requests.complete(now)
@@ -479,7 +357,7 @@ export class IkeSa {
   /** An answer showed that this SA is no use. The peer may think otherwise: it is told, once. */
   #fail(verdict: Verdict, now: Instant): void {
     this.#requests.clear()
-    if (this.#state !== 'exchanging') this.ask(X.INFORMATIONAL, [deleteIke()], now)
+    if (this.#state !== 'exchanging') this.ask(EXCHANGE.number.INFORMATIONAL, [deleteIke()], now)
     this.#end(verdict, now)
   }
 
@@ -500,19 +378,11 @@ export class IkeSa {
   #forgetSecrets(): void {
     this.#attempt?.wipe()
     this.#attempt = undefined
-    this.#admission?.wipe()
-    this.#admission = undefined
+    this.#answers.forgetSecrets()
   }
-
-  // -------------------------------------------------------------------------------------------- plumbing
 
   #step(step: IkeStep): void {
     this.#state = next(this.#state, step)
-  }
-
-  /** A response takes the way its request came (RFC 7296 section 2.11). */
-  #transmit(datagrams: Datagrams, path: UdpPath = this.association.path): void {
-    for (const bytes of datagrams) this.#context.emit({ kind: 'transmit', path, bytes: frame(path, bytes) })
   }
 
   #refuse(fault: PeerFault): void {
@@ -520,25 +390,7 @@ export class IkeSa {
   }
 }
 
-type Outgoing = Outstanding<Answered>
-
-/** What IKE_AUTH came to. */
-export interface Proven extends AuthResult, Parties {
-  readonly inboundSpi: Spi
-  readonly initiated: boolean
-  readonly nonces: Pick<AuthContext, 'ni' | 'nr'>
-  /** Of the responder, where we are the initiator. */
-  readonly answer?: readonly Payload[]
-}
-
 const timeout = (detail: string): Verdict => ({ code: 'IPP_IKE_TIMEOUT', detail })
-
-/** @throws PeerFault, DecodeError */
-function readRequest(exchange: number, { firstPayload, plaintext }: Message): Payload[] {
-  const payloads = decodePayloads(firstPayload, plaintext, EXCHANGE.nameOf(exchange))
-  checkContents(exchange, false, payloads)
-  return payloads
-}
 
 /** For an answer of which nothing else is expected. */
 const refuseErrors: Answered = (answer) => {

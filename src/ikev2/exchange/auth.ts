@@ -38,6 +38,7 @@ import {
   verifySignature,
 } from '#ikev2/proof'
 import { asksForRawKey, checkRawKeys, rawKeys } from '#ikev2/raw-key'
+import type { Parties } from '#ikev2/resumption/tickets'
 
 /** @throws PeerFault when the responder cannot verify our credential. */
 export function authRequest(
@@ -63,6 +64,15 @@ export function authRequest(
 export interface AuthResult {
   readonly peer: PeerIdentity
   readonly terms: ChildTerms
+}
+
+/** What IKE_AUTH came to. */
+export interface Proven extends AuthResult, Parties {
+  readonly inboundSpi: Spi
+  readonly initiated: boolean
+  readonly nonces: Pick<AuthContext, 'ni' | 'nr'>
+  /** Of the responder, where we are the initiator. */
+  readonly answer?: readonly Payload[]
 }
 
 /**
