@@ -58,7 +58,7 @@ const ONLY: Readonly<Record<string, Readonly<Record<string, RegExp>>>> = {
   config: {
     nat: /^nat\/(rules|exit-policy)$/,
     crypto: /^crypto\/(suites|public-key)$/,
-    'directory-pure': /^directory\/(documents|token|work)$/,
+    'directory-pure': /^directory\/(documents|parameters|token|version|work)$/,
     ikev2: /^ikev2\/explain$/,
     'directory-effects': /^directory\/interface$/,
   },

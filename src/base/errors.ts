@@ -155,6 +155,10 @@ export const ERRORS = {
     'the network speaks an IKE profile that this program does not know',
     'install a version that the network recommends; until then the last document that fits is used',
   ],
+  IPP_DIR_OUTDATED: [
+    'the network takes no software that is so old',
+    'install the version that is named, or a later one, and start it again',
+  ],
   IPP_DIR_CROWDED: ['a network has enough nodes already', 'use an address of another /24'],
   IPP_DIR_RATE_LIMITED: ['too many requests from one address', 'wait a while, then try again'],
   IPP_DIR_NO_DOCUMENT: [
@@ -192,4 +196,14 @@ export class IpprivError extends Error {
 export function errorLine(error: unknown): string {
   if (error instanceof IpprivError) return error.line
   return error instanceof Error ? `${error.message} [IPP_INTERNAL]` : `${String(error)} [IPP_INTERNAL]`
+}
+
+/**
+ * How a program ends that fails: 2 for what is wrong with what it was given, 78 (EX_CONFIG) when the network takes no such
+ * program, so that a supervisor need not try again, else 1.
+ */
+export function exitCodeOf(error: unknown): 1 | 2 | 78 {
+  if (!(error instanceof IpprivError)) return 1
+  if (error.code === 'IPP_DIR_OUTDATED') return 78
+  return /^IPP_(CONFIG|KEY|LOG)_/.test(error.code) ? 2 : 1
 }

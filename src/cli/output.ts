@@ -1,8 +1,8 @@
 /** What every command prints and how it ends. Results go to stdout, everything else to stderr. */
 import { stripVTControlCharacters, styleText } from 'node:util'
-import { errorLine, IpprivError } from '#base/errors'
+import { errorLine, exitCodeOf } from '#base/errors'
 
-/** Exit codes of all commands. */
+/** Exit codes of all commands; `exitCodeOf` has those of errors. */
 export const EXIT = { ok: 0, failed: 1, usage: 2, unread: 141 } as const
 
 /** Whoever reads the output may have enough, as head(1) has: then we end as SIGPIPE ends others, without a word. */
@@ -13,14 +13,11 @@ export function endWhenUnread(): void {
   })
 }
 
-/** Tells the one line of an error and sets the exit code: 2 for what is wrong with what it was given, else 1. */
+/** Tells the one line of an error and sets the exit code. */
 export function fail(error: unknown): void {
   process.stderr.write(`${paint('red', 'ippriv:', process.stderr)} ${errorLine(error)}\n`)
-  process.exitCode = isUsage(error) ? EXIT.usage : EXIT.failed
+  process.exitCode = exitCodeOf(error)
 }
-
-const isUsage = (error: unknown): boolean =>
-  error instanceof IpprivError && /^IPP_(CONFIG|KEY|LOG)_/.test(error.code)
 
 export function printJson(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value, null, 2)}\n`)

@@ -10,7 +10,8 @@ import { type IsolationConfig, isolationOf, isolationProblem } from '#config/iso
 import { type ConfigFile, type ConfigKind, schemaOf } from '#config/schema'
 import { formatProblem, locate, type Problem, validate } from '#config/validate'
 import type { EspCipher } from '#crypto/suites'
-import { type NodeRole, SHORTEST_PERIOD } from '#directory/documents'
+import { type NetworkParameters, type NodeRole, SHORTEST_PERIOD } from '#directory/documents'
+import { DEFAULT_PARAMETERS } from '#directory/parameters'
 import { DEFAULT_WORK } from '#directory/work'
 import { exitAllowsAnything, exitPolicyOf, parseExitPolicy } from '#nat/exit-policy'
 import type { ExitPolicy } from '#nat/rules'
@@ -102,6 +103,8 @@ export interface DirectoryConfig extends DaemonConfig {
   readonly council: CouncilConfig | undefined
   /** Whose reports it takes, and where they are put. */
   readonly measurer: { readonly key: Uint8Array; readonly report: string } | undefined
+  /** What it proposes to the others. Undefined: what is usual. */
+  readonly parameters: NetworkParameters | undefined
   readonly metrics: MetricsConfig
 }
 
@@ -336,6 +339,7 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
       key: fromHex(value.measurer.key.toLowerCase()),
       report: absolute(value.measurer.report, file),
     },
+    parameters: value.network && { ...DEFAULT_PARAMETERS, ...value.network },
     metrics: metricsOf(value.metrics),
   }),
 }
@@ -389,7 +393,10 @@ function directoryProblem(value: ConfigFile<'client'>['directory'], at: Locator)
 
 function councilProblem(value: ConfigFile<'directory'>, at: Locator): Problem | undefined {
   const { authorities, threshold, bootstrap, period = DEFAULT_PERIOD } = value
-  if (authorities === undefined && threshold === undefined && bootstrap === undefined) return undefined
+  if (authorities === undefined && threshold === undefined && bootstrap === undefined)
+    return value.network === undefined
+      ? undefined
+      : at(['network'], 'none without authorities: one that decides alone proposes nothing', 'some')
   if (period < SHORTEST_PERIOD)
     return at(['period'], `at least ${SHORTEST_PERIOD} seconds, so that authorities can agree`, `${period}`)
   if (bootstrap !== undefined)

@@ -4,7 +4,9 @@
  */
 import { type Static, Type } from 'typebox'
 import type { Schema } from '#config/validate'
-import { PUBLISHED_KEY_PATTERN } from '#directory/documents'
+import { PUBLISHED_KEY_PATTERN, SOFTWARE_PATTERN } from '#directory/documents'
+import { DEFAULT_PARAMETERS, MOST_VERSIONS, SMALLEST_MTU } from '#directory/parameters'
+import { VERSION_PATTERN } from '#directory/version'
 import { DEFAULT_WORK, MOST_WORK } from '#directory/work'
 
 const text = (expected: string, options: Record<string, unknown> = {}) =>
@@ -503,6 +505,51 @@ export const DirectorySchema = section(
         },
         {
           description: 'Who measures the speed of nodes for this authority. Not for one that decides alone.',
+        },
+      ),
+    ),
+    network: Type.Optional(
+      section(
+        {
+          mtu: Type.Optional(
+            integer(SMALLEST_MTU, 9000, {
+              description:
+                'Octets of the packets inside circuits. No program makes them larger than its default.',
+              default: DEFAULT_PARAMETERS.mtu,
+            }),
+          ),
+          profile: Type.Optional(
+            integer(1, 65535, {
+              description:
+                'Number of the IKE profile. Who does not know it goes on with the last document that fits.',
+              default: DEFAULT_PARAMETERS.profile,
+            }),
+          ),
+          versions: Type.Optional(
+            Type.Array(
+              text('software as descriptors name it, such as `ippriv 1.2.3`', {
+                description: '',
+                pattern: SOFTWARE_PATTERN,
+              }),
+              {
+                expected: 'a list of software',
+                description: 'What is recommended; others say so in `ippriv status` and go on. Empty: all.',
+                maxItems: MOST_VERSIONS,
+                uniqueItems: true,
+              },
+            ),
+          ),
+          minimum: Type.Optional(
+            text('a version such as 1.2.3', {
+              description:
+                'The oldest version of ippriv that takes part. Once more than half of all authorities demand it or a higher one, older nodes are neither taken nor listed, and older nodes and clients end (exit code 78; the guard stays). Recommend it first.',
+              pattern: VERSION_PATTERN,
+            }),
+          ),
+        },
+        {
+          description:
+            'What this authority proposes; numbers are agreed on by their median. Not for one that decides alone.',
         },
       ),
     ),

@@ -38,6 +38,7 @@ export async function runDirectory(options: { config: string; check?: boolean })
       work: config.work,
       ...(config.tokens === undefined ? {} : { tokens: config.tokens }),
       ...(config.measurer === undefined ? {} : { measurer: config.measurer }),
+      ...(config.parameters === undefined ? {} : { parameters: config.parameters }),
       ...(authorities === undefined ? {} : { authorities }),
       crypto: runtime.crypto,
       log: runtime.log,

@@ -8,7 +8,7 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Agent } from 'undici'
-import { errorLine, IpprivError } from '#base/errors'
+import { errorLine, exitCodeOf, IpprivError } from '#base/errors'
 import type { Ip } from '#base/ip'
 import type { Machine } from '#base/machine'
 import { toError } from '#base/result'
@@ -96,6 +96,8 @@ export class Runtime {
   #stopped = Promise.withResolvers<void>()
   /** SIGTERM or SIGINT came: what follows is meant. */
   #isAsked = false
+  /** The network takes no program like this one. */
+  readonly #outdated = Promise.withResolvers<IpprivError>()
 
   constructor(role: Config['kind'], config: Config) {
     this.#role = role
@@ -105,7 +107,7 @@ export class Runtime {
 
   /**
    * Brings the daemon up by `compose`, keeps it up until SIGTERM or SIGINT, takes it down.
-   * @throws IpprivError when it cannot come up; nothing is left behind then, but by a client that had begun to
+   * @throws IpprivError when it cannot come up, or may not go on (IPP_DIR_OUTDATED); nothing is left behind then, but by a client that had begun to
    * touch this host: that one ends the process.
    */
   async run(compose: () => Promise<Stoppable | undefined>): Promise<void> {
@@ -122,9 +124,13 @@ export class Runtime {
       const driver = await compose()
       this.log.info({ role: this.#role }, 'up')
       await notifySupervisor('READY=1')
-      this.log.info({ signal: await signalled.promise }, 'stopping')
+      const reason = await Promise.race([signalled.promise, this.#outdated.promise])
+      const isOutdated = reason instanceof IpprivError
+      if (isOutdated && this.#keepsGuard) throw reason
+      this.log.info({ signal: isOutdated ? reason.code : reason }, 'stopping')
       await notifySupervisor('STOPPING=1')
       if (driver !== undefined) await this.#stop(driver)
+      if (isOutdated) throw reason
     } catch (error) {
       if (this.#keepsGuard) this.#die(error)
       throw error
@@ -312,10 +318,14 @@ export class Runtime {
     const adopt = (consensus: Consensus): void => {
       // Others may know what to do with it.
       if (client.document !== undefined) hooks.onDocument?.(client.document)
-      const heeded = heed(consensus)
+      const heeded = heed(consensus, SOFTWARE)
       if (isForeign || !heeded.ok) hooks.onTrouble?.(heeded.ok ? null : toError(heeded).line)
       isForeign = !heeded.ok
-      if (!heeded.ok) return this.log.error(toError(heeded).line)
+      if (!heeded.ok) {
+        const error = toError(heeded)
+        if (error.code === 'IPP_DIR_OUTDATED') this.#outdated.resolve(error)
+        return this.log.error(error.line)
+      }
       const news = advice(consensus, SOFTWARE)
       if (news !== undefined && news !== told) this.log.warn(news)
       told = news
@@ -435,6 +445,6 @@ export class Runtime {
     this.log.fatal(errorLine(error))
     if (this.#keepsGuard)
       this.log.fatal('the guard stays: start the client again, or run `ippriv guard down`')
-    process.exit(1)
+    process.exit(exitCodeOf(error))
   }
 }

@@ -10,6 +10,7 @@ import { formatMoment, VALID_PERIODS } from '#directory/consensus'
 import type { SignedDescriptor } from '#directory/descriptor'
 import { CLOCK_TOLERANCE, type NodeDescriptor } from '#directory/documents'
 import { freePool, type PoolPlan } from '#directory/pools'
+import { isOutdated } from '#directory/version'
 
 /** What is known of every node, listed or not. */
 export interface KnownNode extends SignedDescriptor {
@@ -32,6 +33,8 @@ export interface AdmissionTerms {
   readonly plan: PoolPlan
   /** Where the upload came from. Undefined: it does not matter. */
   readonly source?: Ip
+  /** The oldest version that the network takes. Undefined: any. */
+  readonly minimum?: string
 }
 
 /** A node not heard from for this many periods is not listed any more. */
@@ -71,17 +74,19 @@ export function admitDescriptor(
 }
 
 /**
- * May it be stored? Errors: IPP_DIR_SOURCE (it came from elsewhere), IPP_DIR_EXPIRED (too old, or from the future),
- * IPP_DIR_REPLAYED, IPP_DIR_CONFLICT, IPP_DIR_CROWDED, IPP_DIR_POOL (its address is inside the pool space).
+ * May it be stored? Errors: IPP_DIR_SOURCE (it came from elsewhere), IPP_DIR_OUTDATED (its software), IPP_DIR_EXPIRED
+ * (too old, or from the future), IPP_DIR_REPLAYED, IPP_DIR_CONFLICT, IPP_DIR_CROWDED, IPP_DIR_POOL (its address is inside the pool space).
  */
 export function judgeDescriptor(
   { descriptor, text }: SignedDescriptor,
   records: ReadonlyMap<NodeId, KnownNode>,
-  { now, period, plan, source }: AdmissionTerms,
+  { now, period, plan, source, minimum }: AdmissionTerms,
 ): Result<{ readonly known: boolean }> {
   // TCP has shown that the sender can be reached there: addresses cannot be made up.
   if (source !== undefined && source !== descriptor.address)
     return failure('IPP_DIR_SOURCE', 'descriptor: it must be uploaded from the address it names')
+  if (isOutdated(descriptor.software, minimum))
+    return failure('IPP_DIR_OUTDATED', `descriptor: ${descriptor.software}, and ippriv ${minimum} is needed`)
   if (descriptor.published > now + CLOCK_TOLERANCE)
     return failure('IPP_DIR_EXPIRED', `descriptor: published in the future, ${published(descriptor)}`)
   if (now >= staleAt(descriptor, period))

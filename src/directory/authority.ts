@@ -132,7 +132,11 @@ export class Authority {
     now: UnixTime,
     source?: Ip,
   ): Result<{ readonly known: boolean; readonly nodeId: NodeId; readonly effects: AuthorityEffect[] }> {
-    const taken = this.#census.upload(document, now, source)
+    const minimum = this.#document?.consensus.parameters?.minimum
+    const taken = this.#census.upload(document, now, {
+      ...(source === undefined ? {} : { source }),
+      ...(minimum === undefined ? {} : { minimum }),
+    })
     if (!taken.ok) return this.#refused(taken)
     const { nodeId, record } = taken.value
     this.counters.add(`descriptor.${record === undefined ? 'known' : 'accepted'}`)

@@ -1,10 +1,9 @@
 /** The nodes that one authority knows of, listed or not: from their own words, its measurer, and the documents. Pure. */
 import type { NodeId } from '#base/ids'
-import type { Ip } from '#base/ip'
 import { failure, type Result, success } from '#base/result'
 import type { UnixTime } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
-import { judgeDescriptor, outlivedNodes, STALE_PERIODS } from '#directory/admission'
+import { type AdmissionTerms, judgeDescriptor, outlivedNodes, STALE_PERIODS } from '#directory/admission'
 import type { AuthorityRecord, HeldDocument } from '#directory/authority-events'
 import { formatMoment, type ListedNode } from '#directory/consensus'
 import { decodeDescriptor } from '#directory/descriptor'
@@ -37,13 +36,14 @@ export class Census {
   }
 
   /**
-   * Takes a descriptor that was sent from `source`; undefined: wherever. Without a record it was known already.
+   * Takes a descriptor that was sent from `source`; undefined: wherever. Without a record it was known already. `minimum`: the
+   * oldest version that the network takes.
    * Errors: those of `decodeDescriptor` and `judgeDescriptor`.
    */
   upload(
     document: Uint8Array,
     now: UnixTime,
-    source?: Ip,
+    { source, minimum }: Pick<AdmissionTerms, 'source' | 'minimum'> = {},
   ): Result<{ readonly nodeId: NodeId; readonly record?: AuthorityRecord }> {
     const { crypto, terms } = this.#options
     const decoded = decodeDescriptor(document, crypto)
@@ -55,6 +55,7 @@ export class Census {
       period: terms.length,
       plan: terms.plan,
       ...(source === undefined ? {} : { source }),
+      ...(minimum === undefined ? {} : { minimum }),
     })
     if (!judged.ok) return judged
     const { nodeId } = descriptor

@@ -17,6 +17,7 @@ import { DOCUMENT_LIMITS } from '#directory/canonical'
 import type { Signer } from '#directory/certificate'
 import { ChangedFile } from '#directory/changed-file'
 import { Counters } from '#directory/counters'
+import type { NetworkParameters } from '#directory/documents'
 import { type RequestHead, type Sender, verifyRequest } from '#directory/http-signature'
 import { Messenger } from '#directory/messenger'
 import { type CouncilReport, type Member, Minutes } from '#directory/minutes'
@@ -38,6 +39,8 @@ export interface CouncilOptions {
   readonly clock: DirectoryClock
   readonly log: DirectoryLog
   readonly measurer?: MeasurerOptions
+  /** What it proposes to the others. */
+  readonly parameters?: NetworkParameters
 }
 
 /** Who the authorities are, and how many must sign. */
@@ -224,7 +227,7 @@ export class Council implements DirectoryService {
   }
 
   async #resume(): Promise<void> {
-    const { store, key, members, threshold, terms, crypto, log, measurer } = this.#options
+    const { store, key, members, threshold, terms, crypto, log, measurer, parameters } = this.#options
     const measurers = measurer === undefined ? [] : [measurer.key]
     const kept = await store.load()
     for (const entry of kept.damaged) log.warn({ key: entry }, 'ignored a damaged entry of the store')
@@ -239,6 +242,7 @@ export class Council implements DirectoryService {
       kept,
       counters,
       measurers,
+      ...(parameters === undefined ? {} : { parameters }),
     })
     const { document } = this.#machine
     if (document !== undefined)

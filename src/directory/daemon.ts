@@ -10,6 +10,7 @@ import { openAuthorityStore } from '#directory/authority-store'
 import { type StoreKind, writeBackup } from '#directory/backup'
 import { identityOf, type Signer } from '#directory/certificate'
 import { Council, type MeasurerOptions } from '#directory/council'
+import type { NetworkParameters } from '#directory/documents'
 import type { CouncilReport, Member } from '#directory/minutes'
 import type { Outlook } from '#directory/page/outlook'
 import type { PoolPlan } from '#directory/pools'
@@ -46,6 +47,8 @@ export interface DirectoryOptions {
   readonly tokens?: string
   /** Of one of several authorities. */
   readonly measurer?: MeasurerOptions
+  /** The same: what it proposes to the others. */
+  readonly parameters?: NetworkParameters
 }
 
 /** All of them, and how many must sign. */
@@ -269,7 +272,7 @@ async function openCouncil(
   { members, threshold }: Authorities,
   clock: DirectoryClock,
 ): Promise<OpenService> {
-  const { key, crypto, log, plan, period, measurer } = options
+  const { key, crypto, log, plan, period, measurer, parameters } = options
   const store = await openAuthorityStore(await levelFolder(options, 'authority'), crypto)
   const terms = { length: period, plan }
   const council = await orClose(store, () =>
@@ -283,6 +286,7 @@ async function openCouncil(
       clock,
       log,
       ...(measurer === undefined ? {} : { measurer }),
+      ...(parameters === undefined ? {} : { parameters }),
     }),
   )
   return {

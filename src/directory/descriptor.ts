@@ -20,7 +20,12 @@ import type { UnixTime } from '#base/time'
 import type { CryptoProvider, KeyPair } from '#crypto/provider'
 import { readPublicKey } from '#crypto/public-key'
 import { countSignatures, openDocument, parseBody, sealDocument } from '#directory/canonical'
-import { type NodeDescriptor, type NodeRole, PUBLISHED_KEY_PATTERN } from '#directory/documents'
+import {
+  type NodeDescriptor,
+  type NodeRole,
+  PUBLISHED_KEY_PATTERN,
+  SOFTWARE_PATTERN,
+} from '#directory/documents'
 import { isMember } from '#directory/family'
 import { MAX_BANDWIDTH } from '#directory/measurement'
 import { Ipv4Text, KeyText, Moment, PinnedKeyText, schemaProblem } from '#directory/schemas'
@@ -166,8 +171,7 @@ const Body = Type.Object(
     }),
     exitPolicy: Type.Array(Type.String({ pattern: '^[a-z0-9./ -]{1,60}$' }), { maxItems: MAX_EXIT_RULES }),
     published: Moment,
-    // Letters that mean nothing to HTML, a shell or a terminal.
-    software: Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,39}$' }),
+    software: Type.String({ pattern: SOFTWARE_PATTERN }),
     declared: Type.Optional(Type.Integer({ minimum: 0, maximum: MAX_BANDWIDTH })),
     family: Type.Optional(
       Type.Object(

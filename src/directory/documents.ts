@@ -58,6 +58,9 @@ export const CLOCK_TOLERANCE = 120
 /** Seconds: the shortest period in which each step of authorities is two whole seconds. */
 export const SHORTEST_PERIOD = 24
 
+/** Of what descriptors name: letters that mean nothing to HTML, a shell or a terminal. */
+export const SOFTWARE_PATTERN = '^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,39}$'
+
 export const PUBLISHED_KEY_PATTERN = '^[A-Za-z0-9._+-]{1,64}$'
 
 export type NodeRole = 'entry' | 'middle' | 'exit'
@@ -83,6 +86,8 @@ export interface NetworkParameters {
   readonly profile: number
   /** Software that is recommended, as descriptors name theirs; empty: all. */
   readonly versions: readonly string[]
+  /** The oldest version of this software that may take part, `1.2.3`. Absent: any. */
+  readonly minimum?: string
 }
 
 export interface Consensus {

@@ -7,7 +7,8 @@
  * - A node is listed when more than half of all authorities, dead ones included, vote for it as running and valid. It has
  *   every other flag that as many give it.
  * - Its bandwidth is the median of what at least three measurers found (`measurement.ts`), and never what it says itself.
- * - Parameters are the median of the votes, or what more than half of them name.
+ * - Parameters are the median of the votes, or what more than half of them name. The least version is what more than half of all
+ *   authorities demand, and older nodes are not listed.
  * - Its descriptor is the newest of which more than half of them have that or a newer one: no single authority can
  *   hold a node back at old words, or rush ahead with new ones.
  * - It keeps the pool that more than half of those who vote for it say it has. Newcomers, by order of their ids, get the lowest slots
@@ -22,6 +23,7 @@ import { NODE_FLAGS } from '#directory/flags'
 import { agreedBandwidth } from '#directory/measurement'
 import { agreeOn } from '#directory/parameters'
 import { freePools } from '#directory/pools'
+import { isOutdated } from '#directory/version'
 import { startOf, type Vote, type VotedNode, type VoteTerms } from '#directory/vote'
 
 /** Why a vote is not counted. */
@@ -61,10 +63,15 @@ export function tallyVotes(
   { length, plan }: VoteTerms,
 ): ConsensusDraft {
   const majority = Math.floor(authorities / 2) + 1
+  const parameters = agreeOn(
+    counted.map((vote) => vote.parameters),
+    majority,
+  )
   const elected: ElectedNode[] = []
   for (const votes of votesByNode(counted).values()) {
     if (votes.length < majority) continue
     const node = electNode(votes, majority)
+    if (isOutdated(node.descriptor.software, parameters?.minimum)) continue
     if (node.flags.includes('running') && node.flags.includes('valid')) elected.push(node)
   }
   const chosen = uncontested(elected).filter(({ descriptor }) => !contains(plan.space, descriptor.address))
@@ -81,7 +88,6 @@ export function tallyVotes(
     const pool = free[i]
     if (pool !== undefined) nodes.push(listed(node, pool))
   }
-  const parameters = agreeOn(counted.map((vote) => vote.parameters))
   return {
     serial: period,
     validAfter: startOf(period, length),

@@ -5,11 +5,11 @@
 import { INNER_MTU } from '#base/mtu'
 import { failure, type Result, success } from '#base/result'
 import type { Consensus } from '#directory/documents'
+import { SMALLEST_MTU } from '#directory/parameters'
+import { isOutdated } from '#directory/version'
 
 /** The one there is: offers, their order and padding, as `ikev2/` has them for everybody. */
 const KNOWN_PROFILES: readonly number[] = [1]
-/** RFC 791: what every host accepts. */
-const SMALLEST_MTU = 576
 
 type Agreed = Pick<Consensus, 'parameters'>
 
@@ -20,9 +20,14 @@ type Agreed = Pick<Consensus, 'parameters'>
 export const mtuOf = (consensus: Agreed | undefined): number =>
   Math.max(SMALLEST_MTU, Math.min(INNER_MTU, consensus?.parameters?.mtu ?? INNER_MTU))
 
-/** Whether a document can be acted on at all. Error: IPP_DIR_PROFILE. */
-export function heed<C extends Agreed>(consensus: C): Result<C> {
-  const profile = consensus.parameters?.profile
+/**
+ * Whether a document can be acted on at all. Errors: IPP_DIR_OUTDATED, for which there is no remedy but another version of
+ * this program; IPP_DIR_PROFILE.
+ */
+export function heed<C extends Agreed>(consensus: C, software: string): Result<C> {
+  const { profile, minimum } = consensus.parameters ?? {}
+  if (isOutdated(software, minimum))
+    return failure('IPP_DIR_OUTDATED', `ippriv ${minimum} is needed; this is ${software}`)
   return profile === undefined || KNOWN_PROFILES.includes(profile)
     ? success(consensus)
     : failure('IPP_DIR_PROFILE', `profile ${profile}, known: ${KNOWN_PROFILES.join(', ')}`)

@@ -13,6 +13,7 @@ import { parseDirectoryUrl } from '#config/formats'
 import { loadConfig, parseConfig } from '#config/load'
 import { type ConfigKind, SCHEMAS, schemaOf } from '#config/schema'
 import { validate } from '#config/validate'
+import { DEFAULT_PARAMETERS } from '#directory/parameters'
 import { PROTECTED_DESTINATIONS } from '#nat/exit-policy'
 
 const KEY = 'ab'.repeat(32)
@@ -264,12 +265,22 @@ test('several authorities: of a client by keys and threshold, of an authority by
     [() => council(`${both}threshold: 1\n`), /threshold: expected more than half of the 2/],
     [() => council(`${both}threshold: 2\nbootstrap: f\n`), /either bootstrap, or authorities/],
     [() => council(`${both}threshold: 2\nperiod: 10\n`), /period: expected at least 24 seconds/],
+    [() => council('network: { mtu: 1200 }\n'), /network: expected none without authorities/],
+    [
+      () => council(`${both}threshold: 2\nnetwork: { minimum: "1.2" }\n`),
+      /network.minimum: expected a version/,
+    ],
+    [() => council(`${both}threshold: 2\nnetwork: { mtu: 100 }\n`), /network.mtu: expected an integer 576/],
     [
       () => council(`authorities:\n${authority('ash', KEY, 1)}${authority('ash', other, 2)}threshold: 2\n`),
       /authorities: expected every name once/,
     ],
   ]
   for (const [attempt, expected] of wrong) assert.throws(attempt, expected)
+  const proposed = (text: string) =>
+    parseConfig('directory', `${DIRECTORY}${both}threshold: 2\n${text}`, 'f').parameters
+  assert.deepEqual(proposed('network: { minimum: 1.2.0 }\n'), { ...DEFAULT_PARAMETERS, minimum: '1.2.0' })
+  assert.equal(proposed(''), undefined)
 })
 
 test('an error names file, line and column, what was expected and what was found', () => {

@@ -7,7 +7,7 @@ import { unixTime } from '#base/time'
 import { sealDocument } from '#directory/canonical'
 import { signConsensus, verifyConsensus } from '#directory/consensus'
 import { agreedBandwidth, decodeMeasurement, encodeMeasurement, steadyFigure } from '#directory/measurement'
-import { agreeOn } from '#directory/parameters'
+import { agreeOn, DEFAULT_PARAMETERS } from '#directory/parameters'
 import { sortVotes, tallyVotes } from '#directory/tally'
 import { Roster } from '#overlay/roster'
 import { AUTHORITIES, NEXT, TERMS, vote, voted } from './authorities.ts'
@@ -140,14 +140,24 @@ test('flags and figures: what most give, in the document as everybody reads it',
 
 test('parameters: medians, and versions that more than half name', () => {
   const propose = (mtu: number, ...versions: string[]) => ({ mtu, profile: mtu === 1280 ? 1 : 2, versions })
-  const agreed = agreeOn([
-    propose(1280, 'a', 'b'),
-    propose(9000, 'b', 'b'),
-    propose(1280, 'c'),
-    propose(1400, 'b'),
-  ])
+  const agreed = agreeOn(
+    [propose(1280, 'a', 'b'), propose(9000, 'b', 'b'), propose(1280, 'c'), propose(1400, 'b')],
+    3,
+  )
   assert.deepEqual(agreed, { mtu: 1280, profile: 1, versions: ['b'] })
-  assert.equal(agreeOn([]), undefined)
+  assert.equal(agreeOn([], 3), undefined)
+})
+
+test('a minimum: what more than half of all authorities demand, that or more', () => {
+  const agreed = (...minimums: (string | undefined)[]) =>
+    agreeOn(
+      minimums.map((minimum) => ({ ...DEFAULT_PARAMETERS, ...(minimum === undefined ? {} : { minimum }) })),
+      3,
+    )?.minimum
+  assert.equal(agreed('1.2.0', '1.2.0', '1.2.0', undefined, undefined), '1.2.0')
+  assert.equal(agreed('1.10.0', '1.9.0', '99999.0.0', undefined, '1.2.0'), '1.9.0', 'numbers, not letters')
+  assert.equal(agreed('1.2.0', '1.2.0', undefined, undefined, undefined), undefined)
+  assert.equal(agreed('1.2.0', '1.2.0', undefined), undefined, 'two of five, though two are dead')
 })
 
 test('a figure that says nothing new is not voted for: the document stays as it is', () => {

@@ -29,10 +29,18 @@ test('the MTU inside: smaller where the network says so, never larger, never les
 })
 
 test('a profile that this program does not know: the document is not acted on', () => {
-  assert.ok(heed({}).ok)
-  assert.ok(heed(agreed({})).ok)
-  const foreign = heed(agreed({ profile: 2 }))
+  assert.ok(heed({}, 'ippriv 0.1.0').ok)
+  assert.ok(heed(agreed({}), 'ippriv 0.1.0').ok)
+  const foreign = heed(agreed({ profile: 2 }), 'ippriv 0.1.0')
   assert.ok(!foreign.ok && foreign.code === 'IPP_DIR_PROFILE' && /profile 2/.test(foreign.where))
+})
+
+test('a version older than what the network takes: the document is not acted on, whatever else it says', () => {
+  const demand = agreed({ minimum: '0.2.0', profile: 2 })
+  const old = heed(demand, 'ippriv 0.1.9')
+  assert.ok(!old.ok && old.code === 'IPP_DIR_OUTDATED')
+  assert.equal(old.where, 'ippriv 0.2.0 is needed; this is ippriv 0.1.9')
+  assert.ok(heed(agreed({ minimum: '0.2.0' }), 'ippriv 0.2.0').ok)
 })
 
 test('software that the network does not recommend hears of it', () => {
