@@ -1,30 +1,22 @@
 /**
- * The Child SAs of one session, and how one follows another. Whatever ends one, ends it here: once, and in public.
+ * What the two sides of a session ask of each other about its Child SAs: rekeys and deletes. Which there are and how one
+ * follows another, `Lineage` knows.
  *
- *     usable ---> replaced ---> (DELETE) ---> retired ---> closed       another took its place
- *        '----------------> deleting ------------------> closed         it is not wanted any more
- *
- * Make before break (RFC 7296 section 2.8): the heir is announced before the peer can use it. Whoever rekeyed sends
- * on the heir as soon as it is answered, the other side when it hears the heir or when the old one is deleted, which
- * both prove that the heir is installed over there. The old one is deleted by whoever rekeyed and stays a moment for packets on their way.
- *
- * Rekeys that cross (sections 2.8.1, 2.25.1): both are answered; of the four nonces the lowest decides which
+ * Rekeys that cross (RFC 7296 sections 2.8.1, 2.25.1): both are answered; of the four nonces the lowest decides which
  * exchange was in vain, and whoever began that one deletes what it made. With an additional key exchange (RFC 9370)
  * that is decided before IKE_FOLLOWUP_KE: the loser's is never asked for, and makes nothing.
  */
 import { wipe } from '#base/bytes'
 import type { IkeSaId, Spi } from '#base/ids'
-import { jittered } from '#base/rng'
-import { after, type Duration, type Instant, SECOND, TimerTable } from '#base/time'
+import { after, type Duration, type Instant } from '#base/time'
 import type { EspCipher } from '#crypto/suites'
 import type { Answer } from '#ikev2/answers'
-import { isPassing, loses, type NoncePair, retryPause } from '#ikev2/collision'
-import { type Agenda, type IkeContext, LIFETIME_JITTER, PEER_PATIENCE, type Task } from '#ikev2/context'
+import { isPassing, loses, retryPause } from '#ikev2/collision'
+import { type Agenda, type IkeContext, PEER_PATIENCE } from '#ikev2/context'
 import type { ChildSa } from '#ikev2/events'
 import {
   answerChildRekey,
   type ChildRekeyed,
-  type ChildRekeyOffer,
   childNotFound,
   childRekeyOffer,
   childRekeyRequest,
@@ -36,65 +28,18 @@ import { deleteChildren } from '#ikev2/exchange/informational'
 import { otherGroup } from '#ikev2/exchange/key-exchange'
 import { faultOfNotify } from '#ikev2/fault'
 import type { Begun, FollowUp } from '#ikev2/follow-up'
+import { type Attempt, type Child, GRACE, Lineage, type Requests, type Rival } from '#ikev2/lineage'
 import type { NotifyPayload, Payload } from '#ikev2/message/payload'
 import { errorNotify } from '#ikev2/message/registry'
 import { EXCHANGE, NOTIFY } from '#ikev2/numbers'
 import type { IkeSa } from '#ikev2/sa'
 
-/** Packets that were sent on an SA before its end may arrive for so long after it. */
-const GRACE: Duration = 5 * SECOND
-/** A peer that rekeys faster than it deletes has to wait. */
-const MAX_CHILDREN = 8
-
-/** A Child SA that peer and we have in common. */
-interface Child {
-  readonly sa: ChildSa
-  /** The owner was told of it. What lost a collision is nobody's business. */
-  readonly announced: boolean
-  readonly rekey: Task
-  readonly remove: Task
-  state: 'usable' | 'replaced' | 'deleting'
-  /** What takes its place. */
-  heir?: Child
-  /** Our rekey that is out. */
-  attempt?: Attempt
-  /** The peer's rekey that is half done. */
-  begun?: Rival
-  /** Its owner had it deleted: whatever takes its place goes the same way. */
-  isUnwanted?: true
-  /** How often the peer put off our rekey. */
-  postponed: number
-  /** The key exchange method that the peer asked for, and not that of the IKE SA. */
-  group?: number
-}
-
-interface Attempt {
-  readonly offer: ChildRekeyOffer
-  /** The peer's rekey of the same Child SA. */
-  rival?: Rival
-  /** It has won, and IKE_FOLLOWUP_KE is out: the first shared secret. */
-  secret?: Uint8Array | undefined
-}
-
-interface Rival {
-  readonly nonces: NoncePair
-  /** What it made; not there while its IKE_FOLLOWUP_KE is to come. */
-  readonly child?: Child
-  readonly begun?: Begun
-}
-
 export class Children {
   readonly #context: IkeContext
-  readonly #session: IkeSaId
   readonly #agenda: Agenda
   readonly #followUp: FollowUp
   readonly #ciphers: readonly EspCipher[]
-  readonly #lifetime: Duration | undefined
-  /** By our inbound SPI. */
-  readonly #live = new Map<Spi, Child>()
-  /** Deleted on both sides, and heard until then. */
-  readonly #retired = new TimerTable<ChildSa>()
-  #sending: Child | undefined
+  readonly #lineage: Lineage
   /** The SPI of a rekey of ours that is out. */
   #promised: Spi | undefined
   #isBusy = false
@@ -107,11 +52,14 @@ export class Children {
     wishes: { readonly espCiphers: readonly EspCipher[]; readonly lifetime: Duration | undefined },
   ) {
     this.#context = context
-    this.#session = session
     this.#agenda = agenda
     this.#followUp = followUp
     this.#ciphers = wishes.espCiphers
-    this.#lifetime = wishes.lifetime
+    const requests: Requests = {
+      rekey: (child, sa, now) => this.#rekey(child, sa, now),
+      remove: (child, sa, now) => this.#remove(child, sa, now),
+    }
+    this.#lineage = new Lineage(context, session, agenda, requests, wishes.lifetime)
   }
 
   /** A request of ours about a Child SA is out: no time to renew the IKE SA (RFC 7296 section 2.25.2). */
@@ -121,56 +69,54 @@ export class Children {
 
   /** The Child SA of IKE_AUTH, which its session announces. */
   first(sa: ChildSa, now: Instant): void {
-    this.#sending = this.#add(sa, now)
+    this.#lineage.first(sa, now)
   }
 
   /** Rekeys a Child SA, or the one that took its place meanwhile, as soon as the window is free. */
   rekey(inboundSpi: Spi, now: Instant): void {
-    const child = this.#find(inboundSpi)
+    const child = this.#lineage.find(inboundSpi)
     if (child?.state === 'usable' && child.attempt === undefined) this.#agenda.set(child.rekey, now)
   }
 
   /** Rekeys every Child SA in use at a moment, unless it is done by then. */
   rekeyAll(at: Instant): void {
-    for (const child of this.#live.values()) if (child.state === 'usable') this.#agenda.set(child.rekey, at)
+    for (const child of this.#lineage.all()) if (child.state === 'usable') this.#agenda.set(child.rekey, at)
   }
 
-  /** The peer sends on it: so it has both halves, and we may send on it, too, if it is the heir of what we send on. */
+  /** The peer sends on it. */
   heard(inboundSpi: Spi): void {
-    const child = this.#live.get(inboundSpi)
-    if (child?.state === 'usable') this.#switch(child)
+    this.#lineage.heard(inboundSpi)
   }
 
   /** Deletes a Child SA, or the one that took its place meanwhile, as soon as the window is free. */
   remove(inboundSpi: Spi, now: Instant): void {
-    const child = this.#find(inboundSpi)
-    if (child?.state === 'usable') this.#forsake(child, now)
+    const child = this.#lineage.find(inboundSpi)
+    if (child?.state === 'usable') this.#lineage.forsake(child, now)
   }
 
   nextTimeout(): Instant | undefined {
-    return this.#retired.next()
+    return this.#lineage.nextTimeout()
   }
 
   tick(now: Instant): void {
-    for (const sa of this.#retired.expired(now)) this.#closed(sa)
+    this.#lineage.tick(now)
   }
 
   closeAll(): void {
     if (this.#promised !== undefined) this.#context.releaseSpi(this.#promised)
     this.#promised = undefined
-    for (const child of [...this.#live.values()]) this.#close(child)
-    for (const sa of this.#retired.expired(Infinity as Instant)) this.#closed(sa)
+    this.#lineage.closeAll()
   }
 
   // -------------------------------------------------------------------------------------------- the peer asks
 
   /** @throws PeerFault whose notify is the answer; nothing has changed then. */
   answerRekey(sa: IkeSa, outboundSpi: Spi, payloads: readonly Payload[], now: Instant): Payload[] {
-    const old = this.#byOutbound(outboundSpi)
+    const old = this.#lineage.byOutbound(outboundSpi)
     if (old === undefined) return childNotFound(outboundSpi)
     const { attempt } = old
     const isTaken = attempt?.rival !== undefined || attempt?.secret !== undefined
-    if (old.state !== 'usable' || isTaken || this.#isCrowded) return temporaryFailure()
+    if (old.state !== 'usable' || isTaken || this.#lineage.isCrowded) return temporaryFailure()
     const inboundSpi = this.#context.allocateSpi()
     try {
       const { crypto } = this.#context
@@ -180,7 +126,7 @@ export class Children {
       this.#taken(sa, old, inboundSpi, answer, now)
       return answer.payloads
     } catch (error) {
-      if (!this.#live.has(inboundSpi)) this.#context.releaseSpi(inboundSpi)
+      if (this.#lineage.find(inboundSpi) === undefined) this.#context.releaseSpi(inboundSpi)
       throw error
     }
   }
@@ -199,7 +145,7 @@ export class Children {
     }
     const begun: Begun = {
       finish: (additional, at) => {
-        if (!this.#isLive(old) || old.state !== 'usable') {
+        if (!this.#lineage.has(old) || old.state !== 'usable') {
           forget()
           wipe(additional)
           throw stateNotFound('a rekey of a Child SA that is gone or was replaced meanwhile')
@@ -217,21 +163,20 @@ export class Children {
 
   /** The peer's rekey is complete: it is what takes the place of `old`, or the rival of ours. */
   #taken(sa: IkeSa, old: Child, inboundSpi: Spi, { terms, keying }: ChildRekeyed, now: Instant): void {
-    const child = this.#add(sa.channel.childSa(false, inboundSpi, terms, keying), now)
-    this.#context.emit({ kind: 'child.rekeyed', sa: this.#session, old: old.sa, child: child.sa })
+    const child = this.#lineage.bear(old, sa.channel.childSa(false, inboundSpi, terms, keying), now)
     if (old.attempt !== undefined) old.attempt.rival = { child, nonces: keying }
-    else this.#replace(old, child, now, PEER_PATIENCE)
+    else this.#lineage.replace(old, child, now, PEER_PATIENCE)
   }
 
   /** RFC 7296 section 1.4.1: the answer lists our halves, but not those that a DELETE of ours is out for. */
   answerDelete(outboundSpis: readonly Spi[], now: Instant): Answer {
-    const named = new Set(outboundSpis.flatMap((spi) => this.#byOutbound(spi) ?? []))
+    const named = new Set(outboundSpis.flatMap((spi) => this.#lineage.byOutbound(spi) ?? []))
     const children = [...named].filter(({ state }) => state !== 'deleting')
     const spis = children.map(({ sa }) => sa.inboundSpi)
     return {
       payloads: spis.length === 0 ? [] : [deleteChildren(spis)],
       conclude: () => {
-        for (const child of children) this.#deleted(child, now)
+        for (const child of children) this.#lineage.deleted(child, now)
       },
     }
   }
@@ -239,8 +184,8 @@ export class Children {
   // -------------------------------------------------------------------------------------------- we ask
 
   #rekey(old: Child, sa: IkeSa, now: Instant): void {
-    if (!this.#isLive(old) || old.state !== 'usable') return
-    if (this.#isUnheard(old)) return this.#agenda.set(old.rekey, after(now, GRACE))
+    if (!this.#lineage.has(old) || old.state !== 'usable') return
+    if (this.#lineage.isUnheard(old)) return this.#agenda.set(old.rekey, after(now, GRACE))
     const { crypto } = this.#context
     const { suite } = sa.channel
     const inboundSpi = this.#context.allocateSpi()
@@ -252,7 +197,7 @@ export class Children {
       const rival = this.#rival(attempt)
       const isLost = rival !== undefined && loses(answer.keying, rival.nonces)
       if (answer.terms.suite.additional === undefined) return this.#made(old, attempt, sa, answer, isLost, at)
-      if (!isLost && this.#isLive(old) && sa.state === 'established')
+      if (!isLost && this.#lineage.has(old) && sa.state === 'established')
         return this.#follow(old, attempt, sa, answer, needLink(payloads), at)
       // Nothing was made, so there is nothing to delete: what the peer keeps of it, it forgets.
       this.#context.releaseSpi(inboundSpi)
@@ -324,27 +269,25 @@ export class Children {
   ): void {
     const rival = this.#rival(attempt)
     const made = sa.channel.childSa(true, attempt.offer.child.inboundSpi, terms, keying)
-    if (!this.#isLive(old) || isLost) {
-      // In vain: the peer announced what we made, so it is ours to delete. Nobody here ever hears of it.
-      this.#agenda.set(this.#add(made, now, false).remove, now)
-      if (rival !== undefined && this.#isLive(old)) this.#await(old, rival, now)
+    if (!this.#lineage.has(old) || isLost) {
+      this.#lineage.bearInVain(made, now)
+      if (rival !== undefined && this.#lineage.has(old)) this.#await(old, rival, now)
       return
     }
     if (rival?.begun !== undefined) this.#followUp.forget(rival.begun)
-    const child = this.#add(made, now)
-    this.#context.emit({ kind: 'child.rekeyed', sa: this.#session, old: old.sa, child: made })
-    this.#replace(old, child, now)
-    this.#switch(child)
-    if (rival?.child !== undefined) this.#replace(rival.child, child, now, PEER_PATIENCE)
+    const child = this.#lineage.bear(old, made, now)
+    this.#lineage.replace(old, child, now)
+    this.#lineage.sendOn(child)
+    if (rival?.child !== undefined) this.#lineage.replace(rival.child, child, now, PEER_PATIENCE)
   }
 
   /** @throws PeerFault when there is no use in trying again: the IKE SA is to be built anew. */
   #refused(old: Child, attempt: Attempt, error: NotifyPayload, now: Instant): void {
-    if (!this.#isLive(old)) return
+    if (!this.#lineage.has(old)) return
     const rival = this.#rival(attempt)
     if (rival !== undefined) return this.#await(old, rival, now)
     // The peer deleted it and we did not hear of that yet (RFC 7296 section 2.25.1).
-    if (error.type === NOTIFY.number.CHILD_SA_NOT_FOUND) return this.#close(old)
+    if (error.type === NOTIFY.number.CHILD_SA_NOT_FOUND) return this.#lineage.close(old)
     const group =
       old.group === undefined ? otherGroup(error, attempt.offer.group, attempt.offer.groups) : undefined
     if (group !== undefined) {
@@ -358,126 +301,24 @@ export class Children {
 
   /** Leaves it to the peer's rekey. If that is half done and remains so, ours is tried again. */
   #await(old: Child, rival: Rival, now: Instant): void {
-    if (rival.child !== undefined) this.#replace(old, rival.child, now, PEER_PATIENCE)
+    if (rival.child !== undefined) this.#lineage.replace(old, rival.child, now, PEER_PATIENCE)
     else this.#agenda.set(old.rekey, after(now, PEER_PATIENCE))
   }
 
   /** The peer's rekey, unless what it made is gone. */
   #rival({ rival }: Attempt): Rival | undefined {
-    return rival?.child === undefined || this.#isLive(rival.child) ? rival : undefined
+    return rival?.child === undefined || this.#lineage.has(rival.child) ? rival : undefined
   }
 
   #remove(child: Child, sa: IkeSa, now: Instant): void {
-    if (!this.#isLive(child) || child.state === 'deleting') return
-    if (this.#isUnheard(child)) return this.#agenda.set(child.remove, after(now, GRACE))
+    if (!this.#lineage.has(child) || child.state === 'deleting') return
+    if (this.#lineage.isUnheard(child)) return this.#agenda.set(child.remove, after(now, GRACE))
     child.state = 'deleting'
     this.#isBusy = true
     sa.ask(EXCHANGE.number.INFORMATIONAL, [deleteChildren([child.sa.inboundSpi])], now, (_, at) => {
       this.#isBusy = false
       // Whatever the answer lists, the pair is gone on both sides now (RFC 7296 section 1.4.1).
-      if (this.#isLive(child)) this.#deleted(child, at)
+      if (this.#lineage.has(child)) this.#lineage.deleted(child, at)
     })
-  }
-
-  /** The peer's rekey made it, and our answer may be lost: to the peer its SPI may be no one's yet. */
-  #isUnheard(child: Child): boolean {
-    return this.#sending?.state === 'replaced' && this.#sending.heir === child && child.state === 'usable'
-  }
-
-  // -------------------------------------------------------------------------------------------- beginning and end
-
-  #add(sa: ChildSa, now: Instant, announced = true): Child {
-    const child: Child = {
-      sa,
-      announced,
-      rekey: { run: (ike, at) => this.#rekey(child, ike, at) },
-      remove: { run: (ike, at) => this.#remove(child, ike, at) },
-      state: 'usable',
-      postponed: 0,
-    }
-    this.#live.set(sa.inboundSpi, child)
-    const lifetime = this.#lifetime
-    if (lifetime !== undefined) {
-      const at = jittered(this.#context.rng, lifetime, LIFETIME_JITTER * lifetime)
-      this.#agenda.set(child.rekey, after(now, at))
-    }
-    return child
-  }
-
-  /** `patience`: for the peer to delete the old one, if it is the peer that is to do that. */
-  #replace(old: Child, heir: Child, now: Instant, patience: Duration = 0): void {
-    old.state = 'replaced'
-    old.heir = heir
-    this.#agenda.clear(old.rekey)
-    this.#agenda.set(old.remove, after(now, patience))
-    if (old.isUnwanted) this.#forsake(heir, now)
-  }
-
-  #forsake(child: Child, now: Instant): void {
-    child.isUnwanted = true
-    this.#agenda.set(child.remove, now)
-  }
-
-  /** From what we send on to an heir of it, or an heir's heir. Never back: the news may be late. */
-  #switch(heir: Child): void {
-    const old = this.#sending
-    let each = old?.heir
-    while (each !== undefined && each !== heir) each = each.heir
-    if (old === undefined || each === undefined) return
-    this.#sending = heir
-    this.#context.emit({ kind: 'child.switched', sa: this.#session, old: old.sa, child: heir.sa })
-  }
-
-  /** Both sides agreed on its end. */
-  #deleted(child: Child, now: Instant): void {
-    // The peer deletes what a rekey of its own replaced, and so says that it won if ours is still out.
-    const rival = child.attempt?.rival?.child
-    if (child.heir === undefined && rival !== undefined) {
-      child.heir = rival
-      if (child.isUnwanted) this.#forsake(rival, now)
-    }
-    if (child.heir !== undefined && this.#isLive(child.heir)) this.#switch(child.heir)
-    if (child === this.#sending || !child.announced) return this.#close(child)
-    this.#drop(child)
-    this.#retired.set(child.sa, after(now, GRACE))
-  }
-
-  #close(child: Child): void {
-    this.#drop(child)
-    if (child.announced) this.#closed(child.sa)
-    else this.#context.releaseSpi(child.sa.inboundSpi)
-  }
-
-  #drop(child: Child): void {
-    this.#live.delete(child.sa.inboundSpi)
-    this.#agenda.clear(child.rekey)
-    this.#agenda.clear(child.remove)
-  }
-
-  #closed(sa: ChildSa): void {
-    this.#context.releaseSpi(sa.inboundSpi)
-    this.#context.emit({ kind: 'child.closed', sa: this.#session, child: sa })
-  }
-
-  // -------------------------------------------------------------------------------------------- pieces
-
-  get #isCrowded(): boolean {
-    return this.#live.size + this.#retired.size >= MAX_CHILDREN
-  }
-
-  #isLive(child: Child): boolean {
-    return this.#live.get(child.sa.inboundSpi) === child
-  }
-
-  /** The one in use, if an SPI is of one that was replaced. */
-  #find(inboundSpi: Spi): Child | undefined {
-    let child = this.#live.get(inboundSpi)
-    while (child?.heir !== undefined) child = child.heir
-    return child
-  }
-
-  #byOutbound(spi: Spi): Child | undefined {
-    for (const child of this.#live.values()) if (child.sa.outboundSpi === spi) return child
-    return undefined
   }
 }
