@@ -1,13 +1,14 @@
 /**
- * Learns when the network changed its authorities: asks the directories for the chain of bootstrap documents, at the start
- * and then a few times a day, and keeps a newer one. What does not follow from the document at hand changes nothing.
+ * Learns when the network changed its authorities: asks the directories for the chain of bootstrap documents, at the start,
+ * then a few times a day, and keeps a newer one. When nobody has a document that is believed, this may be why: then it asks at
+ * once, and every few minutes until all is well. What does not follow from the document at hand changes nothing.
  */
 import { open, rename } from 'node:fs/promises'
 import type { Dispatcher } from 'undici'
 import { errorLine } from '#base/errors'
 import { type Result, success } from '#base/result'
 import { jittered, type Rng } from '#base/rng'
-import { type Duration, HOUR, SECOND } from '#base/time'
+import { type Duration, HOUR, MINUTE, SECOND } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
 import { type Trust, trustOf } from '#daemon/trust'
 import { type Bootstrap, followChain, readChain } from '#directory/bootstrap'
@@ -27,12 +28,14 @@ export interface BootstrapSyncOptions {
 }
 
 const PACE: Duration = 6 * HOUR
+const PACE_TROUBLED: Duration = 10 * MINUTE
 const TIMEOUT: Duration = 20 * SECOND
 
 export class BootstrapSync {
   readonly #options: BootstrapSyncOptions
   #held: Bootstrap
   #timer: NodeJS.Timeout | undefined
+  #troubled = false
   #ended = false
 
   constructor(options: BootstrapSyncOptions) {
@@ -45,6 +48,15 @@ export class BootstrapSync {
   }
 
   start(): void {
+    void this.#turn()
+  }
+
+  /** Are there documents that are believed, or is something wrong with those who make them? */
+  told(troubled: boolean): void {
+    const isNews = troubled && !this.#troubled
+    this.#troubled = troubled
+    if (!isNews) return
+    clearTimeout(this.#timer)
     void this.#turn()
   }
 
@@ -100,7 +112,10 @@ export class BootstrapSync {
 
   async #turn(): Promise<void> {
     await this.ask()
-    if (!this.#ended)
-      this.#timer = setTimeout(() => void this.#turn(), jittered(this.#options.rng, PACE, PACE / 5))
+    if (this.#ended) return
+    const pace = this.#troubled ? PACE_TROUBLED : PACE
+    // Another turn may have ended meanwhile: there is one timer.
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => void this.#turn(), jittered(this.#options.rng, pace, pace / 5))
   }
 }

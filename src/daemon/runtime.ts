@@ -283,8 +283,9 @@ export class Runtime {
       ...(hooks.token === undefined ? {} : { token: hooks.token }),
     })
     this.#directory = client
+    let bootstrap: BootstrapSync | undefined
     if (trust.bootstrap !== undefined) {
-      const bootstrap = new BootstrapSync({
+      bootstrap = new BootstrapSync({
         bootstrap: trust.bootstrap,
         crypto: this.crypto,
         rng: this.rng,
@@ -297,7 +298,7 @@ export class Runtime {
         },
         onTrouble: (line) => this.log.warn({ line }, 'a bootstrap file was refused'),
       })
-      this.onClose(() => bootstrap.end())
+      this.onClose(() => bootstrap?.end())
       bootstrap.start()
     }
     const expiry = new Expiry(
@@ -349,9 +350,11 @@ export class Runtime {
       onTrouble: (line) => {
         this.log.warn(line)
         hooks.onTrouble?.(line)
+        bootstrap?.told(true)
       },
       onRecovered: () => {
         this.log.info('the directory answers again')
+        bootstrap?.told(false)
         hooks.onTrouble?.(null)
       },
     })

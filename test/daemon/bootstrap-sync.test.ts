@@ -11,6 +11,7 @@ import type { KeyPair } from '#crypto/provider'
 import { BootstrapFile } from '#daemon/bootstrap-file'
 import { BootstrapSync } from '#daemon/bootstrap-sync'
 import { keptBootstrap, resolveTrust, type Trust } from '#daemon/trust'
+import { until } from '#demo/command'
 import { encodeBootstrap, readChain } from '#directory/bootstrap'
 import { AUTHORITIES } from '../directory/authorities.ts'
 import { crypto, keyPair, START, value } from '../directory/network.ts'
@@ -21,7 +22,9 @@ const FRESH = keyPair('a fresh authority')
 test('a change is followed and kept, an older or foreign chain is refused', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'ippriv-bootstrap-'))
   let served = ''
+  let asked = 0
   const server = createServer((request, reply) => {
+    asked++
     reply.statusCode = request.url === '/v1/bootstrap' && served !== '' ? 200 : 404
     reply.end(served)
   })
@@ -85,6 +88,11 @@ test('a change is followed and kept, an older or foreign chain is refused', asyn
     await sync.ask()
     assert.match(troubles.pop() ?? '', /IPP_DIR_OVERSIZED/)
     assert.equal(sync.held.serial, 2)
+    // Nobody has a document that is believed: it asks at once, and not again because that is said again.
+    asked = 0
+    for (const troubled of [true, true, false]) sync.told(troubled)
+    await until('the question', 10_000, () => (troubles.length > 0 ? true : undefined))
+    assert.equal(asked, 1)
     sync.end()
     // The next start begins with what was kept, also when the configured file is old.
     const after = await resolveTrust(directory, folder, crypto)
