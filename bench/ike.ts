@@ -107,7 +107,7 @@ function report({ samples, memory, refusal }: GuestResult): Report {
       'CPU is of all threads of the responder. A rate is what its cores give if nothing else runs on them, one over the time of the busiest: that of its busiest thread, or its share of all threads if that is more.',
       'Initiators send in batches and wait, so "us each here" is of the responder alone but for the pipes between its threads and the first and last of a batch.',
       'Resumed is IKE_SESSION_RESUME and IKE_AUTH. With fresh keys: what our own initiators do then, at once, by policy: IKE SA and Child SA rekeyed, a key exchange with ML-KEM each, and a new ticket. Of that only the CPU time is comparable.',
-      `A resumption takes the place of a handshake with ML-KEM, the default between our own nodes and clients. It is ${(cpu('ours, classic, one core') / cpu('ours, resumed, one core')).toFixed(2)} times as fast as a classic one, with which it has both exchanges in common; that one has only an X25519 and a signature besides, so 3 times would be out of reach for any code.`,
+      ...resumptionNote(cpu('ours, classic, one core') / cpu('ours, resumed, one core')),
       'On all cores our responder has a thread for handshakes on each but one; on one core it is a single thread.',
       'strongSwan logs nothing. Where the kernel has no ESP it answers IKE_AUTH without a Child SA.',
     ],
@@ -160,3 +160,11 @@ const heapTarget = ({ associations, heap }: Memory): Target => ({
   sense: 'most',
   unit: ' KiB',
 })
+
+/** @param ofClassic NaN when one of the two was not measured */
+const resumptionNote = (ofClassic: number): readonly string[] =>
+  Number.isNaN(ofClassic)
+    ? []
+    : [
+        `A resumption takes the place of a handshake with ML-KEM, the default between our own nodes and clients. It is ${ofClassic.toFixed(2)} times as fast as a classic one, with which it has both exchanges in common; that one has only an X25519 and a signature besides, so 3 times would be out of reach for any code.`,
+      ]
