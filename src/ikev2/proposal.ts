@@ -8,7 +8,7 @@ import type { HashName } from '#crypto/provider'
 import { ESP_CIPHERS, type EspCipher } from '#crypto/suites'
 import { noProposal, type PeerFault } from '#ikev2/fault'
 import { ACCEPTED_GROUPS } from '#ikev2/groups'
-import type { Proposal, Transform, TransformAttribute } from '#ikev2/message/payload'
+import type { Proposal, Transform, TransformAttribute } from '#ikev2/message/proposal'
 import { GROUP, KEY_LENGTH_ATTRIBUTE, PRF, PROTOCOL, SEQUENCE_NUMBERS, TRANSFORM } from '#ikev2/numbers'
 
 /** The algorithms of one IKE SA. */

@@ -14,7 +14,8 @@ import {
   ikeRekeyRequest,
 } from '#ikev2/exchange/create-child'
 import { decodeHeader } from '#ikev2/message/header'
-import { notify, type Payload, type Proposal } from '#ikev2/message/payload'
+import { notify, type Payload } from '#ikev2/message/payload'
+import type { Proposal } from '#ikev2/message/proposal'
 import { EXCHANGE, GROUP, NOTIFY } from '#ikev2/numbers'
 import type { IkeSuite } from '#ikev2/proposal'
 import {

@@ -15,7 +15,8 @@ import {
   readAddress,
 } from '#ikev2/exchange/configuration'
 import { faultOfNotify, noProposal, tsUnacceptable } from '#ikev2/fault'
-import type { Payload, Proposal } from '#ikev2/message/payload'
+import type { Payload } from '#ikev2/message/payload'
+import type { Proposal } from '#ikev2/message/proposal'
 import { errorNotify, need } from '#ikev2/message/registry'
 import {
   acceptEsp,

@@ -37,7 +37,8 @@ import {
 import { malformed, noProposal, protocolFault, tsUnacceptable } from '#ikev2/fault'
 import { groupOf } from '#ikev2/groups'
 import { isZeroSpi } from '#ikev2/message/header'
-import { notify, type Payload, type Proposal } from '#ikev2/message/payload'
+import { notify, type Payload } from '#ikev2/message/payload'
+import type { Proposal } from '#ikev2/message/proposal'
 import { find, need, notifies } from '#ikev2/message/registry'
 import { NOTIFY, PROTOCOL } from '#ikev2/numbers'
 import {
