@@ -13,13 +13,11 @@ import { type ReqId, SPI_MIN } from '#base/ids'
 import { createDummy, deleteDummy, findLink } from '#linux/interfaces'
 import type { NetlinkError, NetlinkRequest } from '#linux/netlink'
 import { isErrno, Netlink } from '#linux/netlink'
+import { ABSENT, type Step, XfrmLedger } from '#linux/xfrm-ledger'
 import {
-  policyInstallRequest,
-  policyName,
   policyRemoveRequest,
   policySpecOf,
   saCountersOf,
-  saInstallRequest,
   saKeyOf,
   saMoveRequest,
   saName,
@@ -64,20 +62,6 @@ const HASH_THRESHOLD: HashThreshold = { local: 0, remote: 32 }
 /** XFRMNLGRP_EXPIRE. */
 const GROUP_EXPIRE = 2
 
-/** What is harmless to hear when something is removed. */
-const ABSENT = ['ESRCH', 'ENOENT'] as const
-
-/** One operation on its way into the kernel. The tables of the plane already say that it was done. */
-interface Step {
-  readonly request: NetlinkRequest
-  readonly tolerated: readonly string[]
-  readonly installs: boolean
-  /** Takes it out of the kernel again. */
-  readonly undo?: NetlinkRequest
-  /** Takes it out of the tables again. */
-  readonly revert: () => void
-}
-
 export class XfrmPlane implements DataPlane {
   readonly kind = 'xfrm'
   readonly device: string
@@ -89,11 +73,7 @@ export class XfrmPlane implements DataPlane {
   #route: Netlink | undefined
   #thresholdBefore: HashThreshold | undefined
   #turn: Promise<unknown> = Promise.resolve()
-  /** By `policyName` and `saName`. */
-  readonly #policies = new Map<string, PolicySpec>()
-  readonly #sas = new Set<string>()
-  /** Names of block policies that a predecessor left and nobody has claimed yet. */
-  readonly #inherited = new Set<string>()
+  readonly #ledger = new XfrmLedger()
   #found: Inventory = { policies: [], sas: [] }
   #failed = false
   #listener: ((error: Error) => void) | undefined
@@ -158,18 +138,17 @@ export class XfrmPlane implements DataPlane {
           at++
         } else at += await this.#applyRun(operations, at)
       }
-      await this.#dropInherited()
+      const unclaimed = this.#ledger.strikeUnclaimed()
+      if (unclaimed.length > 0) await this.#remove(unclaimed)
     })
   }
 
   counters(): Promise<readonly SaCounters[]> {
     return this.#exclusive(async () => {
       const sas = await this.#listSas()
-      const present = new Set(sas.map((sa) => saName(saKeyOf(sa))))
-      for (const name of this.#sas) {
-        // Nothing of ours expires: another program flushed the SAD.
-        if (!present.has(name)) this.#fail(new Error(`another program removed SAs of ours, as ${name}`))
-      }
+      // Nothing of ours expires: another program flushed the SAD.
+      for (const name of this.#ledger.lostSas(sas.map(saKeyOf)))
+        this.#fail(new Error(`another program removed SAs of ours, as ${name}`))
       return sas.map(saCountersOf)
     })
   }
@@ -216,7 +195,7 @@ export class XfrmPlane implements DataPlane {
         const operation = operations[at]!
         if (operation.kind === 'sa.move') break
         if (isRemoval(operation) && steps.some(({ installs }) => installs)) break
-        steps.push(this.#prepare(operation))
+        steps.push(this.#ledger.enter(operation))
       }
     } catch (error) {
       // An operation that cannot be expressed: those before it are still due, so the error comes after them.
@@ -227,66 +206,16 @@ export class XfrmPlane implements DataPlane {
     return steps.length
   }
 
-  #prepare(operation: Exclude<PlaneOperation, { kind: 'sa.move' }>): Step {
-    switch (operation.kind) {
-      case 'sa.install': {
-        const { sa } = operation
-        const name = saName(sa)
-        const request = saInstallRequest(sa)
-        if (this.#sas.has(name)) throw new IpprivError('IPP_PLANE_OPERATION', `${request.name}: exists`)
-        this.#sas.add(name)
-        const revert = (): void => void this.#sas.delete(name)
-        return { request, tolerated: [], installs: true, undo: saRemoveRequest(sa), revert }
-      }
-      case 'sa.remove': {
-        const name = saName(operation.sa)
-        const had = this.#sas.delete(name)
-        const revert = (): void => void (had && this.#sas.add(name))
-        return { request: saRemoveRequest(operation.sa), tolerated: ABSENT, installs: false, revert }
-      }
-      case 'policy.install': {
-        const { policy } = operation
-        const { direction, selector } = policy
-        const name = policyName(direction, selector)
-        const before = this.#policies.get(name)
-        const request = policyInstallRequest(policy, before !== undefined)
-        this.#policies.set(name, policy)
-        this.#inherited.delete(name)
-        return {
-          request,
-          tolerated: [],
-          installs: true,
-          undo: before ? policyInstallRequest(before, true) : policyRemoveRequest(direction, selector),
-          revert: () => this.#restorePolicy(name, before),
-        }
-      }
-      case 'policy.remove': {
-        const { direction, selector } = operation
-        const name = policyName(direction, selector)
-        const before = this.#policies.get(name)
-        this.#policies.delete(name)
-        this.#inherited.delete(name)
-        const request = policyRemoveRequest(direction, selector)
-        return {
-          request,
-          tolerated: ABSENT,
-          installs: false,
-          revert: () => this.#restorePolicy(name, before),
-        }
-      }
-    }
-  }
-
   /**
    * The kernel changes neither the ends of an SA nor whether it is encapsulated (UPDSA refuses; MIGRATE cannot take
    * encapsulation away). So it is read, removed, and installed again with all it was.
    */
   async #move(sa: SaKey, to: SaEnds): Promise<void> {
     const name = saName(sa)
-    if (!this.#sas.has(name)) return
-    const moved = saName({ ...to, spi: sa.spi })
-    if (moved !== name && this.#sas.has(moved))
-      throw new IpprivError('IPP_PLANE_OPERATION', `move ${name}: ${moved} exists`)
+    if (!this.#ledger.hasSa(sa)) return
+    const moved = { ...to, spi: sa.spi }
+    if (saName(moved) !== name && this.#ledger.hasSa(moved))
+      throw new IpprivError('IPP_PLANE_OPERATION', `move ${name}: ${saName(moved)} exists`)
     const kernel = this.#kernel()
     try {
       const request = { name: `GETSA ${name}`, type: XFRM_MSG.getSa, payload: encodeSaId(sa) }
@@ -295,11 +224,11 @@ export class XfrmPlane implements DataPlane {
       if (found === undefined) throw new IpprivError('IPP_PLANE_OPERATION', `${request.name}: not understood`)
       const install = saMoveRequest(found, to)
       payload.fill(0)
-      this.#sas.delete(name)
+      this.#ledger.deleteSa(sa)
       const [, refused] = await kernel.batch([saRemoveRequest(sa), install])
       install.payload.fill(0)
       if (refused) throw refused
-      this.#sas.add(moved)
+      this.#ledger.addSa(moved)
     } catch (error) {
       throw operationError(error)
     }
@@ -330,7 +259,7 @@ export class XfrmPlane implements DataPlane {
     try {
       await this.#remove(steps.toReversed().flatMap(({ undo }) => undo ?? []))
     } catch (error) {
-      // The kernel holds something the tables do not: nobody may rely on them any more.
+      // The kernel holds something the ledger does not: nobody may rely on it any more.
       this.#fail(error instanceof Error ? error : new Error(String(error)))
     }
   }
@@ -351,15 +280,8 @@ export class XfrmPlane implements DataPlane {
       ...sas.map((sa) => saRemoveRequest(saKeyOf(sa))),
       ...(keepBlocks ? [] : blocks.map(removal)),
     ])
-    this.#sas.clear()
-    this.#policies.clear()
-    this.#inherited.clear()
-    if (!keepBlocks) return
-    for (const policy of blocks) {
-      const name = policyName(policy.direction, policy.selector)
-      this.#policies.set(name, policy)
-      this.#inherited.add(name)
-    }
+    this.#ledger.clear()
+    if (keepBlocks) this.#ledger.inherit(blocks)
   }
 
   /** @returns whether there was anything of a node's */
@@ -367,22 +289,9 @@ export class XfrmPlane implements DataPlane {
     const policies = await this.#listPolicies()
     if (policies.length === 0 || policies.some(({ priority }) => priority === PRIORITY.guard)) return false
     const sas = (await this.#listSas()).map((sa) => ({ ...saKeyOf(sa), reqid: sa.reqid as ReqId }))
-    for (const policy of policies) this.#policies.set(policyName(policy.direction, policy.selector), policy)
-    for (const sa of sas) this.#sas.add(saName(sa))
+    this.#ledger.adopt(policies, sas)
     this.#found = { policies, sas }
     return true
-  }
-
-  async #dropInherited(): Promise<void> {
-    if (this.#inherited.size === 0) return
-    const requests: NetlinkRequest[] = []
-    for (const name of this.#inherited) {
-      const policy = this.#policies.get(name)
-      if (policy) requests.push(policyRemoveRequest(policy.direction, policy.selector))
-      this.#policies.delete(name)
-    }
-    this.#inherited.clear()
-    await this.#remove(requests)
   }
 
   async #remove(requests: readonly NetlinkRequest[]): Promise<void> {
@@ -431,12 +340,7 @@ export class XfrmPlane implements DataPlane {
     const sa = type === XFRM_MSG.expire ? decodeExpire(payload) : undefined
     if (sa === undefined || !isOurReqId(sa.reqid)) return
     const key = saKeyOf(sa)
-    if (this.#sas.has(saName(key))) this.#heard?.(key)
-  }
-
-  #restorePolicy(name: string, before: PolicySpec | undefined): void {
-    if (before) this.#policies.set(name, before)
-    else this.#policies.delete(name)
+    if (this.#ledger.hasSa(key)) this.#heard?.(key)
   }
 
   #kernel(): Netlink {
