@@ -17,8 +17,9 @@ import {
  * ESP acknowledges nothing, but the TCP inside does. A segment sent now and then is a *marker*; when the other end
  * acknowledges it, all that was sent before has arrived as well, of whatever protocol, for circuits keep order. While
  * one that does not acknowledge selectively waits for a lost segment, each repetition says that one more has arrived
- * (RFC 5681 section 3.2). The time that took, beside the least it ever took, is what waits on the way (as in TCP Vegas and RFC 6817): the window
- * grows while that is less than the slack, and shrinks while it is more. Without TCP there is no limit.
+ * (RFC 5681 section 3.2). The time that took, beside the least it ever took, is what waits on the way (as in TCP Vegas
+ * and RFC 6817): the window grows while that is less than the slack, and shrinks while it is more. Without TCP there is
+ * no limit.
  *
  * Times in ms.
  */
