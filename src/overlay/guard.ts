@@ -10,7 +10,7 @@ import type { FilterContext } from '#nat/rules'
 import { clientRules } from '#nat/rulesets'
 import { DEFAULT_GROUP, type Group, type IsolationRule, rulesOf, tableOf } from '#overlay/groups'
 import type { Effect, HostOperation, RouteSpec } from '#overlay/ports'
-import { innerMtu, PATH_MTU } from '#telescope/engine'
+import { innerMtu, PATH_MTU } from '#telescope/mtu'
 import {
   clientEntryPass,
   clientEntryPassRemove,

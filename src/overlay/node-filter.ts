@@ -5,7 +5,7 @@ import { nodeRules } from '#nat/rulesets'
 import { mtuOf } from '#overlay/parameters'
 import type { HostOperation, RouteSpec } from '#overlay/ports'
 import type { RouterOptions } from '#overlay/router-events'
-import { PATH_MTU } from '#telescope/engine'
+import { PATH_MTU } from '#telescope/mtu'
 
 /** Clients are forwarded to the other nodes of the consensus only; without one, to nobody. */
 export function nodeFilter(

@@ -1,15 +1,17 @@
 import { IpprivError } from '#base/errors'
 import type { Ip } from '#base/ip'
 import { ipToUint32 } from '#base/ip'
+import { type DropReason, type Drops, noDrops } from '#telescope/drops'
+import { PATH_MTU } from '#telescope/mtu'
 import type { PlaneOperation, PolicySpec, SaCounters, SaKey } from '#telescope/plane'
-import { MAX_TEMPLATES } from '#telescope/plane'
+import { MAX_TEMPLATES, operationName } from '#telescope/plane'
 import type { Bundle, InboundSa } from '#telescope/sad'
 import { Sad } from '#telescope/sad'
 import type { CipherDriver } from '#telescope/seal'
 import { OPEN, openLayer, SEAL, SEAL_HEADROOM, SEAL_TAILROOM, sealLayer } from '#telescope/seal'
 import type { Flow, Policy } from '#telescope/spd'
-import { NO_PORT, Spd } from '#telescope/spd'
-import { espCapacity, espLength, spi } from '#wire/esp'
+import { readFlow, Spd } from '#telescope/spd'
+import { espCapacity, spi } from '#wire/esp'
 import { FRAGMENTATION_NEEDED, makeFragmentationNeeded } from '#wire/icmp'
 import {
   checkIpv4,
@@ -17,10 +19,8 @@ import {
   destination,
   IPV4_HEADER,
   isFragment,
-  isLaterFragment,
   PROTOCOL,
   protocol,
-  readUint16,
   source,
   totalLength,
   ttl,
@@ -56,42 +56,8 @@ export const TAILROOM = MAX_TEMPLATES * SEAL_TAILROOM
 /** Our constants of every outer header. */
 export const OUTER = { ttl: 64, tos: 0, dontFragment: false } as const
 
-/** The largest outer packet: what every path of the Internet is expected to carry. */
-export const PATH_MTU = 1500
-
 /** As XFRM_MAX_DEPTH: more layers on one packet than this are an attack on our time. */
 const MAX_DEPTH = MAX_TEMPLATES + 1
-
-/**
- * Reasons to drop a packet. Names of /proc/net/xfrm_stat where the kernel has the case; those that begin with
- * `Tun` exist in this plane only.
- */
-const REASONS = [
-  'XfrmInHdrError',
-  'XfrmInNoStates',
-  'XfrmInStateProtoError',
-  'XfrmInStateSeqError',
-  'XfrmInStateMismatch',
-  'XfrmInTmplMismatch',
-  'XfrmInNoPols',
-  'XfrmInPolBlock',
-  'XfrmOutNoStates',
-  'XfrmOutStateProtoError',
-  'XfrmOutStateSeqError',
-  'XfrmOutPolBlock',
-  'XfrmFwdHdrError',
-  // More layers than MAX_DEPTH, or a fragment of an inner ESP packet: there is no reassembly inside.
-  'XfrmInBufferError',
-  // The kernel routed into the TUN what no policy protects.
-  'TunNoPolicy',
-  // Not IPv4, or with a broken header or options.
-  'TunMalformed',
-  // Too big for the path once sealed; the sender was told.
-  'TunTooBig',
-  // A TFC dummy (RFC 4303 section 2.6): not a loss.
-  'TunDummy',
-] as const
-export type DropReason = (typeof REASONS)[number]
 
 const NOTHING_HEARD: readonly SaKey[] = []
 
@@ -107,7 +73,7 @@ export class PacketEngine {
   readonly #sad: Sad
   readonly #spd: Spd
   readonly #pathMtu: number
-  readonly #drops: Record<DropReason, number>
+  readonly #drops: Drops
   #heard: SaKey[] = []
   /** How many `in` policies protect this address, as int32: private addresses of ours. */
   readonly #private = new Map<number, number>()
@@ -121,7 +87,7 @@ export class PacketEngine {
     this.#sad = new Sad(options.driver)
     this.#spd = new Spd(this.#sad)
     this.#pathMtu = options.pathMtu ?? PATH_MTU
-    this.#drops = Object.fromEntries(REASONS.map((reason) => [reason, 0])) as Record<DropReason, number>
+    this.#drops = noDrops()
   }
 
   /**
@@ -136,7 +102,10 @@ export class PacketEngine {
       try {
         this.#perform(operation, shared[i])
       } catch (error) {
-        throw new IpprivError('IPP_PLANE_OPERATION', `${describe(operation)}: ${(error as Error).message}`)
+        throw new IpprivError(
+          'IPP_PLANE_OPERATION',
+          `${operationName(operation)}: ${(error as Error).message}`,
+        )
       }
     }
   }
@@ -158,7 +127,7 @@ export class PacketEngine {
     return heard
   }
 
-  drops(): Record<DropReason, number> {
+  drops(): Drops {
     return { ...this.#drops }
   }
 
@@ -172,7 +141,7 @@ export class PacketEngine {
   /** What stands for the circuit a packet from the TUN will go into: its policy, or the engine where there is none. */
   circuitOf(bytes: Uint8Array, offset: number, length: number): object {
     if (length < IPV4_HEADER) return this
-    this.#readFlow(bytes, offset)
+    readFlow(this.#flow, bytes, offset)
     return this.#spd.lookup('out', this.#flow) ?? this
   }
 
@@ -180,7 +149,7 @@ export class PacketEngine {
   fromTun(bytes: Uint8Array, offset: number, length: number): Verdict {
     if (checkIpv4(bytes, offset, length) !== undefined) return this.#drop('TunMalformed')
     this.#depth = 0
-    this.#readFlow(bytes, offset)
+    readFlow(this.#flow, bytes, offset)
     // What came in from outside must pass the forward policies like any packet without a security path:
     // that is what keeps injected clear text out of a telescope.
     if (!this.#isLocal(this.#flow.source) && !this.#accepts('fwd')) return VERDICT.drop
@@ -222,7 +191,7 @@ export class PacketEngine {
       at = this.offset
       room = opened
     }
-    this.#readFlow(bytes, at)
+    readFlow(this.#flow, bytes, at)
     const total = totalLength(bytes, at)
     if (this.#isLocal(this.#flow.destination)) {
       return this.#accepts('in') ? this.#deliver(at, total) : VERDICT.drop
@@ -281,7 +250,7 @@ export class PacketEngine {
     const self = policy.bundles[policy.bundles.length - 1]!.source
     const error = makeFragmentationNeeded(bytes, offset, capacity, self, this.#flow.source)
     if (error === undefined) return VERDICT.drop
-    this.#readFlow(bytes, error)
+    readFlow(this.#flow, bytes, error)
     const back = this.#spd.lookup('out', this.#flow)
     if (back === undefined || back.spec.action !== 'protect') return VERDICT.drop
     return this.#seal(back, bytes, error, FRAGMENTATION_NEEDED)
@@ -369,24 +338,6 @@ export class PacketEngine {
     return this.#sad.isLocal(address) || this.#private.has(address) || this.#hostAddresses.has(address)
   }
 
-  #readFlow(bytes: Uint8Array, offset: number): void {
-    const flow = this.#flow
-    flow.source = source(bytes, offset)
-    flow.destination = destination(bytes, offset)
-    flow.protocol = protocol(bytes, offset)
-    flow.sourcePort = NO_PORT
-    flow.destinationPort = NO_PORT
-    const upper = offset + IPV4_HEADER
-    if (isLaterFragment(bytes, offset) || totalLength(bytes, offset) < IPV4_HEADER + 4) return
-    if (flow.protocol === PROTOCOL.udp || flow.protocol === PROTOCOL.tcp) {
-      flow.sourcePort = readUint16(bytes, upper)
-      flow.destinationPort = readUint16(bytes, upper + 2)
-    } else if (flow.protocol === PROTOCOL.icmp) {
-      flow.sourcePort = bytes[upper]!
-      flow.destinationPort = bytes[upper + 1]!
-    }
-  }
-
   #perform(operation: PlaneOperation, shared: SharedArrayBuffer | undefined): void {
     switch (operation.kind) {
       case 'sa.install':
@@ -433,33 +384,4 @@ export class PacketEngine {
   }
 }
 
-/** The largest inner packet that `layers` plain ESP layers fit into `pathMtu`. */
-export function innerMtu(pathMtu: number, layers: number): number {
-  let capacity = pathMtu
-  for (let i = 0; i < layers; i++) capacity = espCapacity(capacity - IPV4_HEADER)
-  return capacity
-}
-
-/** The size of a packet of `length` after `layers` plain ESP layers. */
-export function sealedLength(length: number, layers: number): number {
-  let sealed = length
-  for (let i = 0; i < layers; i++) sealed = espLength(sealed) + IPV4_HEADER
-  return sealed
-}
-
 const newest = (bundle: Bundle) => bundle.outbound[bundle.outbound.length - 1]!
-
-/** Says which operation, without a key and without an address: errors are logged. */
-function describe(operation: PlaneOperation): string {
-  switch (operation.kind) {
-    case 'sa.install':
-      return `${operation.kind} ${operation.sa.flow} reqid ${operation.sa.reqid}`
-    case 'sa.remove':
-    case 'sa.move':
-      return operation.kind
-    case 'policy.install':
-      return `${operation.kind} ${operation.policy.direction} ${operation.policy.action}`
-    case 'policy.remove':
-      return `${operation.kind} ${operation.direction}`
-  }
-}

@@ -148,3 +148,18 @@ export const isOurReqId = (id: number): boolean => id >= REQID_BASE && id < REQI
 /** The constants of every SA and route of ours (architecture section 3: the same for everyone). */
 export { INNER_MSS, INNER_MTU } from '#base/mtu'
 export const REPLAY_WINDOW = 1024
+
+/** Says which operation, without a key and without an address: errors are logged. */
+export function operationName(operation: PlaneOperation): string {
+  switch (operation.kind) {
+    case 'sa.install':
+      return `${operation.kind} ${operation.sa.flow} reqid ${operation.sa.reqid}`
+    case 'sa.remove':
+    case 'sa.move':
+      return operation.kind
+    case 'policy.install':
+      return `${operation.kind} ${operation.policy.direction} ${operation.policy.action}`
+    case 'policy.remove':
+      return `${operation.kind} ${operation.direction}`
+  }
+}

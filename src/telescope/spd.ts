@@ -2,7 +2,16 @@ import { ipToUint32, maskOf, type Prefix } from '#base/ip'
 import type { Direction, PolicySpec, Selector } from '#telescope/plane'
 import { MAX_TEMPLATES } from '#telescope/plane'
 import type { Bundle, Sad } from '#telescope/sad'
-import { PROTOCOL } from '#wire/ipv4'
+import {
+  destination,
+  IPV4_HEADER,
+  isLaterFragment,
+  PROTOCOL,
+  protocol,
+  readUint16,
+  source,
+  totalLength,
+} from '#wire/ipv4'
 
 /**
  * Security Policy Database (RFC 4301 section 4.4.1) of the userspace plane, one table per direction.
@@ -31,6 +40,24 @@ export interface Flow {
 
 /** Port of a packet that has none (later fragments, other protocols): matches no port selector. */
 export const NO_PORT = -1
+
+/** Fills `flow` from the IPv4 packet at `offset`, whose header was checked. */
+export function readFlow(flow: Flow, bytes: Uint8Array, offset: number): void {
+  flow.source = source(bytes, offset)
+  flow.destination = destination(bytes, offset)
+  flow.protocol = protocol(bytes, offset)
+  flow.sourcePort = NO_PORT
+  flow.destinationPort = NO_PORT
+  const upper = offset + IPV4_HEADER
+  if (isLaterFragment(bytes, offset) || totalLength(bytes, offset) < IPV4_HEADER + 4) return
+  if (flow.protocol === PROTOCOL.udp || flow.protocol === PROTOCOL.tcp) {
+    flow.sourcePort = readUint16(bytes, upper)
+    flow.destinationPort = readUint16(bytes, upper + 2)
+  } else if (flow.protocol === PROTOCOL.icmp) {
+    flow.sourcePort = bytes[upper]!
+    flow.destinationPort = bytes[upper + 1]!
+  }
+}
 
 interface Group {
   readonly sourceMask: number
