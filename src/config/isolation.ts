@@ -1,6 +1,6 @@
 /** `isolation` of a client: which traffic has circuits of its own. */
 import { type Prefix, parsePrefix } from '#base/ip'
-import type { Problem } from '#config/validate'
+import type { Locator, Problem } from '#config/validate'
 import { DAEMON_MARK } from '#nat/rules'
 
 /** At least one of user, mark and destination; all of them must hold. */
@@ -17,8 +17,6 @@ interface IsolationFile {
   readonly mark?: number
   readonly destination?: string
 }
-
-type Locator = (path: readonly (string | number)[], expected: string, found: string) => Problem
 
 /** Of a file whose values are acceptable each by itself. */
 export function isolationProblem(

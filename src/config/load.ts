@@ -5,12 +5,19 @@ import { LineCounter, parseDocument } from 'yaml'
 import { fromHex } from '#base/bytes'
 import { IpprivError } from '#base/errors'
 import { formatPrefix, type Ip, ip, isPrivateNetwork, type Prefix, parsePrefix, prefix } from '#base/ip'
-import { parseDirectoryUrl } from '#config/formats'
 import { type IsolationConfig, isolationOf, isolationProblem } from '#config/isolation'
 import { type ConfigFile, type ConfigKind, schemaOf } from '#config/schema'
-import { formatProblem, locate, type Problem, validate } from '#config/validate'
+import {
+  type CouncilConfig,
+  councilOf,
+  councilProblem,
+  directoryOf,
+  directoryProblem,
+  type TrustedDirectory,
+} from '#config/trust'
+import { formatProblem, type Locator, locate, type Problem, validate } from '#config/validate'
 import type { EspCipher } from '#crypto/suites'
-import { type NetworkParameters, type NodeRole, SHORTEST_PERIOD } from '#directory/documents'
+import type { NetworkParameters, NodeRole } from '#directory/documents'
 import { DEFAULT_PARAMETERS } from '#directory/parameters'
 import { DEFAULT_WORK } from '#directory/work'
 import { exitAllowsAnything, exitPolicyOf, parseExitPolicy } from '#nat/exit-policy'
@@ -108,11 +115,6 @@ export interface DirectoryConfig extends DaemonConfig {
   readonly metrics: MetricsConfig
 }
 
-/** A list of all authorities, or a bootstrap file that has one. */
-export type CouncilConfig =
-  | { readonly kind: 'pinned'; readonly authorities: readonly AuthorityConfig[]; readonly threshold: number }
-  | { readonly kind: 'bootstrap'; readonly file: string }
-
 /** Where counters are served to whoever asks; undefined: nowhere. */
 export type MetricsConfig = { readonly address: Ip; readonly port: number } | undefined
 
@@ -141,40 +143,6 @@ export type PlaneChoice = 'auto' | 'xfrm' | 'userspace'
 export interface UserspaceConfig {
   readonly workers: number
   readonly parallel: 'connection' | 'packet'
-}
-
-export interface DirectoryServer {
-  /** `http://address:port`, without a slash at the end. */
-  readonly url: string
-  readonly address: Ip
-  readonly port: number
-}
-
-/** Whose documents are believed, and who serves them. */
-export type TrustedDirectory = {
-  /** Who else hands out documents. */
-  readonly mirrors: readonly DirectoryServer[]
-} & (
-  | {
-      readonly kind: 'pinned'
-      /** At least one. */
-      readonly servers: readonly DirectoryServer[]
-      /** Ed25519 public keys, 32 octets each. */
-      readonly keys: readonly Uint8Array[]
-      /** So many of them must have signed. */
-      readonly threshold: number
-    }
-  /** A file that says all of that. */
-  | { readonly kind: 'bootstrap'; readonly file: string }
-)
-
-/** One of the authorities, as an authority is told. */
-export interface AuthorityConfig {
-  readonly name: string
-  /** Ed25519 public key, 32 octets. */
-  readonly key: Uint8Array
-  /** `http://address:port`, without a slash at the end. */
-  readonly url: string
 }
 
 export interface Configs {
@@ -226,8 +194,6 @@ export function parseConfig<K extends ConfigKind>(kind: K, text: string, file: s
 }
 
 const MOST_PROBLEMS = 5
-
-type Locator = (path: readonly (string | number)[], expected: string, found: string) => Problem
 
 const keyText = (path: readonly (string | number)[]): string =>
   path.reduce<string>(
@@ -290,7 +256,7 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
     keys: keysOf(value, file),
     plane: value.plane ?? 'auto',
     userspace: userspaceOf(value.userspace),
-    directory: directoryOf(value.directory, file),
+    directory: directoryOf(value.directory, (path) => absolute(path, file)),
     metrics: metricsOf(value.metrics),
     stock: value.stock === undefined ? undefined : stockOf(value.stock, file),
     exitPolicy: value.roles.includes('exit') ? nodeExitPolicy(value) : [],
@@ -307,7 +273,7 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
     address: value.address === undefined ? undefined : ip(value.address),
     plane: value.plane ?? 'auto',
     userspace: userspaceOf(value.userspace),
-    directory: directoryOf(value.directory, file),
+    directory: directoryOf(value.directory, (path) => absolute(path, file)),
     metrics: metricsOf(value.metrics),
     circuit: {
       hops: value.circuit?.path?.length ?? value.circuit?.hops ?? DEFAULT_HOPS,
@@ -334,7 +300,7 @@ const COMPLETE: { readonly [K in ConfigKind]: (value: ConfigFile<K>, file: strin
     work: value.work ?? DEFAULT_WORK,
     tokens: value.tokens === undefined ? undefined : absolute(value.tokens, file),
     period: value.period ?? DEFAULT_PERIOD,
-    council: councilOf(value, file),
+    council: councilOf(value, (path) => absolute(path, file)),
     measurer: value.measurer && {
       key: fromHex(value.measurer.key.toLowerCase()),
       report: absolute(value.measurer.report, file),
@@ -369,84 +335,6 @@ const keysOf = (value: { state: string; keys?: string }, file: string): string =
   absolute(value.keys ?? join(value.state, 'keys'), file)
 
 const absolute = (path: string, file: string): string => resolve(dirname(file), path)
-
-/** One server with one key, several with a threshold, or a file. */
-function directoryProblem(value: ConfigFile<'client'>['directory'], at: Locator): Problem | undefined {
-  const { mirrors: _, ...trust } = value
-  const { url, key, urls, keys, threshold, bootstrap } = trust
-  const place = ['directory']
-  if (bootstrap !== undefined)
-    return Object.keys(trust).length === 1
-      ? undefined
-      : at(place, 'bootstrap alone: the file names servers and keys', 'other keys beside it')
-  if (urls === undefined && keys === undefined && threshold === undefined) {
-    if (url !== undefined && key !== undefined) return undefined
-    const lacks = url === undefined ? 'url' : 'key'
-    return at(place, `the key ${lacks}; or urls, keys and threshold; or bootstrap`, 'it is absent')
-  }
-  if (url !== undefined || key !== undefined)
-    return at(place, 'either url and key, or urls, keys and threshold', 'both')
-  if (urls === undefined || keys === undefined || threshold === undefined)
-    return at(place, 'urls, keys and threshold, all three', 'not all of them')
-  return thresholdProblem(threshold, keys.length, [...place, 'threshold'], at)
-}
-
-function councilProblem(value: ConfigFile<'directory'>, at: Locator): Problem | undefined {
-  const { authorities, threshold, bootstrap, period = DEFAULT_PERIOD } = value
-  if (authorities === undefined && threshold === undefined && bootstrap === undefined)
-    return value.network === undefined
-      ? undefined
-      : at(['network'], 'none without authorities: one that decides alone proposes nothing', 'some')
-  if (period < SHORTEST_PERIOD)
-    return at(['period'], `at least ${SHORTEST_PERIOD} seconds, so that authorities can agree`, `${period}`)
-  if (bootstrap !== undefined)
-    return authorities === undefined && threshold === undefined
-      ? undefined
-      : at(['bootstrap'], 'either bootstrap, or authorities and threshold', 'both')
-  if (authorities === undefined || threshold === undefined)
-    return at([], 'authorities and threshold, both', 'one of them')
-  for (const what of ['name', 'key', 'url'] as const)
-    if (new Set(authorities.map((one) => one[what])).size < authorities.length)
-      return at(['authorities'], `every ${what} once`, 'one of them again')
-  return thresholdProblem(threshold, authorities.length, ['threshold'], at)
-}
-
-/** With half of them or fewer, two documents could be valid at a time. */
-function thresholdProblem(
-  threshold: number,
-  keys: number,
-  place: readonly string[],
-  at: Locator,
-): Problem | undefined {
-  if (2 * threshold > keys && threshold <= keys) return undefined
-  return at(place, `more than half of the ${keys} keys and no more than all`, `${threshold}`)
-}
-
-function directoryOf(value: ConfigFile<'client'>['directory'], file: string): TrustedDirectory {
-  const mirrors = (value.mirrors ?? []).map(serverOf)
-  if (value.bootstrap !== undefined)
-    return { kind: 'bootstrap', file: absolute(value.bootstrap, file), mirrors }
-  const urls = value.urls ?? [value.url!]
-  const keys = (value.keys ?? [value.key!]).map(fromHex)
-  return { kind: 'pinned', servers: urls.map(serverOf), keys, threshold: value.threshold ?? 1, mirrors }
-}
-
-/** What a URL of the right form says. */
-export function serverOf(text: string): DirectoryServer {
-  const { base, address, port } = parseDirectoryUrl(text)!
-  return { url: base, address: ip(address), port }
-}
-
-function councilOf(value: ConfigFile<'directory'>, file: string): CouncilConfig | undefined {
-  if (value.bootstrap !== undefined) return { kind: 'bootstrap', file: absolute(value.bootstrap, file) }
-  if (value.authorities === undefined) return undefined
-  const authorities = value.authorities.map(({ name, key, url }) => ({
-    name,
-    key: fromHex(key),
-    url: serverOf(url).url,
-  }))
-  return { kind: 'pinned', authorities, threshold: value.threshold! }
-}
 
 const stockOf = (value: { key: string; publicKey?: string }, file: string): StockConfig => ({
   key: value.key,

@@ -26,6 +26,9 @@ export interface Problem {
   readonly hint?: string
 }
 
+/** A problem at a place of the file: what was expected there, and what was found. */
+export type Locator = (path: readonly (string | number)[], expected: string, found: string) => Problem
+
 /** `3:5: circuit.hops: expected an integer 1..5, found 9` */
 export function formatProblem(problem: Problem): string {
   const { line, column, key, expected, found, hint } = problem

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { IpprivError } from '#base/errors'
 import { unwrap } from '#base/result'
-import { type DirectoryServer, serverOf, type TrustedDirectory } from '#config/load'
+import { type DirectoryServer, serverOf, type TrustedDirectory } from '#config/trust'
 import type { CryptoProvider } from '#crypto/provider'
 import { type Bootstrap, followChain, readChain } from '#directory/bootstrap'
 
