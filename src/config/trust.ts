@@ -115,7 +115,7 @@ export function serverOf(text: string): DirectoryServer {
   return { url: base, address: ip(address), port }
 }
 
-/** The same. Undefined: it decides alone. */
+/** Undefined: it decides alone. */
 export function councilOf(
   value: ConfigFile<'directory'>,
   absolute: (path: string) => string,

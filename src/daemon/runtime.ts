@@ -7,13 +7,10 @@
  */
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Agent } from 'undici'
 import { errorLine, exitCodeOf, IpprivError } from '#base/errors'
 import type { Ip } from '#base/ip'
 import type { Machine } from '#base/machine'
-import { toError } from '#base/result'
-import { drawSome, type Rng } from '#base/rng'
-import { unixTime } from '#base/time'
+import type { Rng } from '#base/rng'
 import type {
   ClientConfig,
   DirectoryConfig,
@@ -24,15 +21,12 @@ import type {
 } from '#config/load'
 import { nodeCrypto } from '#crypto/node'
 import type { CryptoProvider } from '#crypto/provider'
-import { BootstrapSync } from '#daemon/bootstrap-sync'
-import { DirectorySync } from '#daemon/directory-sync'
 import { Driver } from '#daemon/driver'
-import { Expiry } from '#daemon/expiry'
 import { HandshakeWorkers } from '#daemon/handshake-workers'
 import { serveMetrics } from '#daemon/metrics'
-import { keptBootstrap, type Trust } from '#daemon/trust'
-import { DirectoryClient, type HeldDocument } from '#directory/client'
-import type { Consensus } from '#directory/documents'
+import { type SubscriptionHooks, subscribe } from '#daemon/subscription'
+import type { Trust } from '#daemon/trust'
+import type { DirectoryClient } from '#directory/client'
 import type { SigningCredential } from '#ikev2/computation'
 import type { IkeKeys } from '#ikev2/events'
 import { requireCapabilities } from '#linux/caps'
@@ -42,7 +36,7 @@ import { chooseFirewall } from '#linux/firewall'
 import { LinuxHost } from '#linux/host'
 import { nativeCrypto } from '#linux/native-crypto'
 import { notifySupervisor } from '#linux/notify'
-import { markedConnector, UdpSockets } from '#linux/sockets'
+import { UdpSockets } from '#linux/sockets'
 import { SysctlKeeper } from '#linux/sysctl'
 import { UserPlane } from '#linux/user-plane'
 import { XfrmPlane } from '#linux/xfrm-plane'
@@ -51,7 +45,6 @@ import type { FilterContext } from '#nat/rules'
 import { KeyLog } from '#observe/keylog'
 import { createLog, type Log } from '#observe/log'
 import type { StatusOfDaemon } from '#observe/metrics'
-import { advice, heed } from '#overlay/parameters'
 import type { Effect } from '#overlay/ports'
 import type { DataPlane, Inventory } from '#telescope/plane'
 import packageJson from '../../package.json' with { type: 'json' }
@@ -69,10 +62,6 @@ export const DEVICE = 'ippriv0'
 export const IKE_PORT = 500
 /** As descriptors name it. */
 export const SOFTWARE = `ippriv ${packageJson.version}`
-/** Where nodes hand documents on (TCP): the same everywhere, so that it need not be announced. */
-export const CACHE_PORT = 9031
-/** Of those that are configured; when so many cannot be reached, authorities are asked. */
-const MIRRORS_AT_ONCE = 3
 /** EX_TEMPFAIL: to a supervisor a reason to start the program again. */
 const SUCCEEDED = 75
 /** A stop that takes longer than this goes on without the peers' answers. */
@@ -235,134 +224,14 @@ export class Runtime {
     return Object.fromEntries(counted.map(([name, count]) => [`directory.${name}`, count]))
   }
 
-  async followDirectory(
-    trust: Trust,
-    hooks: {
-      descriptor?: () => string
-      /** Of the directory's operator. */
-      token?: Uint8Array
-      onConsensus: (consensus: Consensus) => void
-      /** The same, to be handed on. */
-      onDocument?: (document: HeldDocument) => void
-      /** Past the telescope nobody but the directories that were known at the start can be reached. */
-      isGuarded?: boolean
-      /** Nodes that may be asked through a telescope when the document should be replaced. */
-      caches?: () => readonly Ip[]
-      /** The last one may be used no longer, and there is none instead. */
-      onExpired?: () => void
-      /** What the network would rather see here; null when it is content. */
-      onAdvice?: (line: string | null) => void
-      /** What is wrong between us and the directory; null when it is well again. */
-      onTrouble?: (line: string | null) => void
-    },
-  ): Promise<void> {
-    const dispatcher = new Agent({ connect: markedConnector() as never })
-    // Without the mark a connection has no way but the telescope, and it must not outlive the circuit.
-    const inside = new Agent({ pipelining: 0 })
-    const known = new Set(trust.servers.map(({ url }) => url))
-    const wayTo = (url: string): Agent => (hooks.isGuarded && !known.has(url) ? inside : dispatcher)
-    const isFresh = (): boolean => {
-      const { current } = client
-      return current !== undefined && Date.now() / 1000 < current.freshUntil
-    }
-    const client = new DirectoryClient({
-      urls: [trust.servers[0].url, ...trust.servers.slice(1).map(({ url }) => url)],
-      authorities: trust.keys,
-      threshold: trust.threshold,
-      crypto: this.crypto,
-      unixTime: () => unixTime(Date.now() / 1000),
-      dispatcher,
-      mirrors: () => {
-        const caches = isFresh() ? [] : (hooks.caches?.() ?? [])
-        return [
-          ...caches.map((address) => ({ url: `http://${address}:${CACHE_PORT}`, dispatcher: inside })),
-          ...drawSome(this.rng, trust.mirrors, MIRRORS_AT_ONCE).map(({ url }) => ({ url, dispatcher })),
-        ]
-      },
-      cacheFile: join(this.#config.state, 'consensus'),
-      ...(hooks.token === undefined ? {} : { token: hooks.token }),
+  /** What the network agrees on, from now until the end. */
+  async followDirectory(trust: Trust, hooks: SubscriptionHooks): Promise<void> {
+    const { log, crypto, rng } = this
+    this.#directory = await subscribe(trust, hooks, {
+      ...{ log, crypto, rng, software: SOFTWARE, state: this.#config.state },
+      onClose: (closer) => this.onClose(closer),
+      onOutdated: (error) => this.#outdated.resolve(error),
     })
-    this.#directory = client
-    let bootstrap: BootstrapSync | undefined
-    if (trust.bootstrap !== undefined) {
-      bootstrap = new BootstrapSync({
-        bootstrap: trust.bootstrap,
-        crypto: this.crypto,
-        rng: this.rng,
-        wayTo,
-        file: keptBootstrap(this.#config.state),
-        onTrust: ({ servers, keys, threshold, bootstrap }) => {
-          this.log.info({ serial: bootstrap?.serial }, 'the network has other authorities')
-          const ways = servers.map(({ url }) => ({ url, dispatcher: wayTo(url) }))
-          client.believe({ authorities: keys, threshold, servers: ways })
-        },
-        onTrouble: (line) => this.log.warn({ line }, 'a bootstrap file was refused'),
-      })
-      this.onClose(() => bootstrap?.end())
-      bootstrap.start()
-    }
-    const expiry = new Expiry(
-      () => unixTime(Date.now() / 1000),
-      () => {
-        const line = new IpprivError(
-          'IPP_DIR_EXPIRED',
-          'the consensus in use, and the directory gave no other',
-        ).line
-        this.log.warn(line)
-        hooks.onTrouble?.(line)
-        hooks.onExpired?.()
-      },
-    )
-    this.onClose(() => expiry.end())
-    let told: string | undefined
-    let isForeign = false
-    const adopt = (consensus: Consensus): void => {
-      // Others may know what to do with it.
-      if (client.document !== undefined) hooks.onDocument?.(client.document)
-      const heeded = heed(consensus, SOFTWARE)
-      if (isForeign || !heeded.ok) hooks.onTrouble?.(heeded.ok ? null : toError(heeded).line)
-      isForeign = !heeded.ok
-      if (!heeded.ok) {
-        const error = toError(heeded)
-        if (error.code === 'IPP_DIR_OUTDATED') this.#outdated.resolve(error)
-        return this.log.error(error.line)
-      }
-      const news = advice(consensus, SOFTWARE)
-      if (news !== undefined && news !== told) this.log.warn(news)
-      told = news
-      hooks.onAdvice?.(news ?? null)
-      expiry.watch(consensus)
-      hooks.onConsensus(consensus)
-    }
-    const kept = await client.restore()
-    if (!kept.ok) this.log.info({ code: kept.code }, 'the kept consensus is of no use')
-    else if (kept.value !== undefined) adopt(kept.value)
-    const sync = new DirectorySync({
-      client,
-      rng: this.rng,
-      unixTime: () => unixTime(Date.now() / 1000),
-      isScheduled: trust.keys.length > 1,
-      ...(hooks.descriptor ? { descriptor: hooks.descriptor } : {}),
-      onConsensus: (consensus) => {
-        this.log.info({ serial: consensus.serial, nodes: consensus.nodes.length }, 'new consensus')
-        adopt(consensus)
-      },
-      onTrouble: (line) => {
-        this.log.warn(line)
-        hooks.onTrouble?.(line)
-        bootstrap?.told(true)
-      },
-      onRecovered: () => {
-        this.log.info('the directory answers again')
-        bootstrap?.told(false)
-        hooks.onTrouble?.(null)
-      },
-    })
-    this.onClose(() => {
-      sync.end()
-      return Promise.all([dispatcher.destroy(), inside.destroy()])
-    })
-    sync.start()
   }
 
   /** Requests that came during the start are answered from now on, and those of Prometheus if it is to be told. */
