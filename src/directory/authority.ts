@@ -24,25 +24,19 @@ import type {
   Question,
 } from '#directory/authority-events'
 import { draftVote } from '#directory/ballot'
-import { joinDocument, signBody, verifyBody } from '#directory/canonical'
+import { signBody } from '#directory/canonical'
 import { Census } from '#directory/census'
 import { identityOf, type Signer } from '#directory/certificate'
-import { bodyOf, buildConsensus, type ListedNode, verifyConsensus } from '#directory/consensus'
+import { bodyOf, type ListedNode, verifyConsensus } from '#directory/consensus'
 import { Counters } from '#directory/counters'
 import { CLOCK_TOLERANCE, type NetworkParameters } from '#directory/documents'
 import { inquiries } from '#directory/inquiry'
+import { type Complaint, joinSignatures, judgeSignatures, judgeVotes } from '#directory/judgement'
 import { DEFAULT_PARAMETERS } from '#directory/parameters'
-import {
-  decodeEndorsement,
-  decodeRoll,
-  type Endorsement,
-  encodeEndorsement,
-  encodeRoll,
-} from '#directory/roll'
+import { decodeEndorsement, decodeRoll, encodeEndorsement, encodeRoll } from '#directory/roll'
 import { type Filed, Round } from '#directory/round'
 import { roundAt, scheduleOf, stepOf } from '#directory/schedule'
-import { sortVotes, tallyVotes } from '#directory/tally'
-import { decodeVote, digestOf, encodeVote, type KnownDescriptors, type VoteTerms } from '#directory/vote'
+import { decodeVote, encodeVote, type KnownDescriptors, type VoteTerms } from '#directory/vote'
 import { listedWords } from '#directory/words'
 
 export interface AuthorityOptions {
@@ -106,10 +100,7 @@ export class Authority {
 
   /** From whom something came for a period, by keys in hex. Undefined: it is not one of the last two. */
   heard(period: number): HeardFrom | undefined {
-    const round = this.#rounds.get(period)
-    if (round === undefined) return undefined
-    const votes = new Set([...round.votes.values()].map(({ author }) => toHex(author)))
-    return { votes, rolls: new Set(round.rolls.keys()), signatures: new Set(round.endorsements.keys()) }
+    return this.#rounds.get(period)?.heardFrom()
   }
 
   /** Is nothing being agreed upon? The document of the last period is out, and nobody votes on the next yet. */
@@ -169,15 +160,12 @@ export class Authority {
   }
 
   /** What it says when asked. Undefined: nothing of that kind, yet or any more. */
-  answer({ kind, period, digest }: Question): string | undefined {
-    if (kind === 'consensus')
-      return this.#document !== undefined && this.#document.consensus.serial >= period
-        ? this.#document.text
-        : undefined
-    const round = this.#rounds.get(period)
-    if (kind === 'roll') return round?.ownRoll?.text
-    if (kind === 'signature') return round?.ownEndorsement?.text
-    return digest === undefined ? round?.ownVote?.text : round?.votes.get(digest)?.text
+  answer(question: Question): string | undefined {
+    const { kind, period } = question
+    if (kind !== 'consensus') return this.#rounds.get(period)?.answer(question)
+    return this.#document !== undefined && this.#document.consensus.serial >= period
+      ? this.#document.text
+      : undefined
   }
 
   /** Does what is due. To be called every second or so; a call too many does nothing. */
@@ -243,28 +231,18 @@ export class Authority {
 
   /** Counts, and signs what comes out: once in a period, and only by who took part from the beginning. */
   #judge(round: Round, inTime: boolean): AuthorityEffect[] {
-    const { authorities, terms, key, crypto, threshold } = this.#options
+    const { key, crypto } = this.#options
     round.judged = true
     if (!inTime || round.ownRoll === undefined || this.#signed >= round.period) return []
-    const { counted, alarms } = sortVotes(round.admissibleVotes(), round.period)
-    const effects: AuthorityEffect[] = []
-    for (const other of this.#others) {
-      const author = toHex(other)
-      if (alarms.get(author) === 'equivocation') effects.push(...this.#alarm(round, 'equivocation', other))
-      else if (!round.hasVoteOf(author)) effects.push(...this.#alarm(round, 'vote-missing', other))
-      else if (!counted.some((vote) => equalBytes(vote.author, other)))
-        effects.push(...this.#alarm(round, 'vote-late', other))
-    }
-    // With fewer nothing could be listed, and what others know would be forgotten.
-    if (counted.length < threshold) return [...effects, ...this.#alarm(round, 'votes-too-few')]
-    const built = buildConsensus(tallyVotes(counted, authorities.length, round.period, terms))
-    if (!built.ok) {
-      this.counters.add(`refused.${built.code}`)
+    const { complaints, document } = judgeVotes(round, this.#others, this.#options)
+    const effects = this.#complain(round, complaints)
+    if (document === undefined) return effects
+    if (!document.ok) {
+      this.counters.add(`refused.${document.code}`)
       return effects
     }
-    const body = JSON.stringify(built.value.body)
-    const digest = digestOf(body, crypto)
-    round.ownDocument = { body, digest, consensus: built.value.consensus }
+    round.ownDocument = document.value
+    const { body, digest } = document.value
     const signature = signBody('consensus', body, key, crypto)
     const endorsement = encodeEndorsement({ period: round.period, digest, signature }, key, crypto)
     if (!endorsement.ok) return effects
@@ -277,45 +255,19 @@ export class Authority {
   }
 
   #publish(round: Round, now: UnixTime): AuthorityEffect[] {
-    const { authorities, threshold, terms } = this.#options
+    const { authorities, terms } = this.#options
     const effects: AuthorityEffect[] = []
-    if (this.#document?.consensus.serial !== round.period) {
-      const own = round.ownDocument
-      const signatures = [...round.endorsements.values()]
-        .filter(
-          (endorsement) =>
-            own?.digest === endorsement.digest && this.#signs(round, own.body, endorsement, effects),
-        )
-        .map(({ signature }) => signature)
-        .sort((a, b) => (toHex(a.key) < toHex(b.key) ? -1 : 1))
-      if (own !== undefined && signatures.length >= threshold) {
-        const text = joinDocument('consensus', own.body, signatures)
-        if (text.ok) effects.push(...this.#adopt({ text: text.value, consensus: own.consensus }))
-      }
+    const own = round.ownDocument
+    if (own !== undefined && this.#document?.consensus.serial !== round.period) {
+      const { complaints, text } = joinSignatures(round, own, this.#options)
+      effects.push(...this.#complain(round, complaints))
+      if (text !== undefined) effects.push(...this.#adopt({ text, consensus: own.consensus }))
     }
     if (now < scheduleOf(round.period, terms.length).start + this.#step) return effects
     // Everybody had time enough.
     if (this.#document?.consensus.serial !== round.period && round.period !== this.#first)
       effects.push(...this.#alarm(round, 'document-missing'))
-    if (round.ownDocument === undefined) return effects
-    for (const other of authorities) {
-      const said = round.endorsements.get(toHex(other))
-      if (said === undefined) effects.push(...this.#alarm(round, 'signature-missing', other))
-      else if (said.digest !== round.ownDocument.digest)
-        effects.push(...this.#alarm(round, 'document-differs', other))
-    }
-    return effects
-  }
-
-  #signs(
-    round: Round,
-    body: string,
-    { author, signature }: Endorsement,
-    effects: AuthorityEffect[],
-  ): boolean {
-    const valid = verifyBody('consensus', body, signature, this.#options.crypto)
-    if (!valid) effects.push(...this.#alarm(round, 'signature-invalid', author))
-    return valid
+    return [...effects, ...this.#complain(round, judgeSignatures(round, authorities))]
   }
 
   #ask(round: Round, now: UnixTime): AuthorityEffect[] {
@@ -403,6 +355,10 @@ export class Authority {
     return raised.length > 0
       ? success(raised)
       : failure('IPP_DIR_EXPIRED', 'message: of a period that is over, or has not begun')
+  }
+
+  #complain(round: Round, complaints: readonly Complaint[]): AuthorityEffect[] {
+    return complaints.flatMap(({ name, author }) => this.#alarm(round, name, author))
   }
 
   #alarm(round: Round, name: AlarmName, author?: Uint8Array): AuthorityEffect[] {

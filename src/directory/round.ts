@@ -3,6 +3,7 @@
  * it did. Pure; the times at which something counts are the caller's.
  */
 import { toHex } from '#base/bytes'
+import type { HeardFrom, Question } from '#directory/authority-events'
 import type { Consensus } from '#directory/documents'
 import type { Endorsement, Roll } from '#directory/roll'
 import type { Vote } from '#directory/vote'
@@ -68,6 +69,19 @@ export class Round {
 
   hasVoteOf(author: string): boolean {
     return this.#votesBy.has(author)
+  }
+
+  /** From whom something came. */
+  heardFrom(): HeardFrom {
+    const votes = new Set([...this.votes.values()].map(({ author }) => toHex(author)))
+    return { votes, rolls: new Set(this.rolls.keys()), signatures: new Set(this.endorsements.keys()) }
+  }
+
+  /** What its author says when asked; of votes, any that it has. */
+  answer({ kind, digest }: Pick<Question, 'kind' | 'digest'>): string | undefined {
+    if (kind === 'roll') return this.ownRoll?.text
+    if (kind === 'signature') return this.ownEndorsement?.text
+    return digest === undefined ? this.ownVote?.text : this.votes.get(digest)?.text
   }
 
   get timelyVotes(): readonly string[] {
