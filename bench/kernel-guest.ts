@@ -14,6 +14,8 @@ import { promisify } from 'node:util'
 import { toHex } from '#base/bytes'
 import type { Spi } from '#base/ids'
 import { ip, ipToUint32, prefix, uint32ToIp } from '#base/ip'
+import { drawSome } from '#base/rng'
+import { nodeCrypto } from '#crypto/node'
 import type { ChildSa } from '#ikev2/events'
 import { XfrmPlane } from '#linux/xfrm-plane'
 import {
@@ -47,6 +49,18 @@ const SERVER = '198.18.2.2'
 const SECONDS = 4
 /** Index of the overlay tunnel's reqid, SPIs and key. */
 const OVERLAY = 500_000
+/**
+ * By circuit, where its addresses and SPIs stand: at random, as nodes lend addresses and draw SPIs. The kernel's hashes
+ * of counted ones are a few hundred values, and every packet walks along those who share one.
+ */
+const PLACES = [
+  0,
+  ...drawSome(
+    { bytes: nodeCrypto.random },
+    Array.from({ length: 0x7fff }, (_, i) => i + 1),
+    0x7fff,
+  ),
+]
 
 const [sizes, rounds, hashing = [true]] = JSON.parse(process.argv[2] ?? '[[10],1]') as [
   number[],
@@ -112,23 +126,24 @@ async function stream(): Promise<number> {
 
 /** The first one is the client's, all others are of clients that are silent. */
 function circuit(index: number): Binding {
+  const place = PLACES[index]!
   return {
     self: NODE,
-    client: uint32ToIp(ipToUint32(CLIENT_HERE) + index),
-    leased: uint32ToIp(ipToUint32(LENT) + index),
+    client: uint32ToIp(ipToUint32(CLIENT_HERE) + place),
+    leased: uint32ToIp(ipToUint32(LENT) + place),
     reqid: reqId(index),
-    child: child(index),
+    child: child(place),
     via: link,
   }
 }
 
 /** A key each time, as the plane's owner hands them over. */
-function child(index: number): ChildSa {
+function child(place: number): ChildSa {
   return {
     cipher: 'aes-256-gcm-16',
     esn: true,
-    inboundSpi: (0x1000_0000 + index) as Spi,
-    outboundSpi: (0x2000_0000 + index) as Spi,
+    inboundSpi: spi('in', place),
+    outboundSpi: spi('out', place),
     inboundKey: new Uint8Array(36).fill(1),
     outboundKey: new Uint8Array(36).fill(2),
     localSelectors: [],
@@ -136,11 +151,16 @@ function child(index: number): ChildSa {
   }
 }
 
+/** Scattered by the golden ratio of 2^32, and always the same for a place. */
+function spi(flow: 'in' | 'out', place: number): Spi {
+  return ((flow === 'in' ? 0x1000_0000 : 0x2000_0000) + (Math.imul(place, 0x9e37_79b1) >>> 4)) as Spi
+}
+
 function raise(): void {
   const key = (octet: number): string => `0x${toHex(new Uint8Array(36).fill(octet))}`
   const state = (source: string, destination: string, index: number, flow: 'in' | 'out'): string =>
     `xfrm state add src ${source} dst ${destination} proto esp ` +
-    `spi ${(flow === 'in' ? 0x1000_0000 : 0x2000_0000) + index} reqid ${index + 1} mode tunnel ` +
+    `spi ${spi(flow, index)} reqid ${index + 1} mode tunnel ` +
     `flag esn replay-window 1024 aead rfc4106(gcm(aes)) ${key(flow === 'in' ? 1 : 2)} 128`
   const template = (source: string, destination: string, index: number): string =>
     `tmpl src ${source} dst ${destination} proto esp reqid ${index + 1} mode tunnel`
