@@ -62,6 +62,8 @@ export class Flight {
   #heardPorts = 0
   #heardAcknowledgment = 0
   #smoothed = 100
+  /** When a marker was last given up that was sent after the one before. */
+  #patientSince = Number.NEGATIVE_INFINITY
   #least = Number.POSITIVE_INFINITY
   #leastBefore = Number.POSITIVE_INFINITY
   #epochEnd = 0
@@ -80,9 +82,13 @@ export class Flight {
   /** Nothing more should be sent for now; ask again after something was heard, or at `deadline`. */
   isFull(now: number): boolean {
     while (this.deadline <= now) {
+      const sentAt = this.#at[0]!
       this.#retire(0)
-      // It may be the way that became longer: wait for the next one longer, too.
+      if (sentAt <= this.#patientSince) continue
+      // It may be the way that became longer: what is sent from now on is waited for longer. Not once for each of those
+      // that were on their way together, or what a connection lost at once would stop it for seconds.
       this.#smoothed = Math.min(MAX_SMOOTHED, this.#smoothed * BACKOFF)
+      this.#patientSince = now
     }
     if (this.#markers === 0 || this.#sent - this.#arrived < this.window) return false
     this.#wasFull = true

@@ -162,6 +162,19 @@ test('what is never answered does not wait for ever', () => {
   assert.ok(!flight.isFull(flight.deadline))
 })
 
+test('what was on its way together is given up together', () => {
+  const flight = new Flight()
+  const own = { from: SERVER, to: CLIENT, ports: [1, 2] as const, payload: PAYLOAD }
+  let now = 0
+  for (; !flight.isFull(now); now++) flight.send(segment({ ...own, sequence: now * PAYLOAD }), 0, now)
+  const patience = flight.deadline
+  // The first one says that the way may be longer now, the others say it no more.
+  assert.ok(!flight.isFull(patience))
+  assert.ok(flight.deadline < 2 * patience)
+  assert.ok(!flight.isFull(2 * patience))
+  assert.equal(flight.deadline, Number.POSITIVE_INFINITY)
+})
+
 test('an acknowledgment of another connection is no marker’s', () => {
   const flight = new Flight()
   const own = { from: SERVER, to: CLIENT, ports: [1, 2] as const, payload: PAYLOAD }
