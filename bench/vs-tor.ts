@@ -6,7 +6,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Commands, until } from '#demo/command'
-import type { Bench, BenchContext, Plot, Report, Table, Target } from './bench.ts'
+import type { Bench, BenchContext, Report } from './bench.ts'
 import {
   ADDRESS,
   type Chain,
@@ -23,30 +23,18 @@ import { OverlayNetwork } from './overlay.ts'
 import { idleLoad } from './processors.ts'
 import { median, quantile } from './stats.ts'
 import { SOCKS_PORT, TorNetwork } from './tor.ts'
+import {
+  Comparison,
+  LOSSY_SYSTEMS,
+  type Sample,
+  SYSTEMS,
+  type System,
+  TOR_BEST,
+} from './vs-tor/comparison.ts'
 
-const SYSTEMS = ['direct', 'ippriv', 'tor'] as const
-/** On the cable that loses packets also one hop of a tunnel over UDP, and one over TCP. */
-const LOSSY_SYSTEMS = [...SYSTEMS, 'openvpn-udp', 'openvpn-tcp'] as const
-type System = (typeof LOSSY_SYSTEMS)[number]
 const LOAD_PORT = 8080
-
-/** One measurement: everything a reader may want to compute again is kept. */
-interface Sample {
-  readonly system: System
-  readonly part: 'open' | 'loss' | 'capacity'
-  readonly what: string
-  readonly round: number
-  readonly loss?: number
-  readonly mbps?: number
-  /** Goodput, both ways together. */
-  readonly goodput?: number
-  /** Median and 95th percentile. */
-  readonly rtt?: number
-  readonly rtt95?: number
-  readonly ms?: number
-  /** Processor seconds of the whole machine, above what it uses when idle, per gigabyte of goodput. */
-  readonly cost?: number
-}
+/** Of the narrow cable, Mbit/s: the range of the paper's Figure 6. */
+const CAPACITIES = [1, 2, 4, 7, 10] as const
 
 export const bench: Bench = {
   name: 'vs-tor',
@@ -89,12 +77,12 @@ class VersusTor {
         if (wanted('loss'))
           for (const loss of [0, 1, 3, 5]) await this.#narrow('loss', round, { mbps: 10, loss })
         if (wanted('capacity'))
-          for (const mbps of [1, 2, 4, 7]) await this.#narrow('capacity', round, { mbps, loss: 3 })
+          for (const mbps of CAPACITIES) await this.#narrow('capacity', round, { mbps, loss: 3 })
         await realSegments(this.#commands, this.#chain, false)
         await impairChain(this.#commands, this.#chain, {})
         say(`round ${round} of ${this.#context.rounds} is done`)
       }
-      return this.#report()
+      return new Comparison(this.#context.rounds, this.#samples).report()
     } finally {
       await this.#commands.killAll(2000)
       await fellChain(this.#commands, this.#chain)
@@ -149,11 +137,7 @@ class VersusTor {
       for (const system of SYSTEMS) await this.#measure({ system, part: 'open', what, round }, plan)
     }
     if (isWanted('5 down'))
-      await this.#measure(
-        { system: 'tor', part: 'open', what: '5 down, 5 circuits', round },
-        { down: 5 },
-        true,
-      )
+      await this.#measure({ system: 'tor', part: 'open', what: TOR_BEST, round }, { down: 5 }, true)
     if (!isWanted('build')) return
     for (const [system, network] of [
       ['ippriv', this.#overlay],
@@ -216,174 +200,5 @@ class VersusTor {
     const argv = onHost(this.#chain, host, process.execPath, program, JSON.stringify(whole))
     const { stdout } = await this.#commands.run(argv, { timeoutMs: 20 * durationMs + 60_000 })
     return JSON.parse(stdout) as LoadResult
-  }
-
-  // ---------------------------------------------------------------------------------------------- the report
-
-  #median(
-    what: string,
-    system: System,
-    field: 'goodput' | 'rtt' | 'ms' | 'cost',
-    where: Partial<Sample> = {},
-  ): number {
-    const matching = this.#samples.filter(
-      (sample) =>
-        sample.what === what &&
-        sample.system === system &&
-        Object.entries({ part: 'open', ...where }).every(
-          ([name, value]) => sample[name as keyof Sample] === value,
-        ),
-    )
-    return median(matching.flatMap((sample) => sample[field] ?? []))
-  }
-
-  #report(): Report {
-    const has = (part: Sample['part']) => this.#samples.some((sample) => sample.part === part)
-    return {
-      title: `Three hops beside direct and tor, medians of ${this.#context.rounds} alternating rounds`,
-      tables: [
-        ...(has('open') ? this.#openTables() : []),
-        ...(has('loss') ? [this.#narrowTable('loss', 'loss')] : []),
-        ...(has('capacity') ? [this.#narrowTable('capacity', 'mbps')] : []),
-      ],
-      targets: [...(has('open') ? this.#openTargets() : []), ...(has('loss') ? this.#lossTargets() : [])],
-      plots: [
-        ...(has('loss') ? [this.#plot('loss', 'loss', 'packet loss, percent (10 Mbit/s)')] : []),
-        ...(has('capacity') ? [this.#plot('capacity', 'mbps', 'capacity, Mbit/s (3 % loss)')] : []),
-      ],
-      samples: this.#samples,
-      notes: [
-        'Goodput is counted by the receiver; a round trip is 1,024 octets there and back over one TCP connection beside the streams.',
-        'Cost is processor time of the whole machine above idle, load generators included, per gigabyte of goodput.',
-        'Circuits are built with everything up and cached; IPpriv’s exchange is the hybrid one (X25519 and ML-KEM-768), tor’s is ntor.',
-      ],
-    }
-  }
-
-  #openTables(): Table[] {
-    const bulk = ['1 down', '5 down', '1 up', '5 up']
-    const row = (what: string, field: 'goodput' | 'rtt' | 'ms' | 'cost') => [
-      what,
-      ...SYSTEMS.map((system) => this.#median(what, system, field)),
-    ]
-    const columns = ['streams', ...SYSTEMS]
-    return [
-      {
-        title: 'goodput, Mbit/s',
-        columns,
-        rows: [...bulk, '5 down, 5 circuits'].map((what) => row(what, 'goodput')),
-      },
-      { title: 'cost, processor seconds per gigabyte', columns, rows: bulk.map((what) => row(what, 'cost')) },
-      {
-        title: 'round trip of an application, ms',
-        columns,
-        rows: ['idle', ...bulk].map((what) => row(what, 'rtt')),
-      },
-      { title: 'other times, ms', columns, rows: [row('page', 'ms'), row('build', 'ms')] },
-    ]
-  }
-
-  #narrowTable(part: 'loss' | 'capacity', by: 'loss' | 'mbps'): Table {
-    const systems: readonly System[] = part === 'loss' ? LOSSY_SYSTEMS : SYSTEMS
-    const steps = [...new Set(this.#samples.filter((s) => s.part === part).map((s) => s[by]!))]
-    return {
-      title:
-        part === 'loss' ? '10 Mbit/s, by packet loss in percent' : '3 % packet loss, by capacity in Mbit/s',
-      columns: [by, ...systems.map((s) => `${s} Mbit/s`), ...systems.map((s) => `${s} ms`)],
-      rows: steps.map((step) => [
-        String(step),
-        ...(['goodput', 'rtt'] as const).flatMap((field) =>
-          systems.map((system) => this.#median('1 down', system, field, { part, [by]: step })),
-        ),
-      ]),
-    }
-  }
-
-  #openTargets(): Target[] {
-    const goodput = (what: string, system: System) => this.#median(what, system, 'goodput')
-    const one = goodput('1 down', 'ippriv') / goodput('1 down', 'tor')
-    const five =
-      goodput('5 down', 'ippriv') / Math.max(goodput('5 down', 'tor'), goodput('5 down, 5 circuits', 'tor'))
-    const ratio = (what: string, field: 'rtt' | 'ms' | 'cost') =>
-      this.#median(what, 'ippriv', field) / this.#median(what, 'tor', field)
-    return [
-      { what: 'one stream, times tor’s', measured: one, bound: 2.5, sense: 'least' },
-      { what: 'five streams, times tor’s best arrangement', measured: five, bound: 1.2, sense: 'least' },
-      {
-        what: 'processor seconds per gigabyte, times tor’s',
-        measured: ratio('1 down', 'cost'),
-        bound: 0.7,
-        sense: 'most',
-      },
-      {
-        what: 'round trip beside five downloads, times tor’s',
-        measured: ratio('5 down', 'rtt'),
-        bound: 0.2,
-        sense: 'most',
-      },
-      {
-        what: 'round trip beside five uploads, times tor’s',
-        measured: ratio('5 up', 'rtt'),
-        bound: 0.05,
-        sense: 'most',
-      },
-      { what: 'a web page, times tor’s', measured: ratio('page', 'ms'), bound: 0.5, sense: 'most' },
-      {
-        what: 'a circuit of three hops',
-        measured: this.#median('build', 'ippriv', 'ms'),
-        bound: 100,
-        sense: 'most',
-        unit: ' ms',
-      },
-    ]
-  }
-
-  #lossTargets(): Target[] {
-    return [0, 1, 3, 5].flatMap((loss): Target[] => {
-      const of = (system: System, field: 'goodput' | 'rtt') =>
-        this.#median('1 down', system, field, { part: 'loss', loss })
-      const at = `10 Mbit/s, ${loss} % loss:`
-      return [
-        {
-          what: `${at} goodput, times direct`,
-          measured: of('ippriv', 'goodput') / of('direct', 'goodput'),
-          bound: 0.8,
-          sense: 'least',
-        },
-        {
-          what: `${at} round trip, times direct`,
-          measured: of('ippriv', 'rtt') / of('direct', 'rtt'),
-          bound: 1.5,
-          sense: 'most',
-        },
-        {
-          what: `${at} round trip, times tor’s`,
-          measured: of('ippriv', 'rtt') / of('tor', 'rtt'),
-          bound: 0.15,
-          sense: 'most',
-        },
-      ]
-    })
-  }
-
-  #plot(part: 'loss' | 'capacity', by: 'loss' | 'mbps', title: string): Plot {
-    const values = this.#samples.filter((sample) => sample.part === part)
-    const panel = (field: string, name: string, type: 'linear' | 'log') => ({
-      width: 320,
-      height: 240,
-      mark: { type: 'line', point: true },
-      encoding: {
-        x: { field: by, type: 'quantitative', title },
-        y: { field, aggregate: 'median', type: 'quantitative', title: name, scale: { type } },
-        color: { field: 'system', type: 'nominal', title: null },
-      },
-    })
-    return {
-      name: `vs-tor-${part}`,
-      values,
-      spec: {
-        hconcat: [panel('goodput', 'goodput, Mbit/s', 'linear'), panel('rtt', 'round trip, ms', 'log')],
-      },
-    }
   }
 }
