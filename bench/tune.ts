@@ -110,7 +110,7 @@ class Tuning {
     const { say, rounds, options } = this.#context
     const home = await mkdtemp(join(tmpdir(), 'ippriv-bench-'))
     // A run before this one may have been killed.
-    await revert(this.#note)
+    await putBack(this.#note)
     try {
       await this.#start(home)
       const plans = await this.#tried(await this.#plans())
@@ -125,7 +125,7 @@ class Tuning {
         }
       return { plans, samples: this.#samples }
     } finally {
-      await revert(this.#note)
+      await putBack(this.#note)
       await this.#commands.killAll(2000)
       await fellChain(this.#commands, this.#chain)
       await rm(home, { recursive: true, force: true })
@@ -201,7 +201,7 @@ class Tuning {
   }
 
   async #restore(trials: readonly Trial[]): Promise<void> {
-    await revert(this.#note)
+    await putBack(this.#note)
     await this.#turn(trials.filter(({ where }) => where !== 'machine').map((trial) => [trial, trial.found]))
   }
 
@@ -275,6 +275,12 @@ class Tuning {
     })
     return (JSON.parse(stdout) as LoadResult).downMbps
   }
+}
+
+/** @throws IpprivError of the first that refuses, once all were tried */
+async function putBack(note: string): Promise<void> {
+  const { refused } = await revert(note)
+  if (refused.length > 0) throw refused[0]!.error
 }
 
 // ---------------------------------------------------------------------------------------------- the report

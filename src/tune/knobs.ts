@@ -40,6 +40,15 @@ export async function isTurnable(knob: Knob): Promise<boolean> {
   )
 }
 
+/** Whether there is what the knob belongs to, also where the knob cannot be read. */
+export async function isHere(knob: Knob): Promise<boolean> {
+  const place = knob.kind === 'sysctl' ? fileOf(knob) : join('/sys/class/net', knob.device)
+  return await access(place).then(
+    () => true,
+    () => false,
+  )
+}
+
 /** @throws IpprivError IPP_HOST_PRIVILEGE, IPP_HOST_KERNEL, IPP_HOST_TOOL */
 export async function turnKnob(knob: Knob, value: string): Promise<void> {
   if (knob.kind === 'feature')

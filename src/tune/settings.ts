@@ -62,13 +62,22 @@ export function settingsFor(role: Role, machine: Machine): Setting[] {
   return [...common, ...machine.devices.flatMap((device) => deviceSettings(role, device, machine.processors))]
 }
 
-/** What the setting should be turned to, or undefined when the current value is good or is not to be touched. */
-export function correction({ wanted }: Setting, current: string): string | undefined {
+/**
+ * What the setting is once it is as wanted, whether it is that already or not; undefined when it is not to be touched.
+ * `current`: undefined where there is no such knob now.
+ */
+export function settled({ wanted }: Setting, current: string | undefined): string | undefined {
   if (wanted.kind === 'advice') return undefined
-  if (wanted.kind === 'exactly') return words(current) === words(wanted.value) ? undefined : wanted.value
-  const values = words(current).split(' ').map(Number)
-  const better = wanted.values.map((least, i) => Math.max(least, values[i] ?? 0))
-  return better.every((value, i) => value === values[i]) ? undefined : better.join(' ')
+  if (wanted.kind === 'exactly') return wanted.value
+  const values = current === undefined ? [] : words(current).split(' ').map(Number)
+  const columns = Math.max(values.length, wanted.values.length)
+  return Array.from({ length: columns }, (_, i) => Math.max(wanted.values[i] ?? 0, values[i] ?? 0)).join(' ')
+}
+
+/** What the setting should be turned to, or undefined when the current value is good or is not to be touched. */
+export function correction(setting: Setting, current: string): string | undefined {
+  const value = settled(setting, current)
+  return value === undefined || words(value) === words(current) ? undefined : value
 }
 
 /** Does the setting need a person's attention, without being ours to change? */

@@ -2,7 +2,7 @@
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { IpprivError } from '#base/errors'
-import { isTurnable, machine, readKnob, turnKnob } from '#tune/knobs'
+import { isHere, isTurnable, machine, readKnob, turnKnob } from '#tune/knobs'
 import {
   correction,
   isFineAsIs,
@@ -10,6 +10,7 @@ import {
   type Role,
   type Setting,
   settingsFor,
+  settled,
   wantedText,
 } from '#tune/settings'
 
@@ -24,6 +25,8 @@ export interface Finding {
   readonly distinguishes?: string
   /** What `apply` would write. */
   readonly correction?: string
+  /** What it is once it is as wanted; not there for what is only looked at. */
+  readonly settled?: string
   readonly knob: Knob
 }
 
@@ -60,21 +63,44 @@ export async function apply(
   return { changed, refused }
 }
 
-/** Puts everything back as `note` has it, the last change first. Returns the names. */
-export async function revert(note: string): Promise<string[]> {
+/**
+ * Puts everything back as `note` has it, the last change first. What refuses is gone past, and stays noted for another
+ * try. Returns the names of both.
+ */
+export async function revert(
+  note: string,
+): Promise<{ reverted: string[]; refused: { name: string; error: IpprivError }[] }> {
   const before = await readNote(note)
-  // A device that is gone since has nothing to be put back.
-  for (const { knob, value } of before.toReversed())
-    if ((await readKnob(knob)) !== undefined) await turnKnob(knob, value)
-  await rm(note, { force: true })
-  return before.map(({ name }) => name)
+  const reverted: string[] = []
+  const refused: { name: string; error: IpprivError }[] = []
+  for (const { name, knob, value } of before.toReversed()) {
+    // A device that is gone since has nothing to be put back.
+    if (!(await isHere(knob))) continue
+    try {
+      await turnKnob(knob, value)
+      reverted.push(name)
+    } catch (error) {
+      if (!(error instanceof IpprivError)) throw error
+      refused.push({ name, error })
+    }
+  }
+  const left = before.filter((entry) => refused.some(({ name }) => name === entry.name))
+  if (left.length > 0) await writeNote(note, left)
+  else await rm(note, { force: true })
+  return { reverted, refused }
 }
 
-/** The sysctls among the corrections as a file for /etc/sysctl.d; devices are not of its kind. */
+/**
+ * Every sysctl of the role as a file for /etc/sysctl.d; devices are not of its kind. Also those that hold now: they
+ * may hold because of the file that this one replaces.
+ */
 export function sysctlFile(role: Role, findings: readonly Finding[]): string {
-  const lines = findings.flatMap(({ name, knob, correction: value, why }) =>
-    knob.kind === 'sysctl' && value !== undefined ? [`# ${why}`, `${name} = ${value}`] : [],
-  )
+  const lines = findings.flatMap(({ name, knob, settled: value, why, state }) => {
+    if (knob.kind !== 'sysctl' || value === undefined) return []
+    // sysctl.d(5): with a dash, a kernel that has no such setting when it boots is no error.
+    const dash = state === 'absent' || state === 'fixed' ? '-' : ''
+    return [`# ${why}`, `${dash}${name} = ${value}`]
+  })
   return [
     `# IPpriv ${role}: written by ippriv tune --role ${role}. Remove the file to go back.`,
     ...lines,
@@ -84,14 +110,16 @@ export function sysctlFile(role: Role, findings: readonly Finding[]): string {
 
 async function inspectOne(setting: Setting): Promise<Finding> {
   const { name, knob, why, distinguishes } = setting
+  const current = await readKnob(knob)
+  const value = settled(setting, current)
   const common = {
     name,
     knob,
     why,
     wanted: wantedText(setting),
     ...(distinguishes === undefined ? {} : { distinguishes }),
+    ...(value === undefined ? {} : { settled: value }),
   }
-  const current = await readKnob(knob)
   if (current === undefined) return { ...common, current: null, state: 'absent' }
   const better = correction(setting, current)
   if (better === undefined)

@@ -1,11 +1,11 @@
 /** `ippriv tune` on a host of its own: one device with a route through it, in a network namespace. */
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { correction, processorMask, type Setting, settingsFor } from '#tune/settings'
+import { correction, processorMask, type Setting, settingsFor, settled } from '#tune/settings'
 
 const PROGRAM = resolve(import.meta.dirname, '../../bin/ippriv')
 const skip = process.getuid?.() === 0 ? false : 'needs root: it creates a network namespace'
@@ -24,7 +24,22 @@ test('corrections: exact values, lower bounds that leave more alone, and advice 
   const least = setting({ kind: 'at-least', values: [10, 20] })
   assert.equal(correction(least, '15 20'), undefined)
   assert.equal(correction(least, '15 5'), '15 20')
+  assert.equal(correction(least, '15 20 7'), undefined)
   assert.equal(correction(setting({ kind: 'advice', value: 'x', ok: () => false }), 'y'), undefined)
+})
+
+test('what a setting is once it is as wanted: also where that holds already, or where there is no such knob now', () => {
+  const exact = setting({ kind: 'exactly', value: '1' })
+  assert.deepEqual(
+    ['1', '0', undefined].map((current) => settled(exact, current)),
+    ['1', '1', '1'],
+  )
+  const least = setting({ kind: 'at-least', values: [10, 20] })
+  assert.deepEqual(
+    ['15\t5', '15 30', undefined].map((current) => settled(least, current)),
+    ['15 20', '15 30', '10 20'],
+  )
+  assert.equal(settled(setting({ kind: 'advice', value: 'x', ok: () => true }), 'x'), undefined)
 })
 
 test('masks of processors as the kernel writes them', () => {
@@ -100,8 +115,12 @@ describe('on a host', { skip }, () => {
       /can be told from others:\n {2}net\.ipv4\.ip_default_ttl: every/,
     )
     assert.equal(ttl(), '128')
-    assert.ok(json('--role', 'client', '--apply').changed.includes('net.ipv4.ip_default_ttl'))
+    const applied = tune('--role', 'client', '--apply').stdout
+    assert.match(applied, /changed +net\.ipv4\.ip_default_ttl +128 -> 64 /)
+    // It cannot any more, and so is not said to be.
+    assert.doesNotMatch(applied, /ip_default_ttl: every/)
     assert.equal(ttl(), '64')
+    assert.deepEqual(json('--role', 'client', '--apply').changed, [])
     assert.equal(stateOf('net.ipv4.ip_default_ttl', '--role', 'client'), 'good')
     assert.ok(json('--revert').reverted.includes('net.ipv4.ip_default_ttl'))
     assert.equal(ttl(), '128')
@@ -123,8 +142,47 @@ describe('on a host', { skip }, () => {
     ip(...inside('sysctl', '-qw', 'net.ipv4.tcp_sack=0'))
     json('--role', 'client', '--sysctl-d', file)
     assert.match(readFileSync(file, 'utf8'), /^# without selective .*\nnet\.ipv4\.tcp_sack = 1$/m)
-    ip(...inside('sysctl', '-q', '-p', file))
+    // -e: what belongs to the whole machine is not in every kernel's namespaces.
+    ip(...inside('sysctl', '-q', '-e', '-p', file))
     assert.equal(stateOf('net.ipv4.tcp_sack', '--role', 'client'), 'good')
+  })
+
+  test('the file has what an earlier run applied or wrote, so that a boot loses nothing', () => {
+    const file = join(folder, '91-ippriv.conf')
+    const names = () => [...readFileSync(file, 'utf8').matchAll(/^-?(net\.\S+) = /gm)].map(([, name]) => name)
+    ip(...inside('sysctl', '-qw', 'net.ipv4.tcp_sack=0'))
+    json('--role', 'client', '--apply', '--sysctl-d', file)
+    const first = names()
+    json('--role', 'client', '--sysctl-d', file)
+    assert.deepEqual(names(), first)
+    const sysctls = settingsFor('client', { processors: 1, devices: [] })
+    assert.deepEqual(
+      first,
+      sysctls.filter(({ wanted }) => wanted.kind !== 'advice').map(({ name }) => name),
+    )
+    json('--role', 'node', '--sysctl-d', file)
+    assert.match(readFileSync(file, 'utf8'), /^net\.ipv4\.tcp_mtu_probing = 1$/m)
+    json('--revert')
+  })
+
+  test('what refuses to be put back stays noted, and what stands before it is put back all the same', () => {
+    const entry = (name: string, value: string) => ({
+      ...{ name, value },
+      knob: { kind: 'sysctl', path: name.replaceAll('.', '/') },
+    })
+    const refusing = entry('net.ipv4.tcp_sack', 'never')
+    const gone = { name: 'gone0/mtu', knob: { kind: 'mtu', device: 'gone0' }, value: '1400' }
+    writeFileSync(note, JSON.stringify([entry('net.ipv4.ip_default_ttl', '77'), refusing, gone]))
+    const { status, stdout, stderr } = tune('--revert')
+    assert.equal(status, 1)
+    assert.equal(stdout, 'put back: net.ipv4.ip_default_ttl\n')
+    assert.match(stderr, /net\.ipv4\.tcp_sack: cannot write never/)
+    assert.equal(ttl(), '77')
+    assert.deepEqual(JSON.parse(readFileSync(note, 'utf8')), [refusing])
+    writeFileSync(note, JSON.stringify([{ ...refusing, value: '1' }]))
+    assert.deepEqual(json('--revert').reverted, ['net.ipv4.tcp_sack'])
+    assert.ok(!existsSync(note))
+    ip(...inside('sysctl', '-qw', 'net.ipv4.ip_default_ttl=64'))
   })
 
   test('wrong input: a device that is not there, a damaged note', () => {
