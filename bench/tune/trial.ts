@@ -77,6 +77,8 @@ export function turningLine(knob: Knob, value: string, device: string): string {
       return `echo ${value} >/sys/class/net/${device}/queues/${knob.queue}/${knob.file}`
     case 'mtu':
       return `ip link set ${device} mtu ${value}`
+    case 'xfrm':
+      return `ip xfrm policy set ${knob.parameter} ${value}`
   }
 }
 
@@ -121,6 +123,7 @@ const UNMEASURED: Readonly<Record<string, string>> = {
   'net.netfilter.nf_conntrack_buckets': FLOWS,
   'net.ipv4.tcp_ecn': NOT_SPEED,
   'net.ipv4.ip_default_ttl': NOT_SPEED,
+  'xfrm/hthresh4': 'it is the kernel plane’s: the part xfrm measures it in User-Mode Linux',
   'adaptive-rx': 'veth has no interrupts to gather: it needs a network card',
   'tx-0/xps_cpus': 'veth has one queue: it needs a network card with several',
 }

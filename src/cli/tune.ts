@@ -50,8 +50,10 @@ async function tune(options: TuneOptions): Promise<number> {
     if (refused.length > 0) progress(`not put back, and kept in ${note}:`)
     return told(refused)
   }
-  const { hasEthtool } = await import('#tune/knobs')
+  const { hasEthtool, xfrmProblem } = await import('#tune/knobs')
   if (!(await hasEthtool())) progress('ethtool is not installed: offloads and coalescing are not looked at')
+  const problem = role === 'node' ? await xfrmProblem() : undefined
+  if (problem !== undefined) progress(`${problem}: the hashing of policies is not looked at`)
   const found = await inspect(role, options.device)
   if (options.sysctlD !== undefined) {
     await writeFile(options.sysctlD, sysctlFile(role, found), { mode: 0o644 })

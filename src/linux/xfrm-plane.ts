@@ -24,6 +24,7 @@ import {
   saRemoveRequest,
 } from '#linux/xfrm-messages'
 import { probeKernelEsp } from '#linux/xfrm-probe'
+import { HASH_THRESHOLD, readHashThreshold, setHashThreshold } from '#linux/xfrm-threshold'
 import type {
   DataPlane,
   Inventory,
@@ -36,7 +37,7 @@ import type {
 import { INNER_MTU, isOurPriority, isOurReqId, PRIORITY } from '#telescope/plane'
 import type { NetlinkMessage } from '#wire/netlink/message'
 import type { HashThreshold } from '#wire/netlink/xfrm'
-import { decodeSpdInfo, encodeHashThreshold, encodeInfoRequest, XFRM_MSG } from '#wire/netlink/xfrm'
+import { XFRM_MSG } from '#wire/netlink/xfrm'
 import { decodePolicy, encodePolicyDump } from '#wire/netlink/xfrm-policy'
 import type { XfrmSa } from '#wire/netlink/xfrm-sa'
 import { decodeExpire, decodeSa, encodeSaDump, encodeSaId } from '#wire/netlink/xfrm-sa'
@@ -55,9 +56,6 @@ export interface XfrmPlaneOptions {
    */
   readonly adopt?: boolean
 }
-
-/** The kernel hashes only policies between single hosts by default; ours are single host <-> anywhere. */
-const HASH_THRESHOLD: HashThreshold = { local: 0, remote: 32 }
 
 /** XFRMNLGRP_EXPIRE. */
 const GROUP_EXPIRE = 2
@@ -115,7 +113,8 @@ export class XfrmPlane implements DataPlane {
     try {
       const adopted = this.#adopt && (await this.#takeOver())
       if (!adopted) await this.#sweep(this.#keepGuard)
-      await this.#setHashThreshold()
+      this.#thresholdBefore = await readHashThreshold(this.#xfrm)
+      await setHashThreshold(this.#xfrm, HASH_THRESHOLD)
       if (!adopted || !(await findLink(this.#route, this.device)))
         await createDummy(this.#route, this.device, INNER_MTU)
     } catch (error) {
@@ -179,7 +178,7 @@ export class XfrmPlane implements DataPlane {
       if (!this.#xfrm || !this.#route) return
       try {
         await this.#sweep(false)
-        await this.#restoreHashThreshold()
+        if (this.#thresholdBefore) await setHashThreshold(this.#xfrm, this.#thresholdBefore)
         await deleteDummy(this.#route, this.device)
       } finally {
         this.#release()
@@ -324,17 +323,6 @@ export class XfrmPlane implements DataPlane {
     return policies
   }
 
-  async #setHashThreshold(): Promise<void> {
-    const request = { name: 'GETSPDINFO', type: XFRM_MSG.getSpdInfo, payload: encodeInfoRequest() }
-    this.#thresholdBefore = decodeSpdInfo((await this.#kernel().get(request)).payload)?.hashThreshold
-    await this.#kernel().request(hashThresholdRequest(HASH_THRESHOLD))
-  }
-
-  async #restoreHashThreshold(): Promise<void> {
-    const before = this.#thresholdBefore
-    if (before) await this.#kernel().request(hashThresholdRequest(before))
-  }
-
   /** The soft limit of an SA that announces its packets; no other SA of ours has limits. */
   #takeNews({ type, payload }: NetlinkMessage): void {
     const sa = type === XFRM_MSG.expire ? decodeExpire(payload) : undefined
@@ -371,12 +359,6 @@ export class XfrmPlane implements DataPlane {
 }
 
 const isRemoval = ({ kind }: PlaneOperation): boolean => kind === 'sa.remove' || kind === 'policy.remove'
-
-const hashThresholdRequest = (threshold: HashThreshold): NetlinkRequest => ({
-  name: `hash threshold ${threshold.local} ${threshold.remote}`,
-  type: XFRM_MSG.newSpdInfo,
-  payload: encodeHashThreshold(threshold),
-})
 
 function operationError(error: unknown): IpprivError {
   if (error instanceof IpprivError && error.code === 'IPP_HOST_PRIVILEGE') return error

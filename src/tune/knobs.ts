@@ -1,9 +1,11 @@
-/** Reads and turns knobs: files of the kernel, and ethtool(8) where there is no file. */
+/** Reads and turns knobs: files of the kernel, and where there is no file ethtool(8) and netlink. */
 import { access, constants, readdir, readFile, writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { IpprivError } from '#base/errors'
+import { isErrno, Netlink } from '#linux/netlink'
 import { runTool } from '#linux/tool'
+import { readHashThreshold, setHashThreshold } from '#linux/xfrm-threshold'
 import type { Device, Knob, Machine } from '#tune/settings'
 
 /** Without `only`: the devices that some route leads through, but none of ours. */
@@ -16,6 +18,18 @@ export async function machine(only?: readonly string[]): Promise<Machine> {
 export const hasEthtool = async (): Promise<boolean> =>
   (await runTool('ethtool', ['--version']).catch(() => '')) !== ''
 
+/** Why the kernel's policies can be neither seen nor set from here; undefined when they can. */
+export async function xfrmProblem(): Promise<string | undefined> {
+  try {
+    await asked(readHashThreshold)
+    return undefined
+  } catch (error) {
+    if (isErrno(error, NO_XFRM)) return 'this kernel has no XFRM netlink (CONFIG_XFRM_USER)'
+    if (isErrno(error, ...DENIED)) return 'the kernel shows its policies only to root'
+    throw error
+  }
+}
+
 /** Undefined when this machine has no such knob. @throws IpprivError IPP_HOST_KERNEL */
 export async function readKnob(knob: Knob): Promise<string | undefined> {
   switch (knob.kind) {
@@ -23,6 +37,8 @@ export async function readKnob(knob: Knob): Promise<string | undefined> {
       return await ethtool(['-k', knob.device], knob.feature)
     case 'coalescing':
       return await ethtool(['-c', knob.device], 'Adaptive RX')
+    case 'xfrm':
+      return await readThreshold()
     default:
       return await readText(fileOf(knob))
   }
@@ -42,6 +58,7 @@ export async function isTurnable(knob: Knob): Promise<boolean> {
 
 /** Whether there is what the knob belongs to, also where the knob cannot be read. */
 export async function isHere(knob: Knob): Promise<boolean> {
+  if (knob.kind === 'xfrm') return true
   const place = knob.kind === 'sysctl' ? fileOf(knob) : join('/sys/class/net', knob.device)
   return await access(place).then(
     () => true,
@@ -49,12 +66,16 @@ export async function isHere(knob: Knob): Promise<boolean> {
   )
 }
 
-/** @throws IpprivError IPP_HOST_PRIVILEGE, IPP_HOST_KERNEL, IPP_HOST_TOOL */
+/** @throws IpprivError IPP_HOST_PRIVILEGE, IPP_HOST_KERNEL, IPP_HOST_NETLINK, IPP_HOST_TOOL */
 export async function turnKnob(knob: Knob, value: string): Promise<void> {
   if (knob.kind === 'feature')
     return void (await runTool('ethtool', ['-K', knob.device, knob.feature, value]))
   if (knob.kind === 'coalescing')
     return void (await runTool('ethtool', ['-C', knob.device, knob.parameter, value]))
+  if (knob.kind === 'xfrm') {
+    const [local = 0, remote = 0] = value.split(' ').map(Number)
+    return await asked((xfrm) => setHashThreshold(xfrm, { local, remote }))
+  }
   const file = fileOf(knob)
   try {
     await writeFile(file, value)
@@ -86,7 +107,7 @@ async function device(name: string): Promise<Device> {
   }
 }
 
-function fileOf(knob: Exclude<Knob, { kind: 'feature' | 'coalescing' }>): string {
+function fileOf(knob: Exclude<Knob, { kind: 'feature' | 'coalescing' | 'xfrm' }>): string {
   switch (knob.kind) {
     case 'sysctl':
       return join('/proc/sys', knob.path)
@@ -94,6 +115,28 @@ function fileOf(knob: Exclude<Knob, { kind: 'feature' | 'coalescing' }>): string
       return join('/sys/class/net', knob.device, 'queues', knob.queue, knob.file)
     case 'mtu':
       return join('/sys/class/net', knob.device, 'mtu')
+  }
+}
+
+const NO_XFRM = 'EPROTONOSUPPORT'
+const DENIED = ['EPERM', 'EACCES'] as const
+
+async function readThreshold(): Promise<string | undefined> {
+  try {
+    const { local, remote } = await asked(readHashThreshold)
+    return `${local} ${remote}`
+  } catch (error) {
+    if (isErrno(error, NO_XFRM, ...DENIED)) return undefined
+    throw error
+  }
+}
+
+async function asked<T>(question: (xfrm: Netlink) => Promise<T>): Promise<T> {
+  const xfrm = new Netlink('xfrm')
+  try {
+    return await question(xfrm)
+  } finally {
+    xfrm.close()
   }
 }
 

@@ -7,6 +7,8 @@
  * has, and a setting that would be faster alone would also be a name tag.
  */
 
+import { HASH_THRESHOLD } from '#linux/xfrm-threshold'
+
 export type Role = 'node' | 'client'
 
 /** Where a knob is. */
@@ -25,9 +27,11 @@ export type Knob =
   /** As `ethtool -c` calls it. */
   | { readonly kind: 'coalescing'; readonly device: string; readonly parameter: 'adaptive-rx' }
   | { readonly kind: 'mtu'; readonly device: string }
+  /** `LOCAL REMOTE`, bits, as `ip xfrm policy set hthresh4` takes them. */
+  | { readonly kind: 'xfrm'; readonly parameter: 'hthresh4' }
 
 export interface Setting {
-  /** Stable, for `--json` and for people: the sysctl's name with dots, or `DEVICE/feature`. */
+  /** Stable, for `--json` and for people: the sysctl's name with dots, `DEVICE/feature`, or `xfrm/parameter`. */
   readonly name: string
   readonly knob: Knob
   readonly wanted: Wanted
@@ -58,7 +62,7 @@ export interface Device {
 const MEBI = 1 << 20
 
 export function settingsFor(role: Role, machine: Machine): Setting[] {
-  const common = role === 'node' ? NODE : CLIENT
+  const common = role === 'node' ? [...NODE, POLICY_HASHING] : CLIENT
   return [...common, ...machine.devices.flatMap((device) => deviceSettings(role, device, machine.processors))]
 }
 
@@ -140,6 +144,14 @@ const NODE: readonly Setting[] = [
     'the directory and other TCP of this host survives a path that drops ICMP',
   ),
 ]
+
+/** Of a client there are so few that a walk is as good. */
+const POLICY_HASHING: Setting = {
+  name: 'xfrm/hthresh4',
+  knob: { kind: 'xfrm', parameter: 'hthresh4' },
+  wanted: exactly(`${HASH_THRESHOLD.local} ${HASH_THRESHOLD.remote}`),
+  why: 'policies of circuits are found by hash, not by a walk along all of them; of this network namespace alone, and a node on the kernel plane sets it while it runs',
+}
 
 /** Linux as it comes: a window scale, an option or a TTL of one's own is seen by every destination. */
 const SEEN =

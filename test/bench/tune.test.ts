@@ -10,7 +10,7 @@ import {
   type Trial,
   turningLine,
 } from '../../bench/tune/trial.ts'
-import { contributions } from '../../bench/tune.ts'
+import { contributions, thresholdTable } from '../../bench/tune.ts'
 
 const settings = catalogue(2)
 const setting = (name: string) => settings.find((one) => one.setting.name === name)!.setting
@@ -72,6 +72,21 @@ test('contributions are within a round, and what arrived nowhere is left out', (
   assert.deepEqual(all.get('all as wanted')!.map(Math.round), [50])
 })
 
+test('what hashing gives is within a round, and medians are over all of them', () => {
+  const sample = (circuits: number, hashed: boolean, mbps: number) =>
+    ({ circuits, hashed, installed: 10 * mbps, removed: 20 * mbps, mbps }) as const
+  const { rows } = thresholdTable([
+    ...[sample(1, true, 90), sample(1, false, 90), sample(9, true, 80), sample(9, false, 40)],
+    ...[sample(1, true, 60), sample(1, false, 50), sample(9, true, 30), sample(9, false, 30)],
+  ])
+  assert.deepEqual(rows, [
+    ['1', 'yes', 2, 750, 1500, 75, '10.0', '0.0', '20.0'],
+    ['1', 'no', 2, 700, 1400, 70, '', '', ''],
+    ['9', 'yes', 2, 550, 1100, 55, '50.0', '0.0', '100.0'],
+    ['9', 'no', 2, 350, 700, 35, '', '', ''],
+  ])
+})
+
 test('lines that turn knobs', () => {
   const line = (name: string, value: string) => turningLine(setting(name).knob, value, 'birch')
   assert.equal(line('net.ipv4.tcp_rmem', '1 2 3'), 'echo 1 2 3 >/proc/sys/net/ipv4/tcp_rmem')
@@ -80,5 +95,6 @@ test('lines that turn knobs', () => {
     line(`${ANY_DEVICE}/generic-receive-offload`, 'on'),
     'ethtool -K birch generic-receive-offload on',
   )
+  assert.equal(line('xfrm/hthresh4', '0 32'), 'ip xfrm policy set hthresh4 0 32')
   assert.equal(line(`${ANY_DEVICE}/rx-0/rps_cpus`, '3'), 'echo 3 >/sys/class/net/birch/queues/rx-0/rps_cpus')
 })

@@ -185,6 +185,27 @@ describe('on a host', { skip }, () => {
     ip(...inside('sysctl', '-qw', 'net.ipv4.ip_default_ttl=64'))
   })
 
+  test('from which prefixes on policies are hashed, in this network namespace and in no other', () => {
+    const thresholds = (...args: string[]) =>
+      /IPv4 thresholds: local (\d+) remote (\d+)/
+        .exec(ip(...args, '-s', '-s', 'xfrm', 'policy', 'count'))
+        ?.slice(1)
+    const hashing = () => json('--role', 'node').findings.find(({ name }) => name === 'xfrm/hthresh4')
+    if (hashing()?.state === 'absent')
+      return assert.match(
+        tune('--role', 'node').stderr,
+        /no XFRM.*: the hashing of policies is not looked at/,
+      )
+    const elsewhere = thresholds()
+    assert.deepEqual([hashing()?.state, hashing()?.current], ['change', '32 32'])
+    assert.ok(json('--role', 'node', '--apply').changed.includes('xfrm/hthresh4'))
+    assert.deepEqual(thresholds('-n', namespace), ['0', '32'])
+    assert.deepEqual(thresholds(), elsewhere)
+    assert.equal(hashing()?.state, 'good')
+    assert.ok(json('--revert').reverted.includes('xfrm/hthresh4'))
+    assert.deepEqual(thresholds('-n', namespace), ['32', '32'])
+  })
+
   test('wrong input: a device that is not there, a damaged note', () => {
     for (const name of ['nope0', '../../etc']) {
       const { status, stderr } = tune('--device', name)
