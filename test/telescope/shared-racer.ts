@@ -8,6 +8,7 @@ export type Race =
       readonly memory: SharedArrayBuffer
       readonly gate: SharedArrayBuffer
       readonly times: number
+      readonly cycle: number
     }
   | {
       readonly kind: 'accept'
@@ -24,7 +25,7 @@ Atomics.add(gate, 0, 1)
 while (Atomics.load(gate, 1) === 0) Atomics.wait(gate, 1, 0, 5)
 const got: number[] = []
 if (race.kind === 'count') {
-  const counter = new SharedCounter(race.memory)
+  const counter = new SharedCounter(race.memory, race.cycle)
   for (let i = 0; i < race.times; i++) got.push(counter.next())
 } else {
   const window = new SharedWindow(race.window, true, race.memory)

@@ -1,15 +1,21 @@
 /** What workers share of an SA, under races of real threads. */
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { once } from 'node:events'
 import { test } from 'node:test'
+import { promisify } from 'node:util'
 import { Worker } from 'node:worker_threads'
 import fc from 'fast-check'
 import { Mutex } from '#base/mutex'
+import { NodeCipherDriver } from '#linux/ciphers'
 import { ReplayWindow } from '#telescope/replay'
+import { SEAL, SEAL_HEADROOM, type SealState, sealLayer } from '#telescope/seal'
 import { SharedCounter, SharedWindow, sharedState } from '#telescope/shared'
 import type { Race } from './shared-racer.ts'
 
 const THREADS = 4
+/** Of the counters of SAs. */
+const CYCLE = 2 ** 30
 
 /** Runs all races at once; what each thread got. */
 async function run(
@@ -28,17 +34,53 @@ async function run(
   return await Promise.all(answers)
 }
 
-test('no sequence number is given out twice', async () => {
-  const memory = sharedState(64)
-  const times = 50_000
-  const got = await run(Array.from({ length: THREADS }, () => ({ kind: 'count', memory, times }) as const))
-  const all = new Set<number>()
+/** What threads count up at once. Their numbers, in order; none is there twice, and each thread's go up. */
+async function count(memory: SharedArrayBuffer, times: number, cycle: number): Promise<Float64Array> {
+  const got = await run(
+    Array.from({ length: THREADS }, () => ({ kind: 'count', memory, times, cycle }) as const),
+  )
   for (const numbers of got) {
-    for (let i = 1; i < numbers.length; i++) assert.ok(numbers[i]! > numbers[i - 1]!)
-    for (const number of numbers) all.add(number)
+    assert.equal(numbers.length, times)
+    for (let i = 1; i < times; i++) assert.ok(numbers[i]! > numbers[i - 1]!)
   }
-  assert.equal(all.size, THREADS * times)
-  assert.equal(Math.max(...got.map((numbers) => numbers.at(-1)!)), THREADS * times, 'and none is left out')
+  const all = Float64Array.from(got.flatMap((numbers) => [...numbers])).sort()
+  for (let i = 1; i < all.length; i++) assert.notEqual(all[i], all[i - 1])
+  return all
+}
+
+/** The memory of a counter that gave out `last`. */
+function countedTo(last: number, cycle: number): SharedArrayBuffer {
+  const memory = sharedState(64)
+  const words = new Int32Array(memory)
+  words[1] = Math.floor(last / cycle)
+  words[2] = last % cycle
+  return memory
+}
+
+test('no sequence number is given out twice', async () => {
+  const times = 50_000
+  const all = await count(sharedState(64), times, CYCLE)
+  assert.equal(all[0], 1)
+  assert.equal(all.at(-1), THREADS * times, 'and none is left out')
+})
+
+test('nor where the high half goes up', async () => {
+  const times = 50_000
+  const last = 0x1_0000_0000 - (THREADS * times) / 2
+  const all = await count(countedTo(last, CYCLE), times, CYCLE)
+  assert.equal(all[0], last + 1)
+  const left = all.at(-1)! - last - all.length
+  assert.ok(left >= 0 && left <= THREADS, `${left} are left out`)
+})
+
+test('nor where cycles end all the time', async () => {
+  const times = 50_000
+  // Every thread that comes late to the end of a cycle may give up a position of the next.
+  for (const cycle of [5, 64, 1000]) {
+    const all = await count(sharedState(64), times, cycle)
+    const last = all.at(-1)!
+    assert.ok(last - all.length <= THREADS * Math.ceil(last / cycle), `${last - all.length} are left out`)
+  }
 })
 
 test('a packet and its doubles are accepted once, whoever opens them', async () => {
@@ -87,10 +129,47 @@ test('in one thread it is the window it is made of', () => {
 })
 
 test('a counter goes on past 2^32, and its users see the same', () => {
-  const memory = sharedState(32)
-  new BigUint64Array(memory, 8, 1)[0] = 0xffff_fffen
+  const memory = countedTo(0xffff_fffe, CYCLE)
   const [one, other] = [new SharedCounter(memory), new SharedCounter(memory)]
   assert.deepEqual([one.next(), other.next(), one.next()], [0xffff_ffff, 0x1_0000_0000, 0x1_0000_0001])
+})
+
+test('an SA ends with its numbers, whoever counts', () => {
+  for (const [esn, last] of [
+    [false, 0xffff_ffff],
+    [true, Number.MAX_SAFE_INTEGER],
+  ] as const) {
+    const memory = countedTo(last - 1, CYCLE)
+    const driver = new NodeCipherDriver()
+    const sealing = (): SealState => ({
+      spi: 0x1234,
+      esn,
+      salt: new Uint8Array(4),
+      cipher: driver.create('aes-128-gcm-16', new Uint8Array(16)),
+      driver,
+      sequence: 0,
+      counter: new SharedCounter(memory),
+    })
+    const [one, other] = [sealing(), sealing()]
+    const bytes = new Uint8Array(256)
+    assert.ok(sealLayer(one, bytes, 64, 100) > 100)
+    const view = new DataView(bytes.buffer, 64 - SEAL_HEADROOM)
+    assert.equal(view.getUint32(4), last % 2 ** 32)
+    assert.equal(view.getUint32(8), Math.floor(last / 2 ** 32), 'the high half, in the IV')
+    for (let i = 0; i < 3; i++) assert.equal(sealLayer(other, bytes, 64, 100), SEAL.exhausted)
+    assert.equal(sealLayer(one, bytes, 64, 100), SEAL.exhausted)
+  }
+})
+
+test('to seal with others allocates as little as to seal alone', async () => {
+  // A process of its own: what others do in this one would be counted.
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    '--expose-gc',
+    '--max-semi-space-size=64',
+    new URL('./shared-heap.ts', import.meta.url).pathname,
+  ])
+  const { alone, shared } = JSON.parse(stdout) as Record<'alone' | 'shared', number>
+  assert.ok(shared < alone + 1, `${shared} octets a number; alone ${alone}`)
 })
 
 test('a mutex that is held is not taken, and can be given up on', () => {
