@@ -171,6 +171,11 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     this.#on(id, (session) => session.abandon())
   }
 
+  /** We proved who we are, so the peer may have this IKE SA by now, with its first Child SA. */
+  hasProved(id: IkeSaId): boolean {
+    return this.#register.get(id)?.session.hasProved === true
+  }
+
   /** ESP of this IKE SA's peer arrived: it lives, and the liveness check waits. */
   heard(id: IkeSaId, now: Instant): void {
     this.#on(id, (session) => session.heard(now))

@@ -131,6 +131,11 @@ export class IkeSa {
     return this.#answers.areForStranger
   }
 
+  /** IKE_AUTH is out, or was answered. */
+  get hasProved(): boolean {
+    return !isUnprotected(this.#state) && this.#state !== 'exchanging'
+  }
+
   /** There are keys. */
   get channel(): Channel {
     return this.#channel!

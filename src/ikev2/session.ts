@@ -182,6 +182,10 @@ export class Session {
     return this.#current?.isHalfOpen === true
   }
 
+  get hasProved(): boolean {
+    return this.#current?.hasProved === true
+  }
+
   nextTimeout(): Instant | undefined {
     const mayAsk = this.#current?.isIdle === true
     let next = earliest(this.#children.nextTimeout(), mayAsk ? this.#agenda.next() : undefined)

@@ -119,15 +119,19 @@ export class Estate {
     return true
   }
 
+  /** Is there a tunnel of this reqid that goes on? */
+  hasTunnel(reqid: ReqId): boolean {
+    return [...this.#remnants].some((each) => each.reqid === reqid && each.leased === undefined)
+  }
+
   /**
-   * The tunnel of this reqid is made anew: the peer hears nothing any more on the SA of before, and what it sent on it
-   * is on its way.
+   * The tunnel of this reqid is made anew, and the data plane sends on its SA, which is newer. What the peer sent on the
+   * old one is on its way; and the peer, too, hears that still, should it not keep the new one (links.ts).
    */
   superseded(reqid: ReqId, now: Instant): void {
     for (const remnant of this.#remnants) {
       if (remnant.reqid !== reqid || remnant.leased !== undefined) continue
       remnant.isSuperseded = true
-      this.#ports.perform(remnant.outbound.map(removeSa))
       this.#timers.set(remnant, after(now, TUNNEL_GRACE))
     }
   }
@@ -175,7 +179,6 @@ export class Estate {
     const remnant: Remnant = {
       ...part,
       inbound: sas.filter(({ destination }) => destination === self),
-      outbound: sas.filter(({ source }) => source === self),
       removal: [...policies.map(removePolicy), ...sas.map(removeSa)],
       heard: 0,
       isSuperseded: false,
@@ -220,7 +223,6 @@ interface Part {
 /** A circuit, or the SAs of a tunnel. */
 interface Remnant extends Part {
   readonly inbound: readonly SaKey[]
-  readonly outbound: readonly SaKey[]
   readonly removal: readonly PlaneOperation[]
   /** Packets on `inbound`, when they were counted last. */
   heard: number

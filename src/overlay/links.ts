@@ -4,6 +4,7 @@
  * Of two peers the one with the lower node id initiates, so that a pair has one tunnel. A node that restarted may have
  * no tunnel while its peer believes in the old one: so the other one initiates, too, after waiting in vain.
  */
+import type { ErrorCode } from '#base/errors'
 import type { IkeSaId, NodeId } from '#base/ids'
 import type { Prefix } from '#base/ip'
 import { jittered } from '#base/rng'
@@ -48,20 +49,25 @@ export class Links {
   readonly #ports: LinkPorts
   readonly #timers = new TimerTable<NodeId>()
   readonly #handovers: Handovers
+  readonly #drifting = new TimerTable<Peer>()
   #stopping = false
 
   constructor(options: RouterOptions, ports: LinkPorts) {
     this.#options = options
     this.#ports = ports
-    this.#handovers = new Handovers((peer, operations) => ports.effects.plane({ link: peer }, operations))
+    this.#handovers = new Handovers({
+      install: (peer, operations) => ports.effects.plane({ link: peer }, operations),
+      superseded: ({ link }, now) => ports.estate.superseded(link.reqid, now),
+    })
   }
 
   nextTimeout(): Instant | undefined {
-    return earliest(this.#timers.next(), this.#handovers.nextTimeout())
+    return earliest(earliest(this.#timers.next(), this.#handovers.nextTimeout()), this.#drifting.next())
   }
 
   tick(now: Instant): void {
     this.#handovers.tick(now)
+    for (const peer of this.#drifting.expired(now)) this.#sink(peer)
     for (const nodeId of this.#timers.expired(now)) {
       if (this.peers.get(nodeId) === undefined) this.#ports.retry(nodeId)
       else this.connect(nodeId, now)
@@ -91,6 +97,7 @@ export class Links {
     this.#handovers.forget(peer)
     estate.bereave(link.reqid, now)
     this.#timers.clear(node.nodeId)
+    this.#sink(peer)
     resumptions.wallet.drop(node.nodeId)
     bereave(link)
     if (tunnel !== undefined) effects.plane({ link: peer }, overlaySasRemove(link, tunnel))
@@ -139,22 +146,26 @@ export class Links {
 
   up(nodeId: NodeId, event: ChildEstablished, now: Instant): void {
     const { effects, estate, ike } = this.#ports
+    const isOurs = event.role === 'initiator'
     const peer = this.peers.get(nodeId)
     if (peer === undefined || peer.link.peer !== event.path.remote.address) return ike.close(event.sa, now)
     const { sa, tunnel } = peer
-    // Both began at once: on both sides the tunnel counts that the lower node id began, whichever is up first.
+    // Both began at once: on both sides the tunnel counts that the lower node id began, whichever is up first. One that
+    // the peer cannot have yet makes way: its program may have been away, and we do not ask often any more.
     const ours = sa !== undefined && sa !== event.sa
-    const crosses = tunnel === undefined || now - peer.since < times.CROSSING
-    if (ours && crosses && this.#initiatesTo(nodeId)) return ike.close(event.sa, now)
+    const crosses = ours && ike.hasProved(sa) && (tunnel === undefined || now - peer.since < times.CROSSING)
+    if (crosses && this.#initiatesTo(nodeId)) return ike.close(event.sa, now)
     peer.sa = event.sa
     peer.since = now
-    // The peer came anew: it restarted.
-    if (tunnel !== undefined) this.#handovers.begin(peer, event.child, event.role === 'initiator', now)
+    if (peer.adrift !== undefined) this.#catch(peer)
+    // The peer came anew: it restarted, or we did and it still hears what our predecessor told it to.
+    if (peer.tunnel !== undefined) this.#handovers.begin(peer, event.child, isOurs, now)
+    else if (!isOurs && estate.hasTunnel(peer.link.reqid)) this.#handovers.inherit(peer, event.child, now)
     else {
       peer.tunnel = { child: event.child }
       effects.plane({ link: peer }, overlaySas(peer.link, event.child))
+      estate.superseded(peer.link.reqid, now)
     }
-    estate.superseded(peer.link.reqid, now)
     // The peer may have established what we began, and believe in it: it is deleted. What it forgot, it would not hear of.
     if (ours && tunnel === undefined) ike.close(sa, now)
     else if (ours) ike.abandon(sa)
@@ -162,12 +173,15 @@ export class Links {
     effects.event({ kind: 'overlay.up', peer: peer.node })
   }
 
-  closed(peer: Peer, detail: string, now: Instant): void {
+  closed(peer: Peer, { reason, detail }: { reason: ErrorCode; detail: string }, now: Instant): void {
     const { effects } = this.#ports
     const { link, node, tunnel } = peer
     this.#handovers.forget(peer)
     if (tunnel !== undefined) {
-      effects.plane({ link: peer }, overlaySasRemove(link, tunnel))
+      if (reason === 'IPP_IKE_TIMEOUT' && !this.#stopping) {
+        peer.adrift = tunnel
+        this.#drifting.set(peer, after(now, times.ADRIFT))
+      } else effects.plane({ link: peer }, overlaySasRemove(link, tunnel))
       effects.event({ kind: 'overlay.down', peer: node, detail })
     }
     peer.sa = undefined
@@ -196,6 +210,20 @@ export class Links {
   stop(): IkeSaId[] {
     this.#stopping = true
     return [...this.peers].flatMap((peer) => peer.sa ?? [])
+  }
+
+  /** What was adrift is a tunnel again: one to leave. */
+  #catch(peer: Peer): void {
+    peer.tunnel = peer.adrift
+    peer.adrift = undefined
+    this.#drifting.clear(peer)
+  }
+
+  #sink(peer: Peer): void {
+    const { adrift, link } = peer
+    if (adrift !== undefined) this.#ports.effects.plane({ link: peer }, overlaySasRemove(link, adrift))
+    peer.adrift = undefined
+    this.#drifting.clear(peer)
   }
 
   #connectLater(peer: NodeId, pause: Duration, now: Instant): void {

@@ -17,6 +17,8 @@ export interface Peer {
   sa: IkeSaId | undefined
   /** The overlay tunnel, while it is up. */
   tunnel: Pairs | undefined
+  /** A tunnel whose peer answers no IKE any more. It carries what it can until there is another. */
+  adrift: Pairs | undefined
   /** When the last tunnel came up. */
   since: Instant
 }
@@ -36,7 +38,7 @@ export class Peers {
 
   add(node: ConsensusNode, link: OverlayLink): Peer {
     const since = Number.NEGATIVE_INFINITY as Instant
-    const peer: Peer = { node, link, sa: undefined, tunnel: undefined, since }
+    const peer: Peer = { node, link, sa: undefined, tunnel: undefined, adrift: undefined, since }
     this.#byNode.set(node.nodeId, peer)
     return peer
   }

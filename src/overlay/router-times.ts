@@ -20,6 +20,8 @@ export const CROSSING: Duration = 3 * SECOND
 export const PEER_PATIENCE: Duration = 30 * SECOND
 /** What nobody can be asked about, goes on until nothing came for this: as long as a node waits for clients it can ask. */
 export const UNHEARD: Duration = 2 * MINUTE
+/** A peer that answers no IKE may be a kernel whose program is away: its SAs stay, no longer than keys are used otherwise. */
+export const ADRIFT: Duration = HOUR
 /** For packets that are on their way in the tunnel of before. */
 export const TUNNEL_GRACE: Duration = 5 * SECOND
 export const STOP_PATIENCE: Duration = 1 * SECOND

@@ -361,7 +361,7 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
         this.#leases?.end(event.sa, this.#now)
         this.#resumptions.forget(event.sa)
         const peer = this.#links.peers.bySa(event.sa)
-        if (peer !== undefined) this.#links.closed(peer, event.detail, this.#now)
+        if (peer !== undefined) this.#links.closed(peer, event, this.#now)
       }
     }
   }

@@ -37,11 +37,19 @@ export type Renewal = Extract<IkeEvent, { kind: 'child.rekeyed' | 'child.switche
 
 /** Inbound first: the peer may send as soon as it knows the SA, and we must not before we can hear the answer. */
 export function installPair(ends: Ends, child: ChildSa): PlaneOperation[] {
-  return [
-    { kind: 'sa.install', sa: inboundSpec(ends, child) },
-    { kind: 'sa.install', sa: outboundSpec(ends, child) },
-  ]
+  return [{ kind: 'sa.install', sa: inboundSpec(ends, child) }, installOutbound(ends, child)]
 }
+
+/** The heir can be heard. A peer that sends on it can hear it, too: reason to send on it before the peer deletes the old one. */
+export const installInbound = (ends: Ends, child: ChildSa): PlaneOperation => ({
+  kind: 'sa.install',
+  sa: { ...inboundSpec(ends, child), announce: true },
+})
+
+export const installOutbound = (ends: Ends, child: ChildSa): PlaneOperation => ({
+  kind: 'sa.install',
+  sa: outboundSpec(ends, child),
+})
 
 /** Every SA of a tunnel, in both directions. */
 export const saKeys = (ends: Ends, { child, beside = [] }: Pairs): SaKey[] =>
@@ -79,16 +87,12 @@ export function renew<T extends Pairs>(
     case 'child.rekeyed':
       return {
         tunnel: { ...tunnel, beside: [...others, child] },
-        // A peer that sends on it can hear it, too: reason to send on it before the peer deletes the old one.
-        operations: [{ kind: 'sa.install', sa: { ...inboundSpec(ends, child), announce: true } }],
+        operations: [installInbound(ends, child)],
       }
     case 'child.switched':
       return {
         tunnel: { ...tunnel, child, beside: [...others, event.old] },
-        operations: [
-          { kind: 'sa.install', sa: outboundSpec(ends, child) },
-          { kind: 'sa.remove', sa: outboundKey(ends, event.old) },
-        ],
+        operations: [installOutbound(ends, child), { kind: 'sa.remove', sa: outboundKey(ends, event.old) }],
       }
     case 'child.closed':
       if (child.inboundSpi === tunnel.child.inboundSpi) return { tunnel: undefined, operations: [] }

@@ -298,6 +298,8 @@ export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
   refuses: (effect: Effect<Event>) => boolean = () => false
   /** False: the host is dead and hears nothing. */
   alive = true
+  /** False: its program is away, and its kernel goes on. */
+  isRunning = true
   readonly addresses = new Set<Ip>()
   readonly #world: SimOverlay
   readonly #skew: Duration
@@ -338,20 +340,20 @@ export class SimHost<Input, Event, M extends Machine<Input, Effect<Event>>> {
   }
 
   input(input: Input): void {
-    if (!this.alive) return
+    if (!this.alive || !this.isRunning) return
     this.machine.handle(input, this.#now)
     this.#perform()
   }
 
   tick(): void {
-    if (!this.alive) return
+    if (!this.alive || !this.isRunning) return
     this.machine.tick(this.#now)
     this.#perform()
   }
 
   /** In the world's time. */
   nextTimeout(): number | undefined {
-    const timeout = this.machine.nextTimeout()
+    const timeout = this.isRunning ? this.machine.nextTimeout() : undefined
     return timeout === undefined ? undefined : timeout - this.#skew
   }
 

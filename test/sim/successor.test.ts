@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Ip } from '#base/ip'
-import { MINUTE, SECOND } from '#base/time'
+import { HOUR, MINUTE, SECOND } from '#base/time'
 import { PRIORITY } from '#telescope/plane'
 import { SERVER, type SimNodeHost, SimOverlay } from './overlay.ts'
 
@@ -65,6 +65,61 @@ for (const name of PATH) {
     assert.equal(successor.inventory().sas.length, 8)
   })
 }
+
+for (const name of PATH) {
+  test(`the program of ${name} is away until its peers gave it up: not a packet is lost, then or afterwards`, () => {
+    for (const seed of [8, 10]) {
+      const world = open(seed)
+      const address = lent(world).at(-1)!
+      world.routers.get(name)!.isRunning = false
+      for (let i = 0; i < 54; i++) {
+        assert.ok(talk(world, address, 5 * SECOND) <= 200, `${5 * i} s later`)
+        world.client.input({ kind: 'traffic', counters: world.client.engine.counters() })
+      }
+      for (const [each, { machine }] of world.routers) {
+        const down = machine.overlay().filter(({ state }) => state === 'connecting')
+        assert.equal(each === name ? 1 : down.length, 1, each)
+      }
+      const successor = succeed(world, name)
+      successor.input({ kind: 'consensus', consensus: world.consensus })
+      world.delivered.length = 0
+      assertNothingLost(world, address, 20 * SECOND)
+      for (const [each] of world.routers) assert.equal(tunnelSas(world, each), 6, each)
+    }
+  })
+}
+
+test('a peer gives a program up as its successor comes, and begins their tunnel: not a packet is lost', () => {
+  const world = open(87)
+  const [low, high] = world.consensus.nodes
+    .map(({ name }) => name)
+    .filter((name) => ['alder', 'birch'].includes(name))
+  world.routers.get(high!)!.isRunning = false
+  const { events } = world.routers.get(low!)!
+  assert.ok(world.runUntil(() => events.some(({ kind }) => kind === 'overlay.down'), 2 * MINUTE))
+  // What is sent on the new SA may overtake the answer that brings it.
+  world.weather = { ...world.weather, jitter: 40 }
+  const successor = succeed(world, high!)
+  successor.input({ kind: 'consensus', consensus: world.consensus })
+  assertNothingLost(world, lent(world).at(-1)!, 15 * SECOND)
+  for (const [each] of world.routers) assert.equal(tunnelSas(world, each), 6, each)
+})
+
+test('a peer that is gone for good leaves nothing behind', () => {
+  const world = open(97)
+  world.routers.get('dogwood')!.alive = false
+  world.run(5 * MINUTE)
+  for (const name of PATH) {
+    const states = world.routers
+      .get(name)!
+      .machine.overlay()
+      .map(({ state }) => state)
+    assert.deepEqual(states.sort(), ['connecting', 'up', 'up'])
+    assert.equal(tunnelSas(world, name), 6)
+  }
+  world.run(HOUR)
+  for (const name of PATH) assert.equal(tunnelSas(world, name), 4)
+})
 
 test('in the middle it goes on for as long as its client is heard of, and ends soon after', () => {
   const world = open(17)
@@ -184,14 +239,25 @@ test('not a packet is lost on the overlay while a tunnel is made anew', () => {
   const address = lent(world).at(-1)!
   const middle = succeed(world, 'birch')
   middle.input({ kind: 'consensus', consensus: world.consensus })
+  assertNothingLost(world, address, 15 * SECOND)
+})
+
+/** A packet each half round trip, in both directions, while tunnels are made anew. */
+function assertNothingLost(world: SimOverlay, from: Ip, duration: number): void {
   let said = 0
-  // A packet each half round trip, in both directions, while all three tunnels of birch are made anew.
-  for (const end = world.now + 15 * SECOND; world.now < end; ) {
-    world.client.say(address, SERVER, 7000, `${said++}`)
+  for (const end = world.now + duration; world.now < end; ) {
+    world.client.say(from, SERVER, 7000, `${said++}`)
     world.run(7)
   }
   world.run(SECOND)
   assert.equal(world.linksUp, 12)
   assert.equal(new Set(world.delivered.map(({ payload }) => payload)).size, 2 * said)
   for (const { engine } of world.routers.values()) assert.equal(engine.drops().XfrmInNoStates, 0)
-})
+}
+
+/** How many SAs of tunnels a node has. */
+function tunnelSas(world: SimOverlay, name: string): number {
+  const nodes = new Set(world.consensus.nodes.map(({ address }) => address))
+  const { sas } = world.routers.get(name)!.inventory()
+  return sas.filter(({ source, destination }) => nodes.has(source) && nodes.has(destination)).length
+}
