@@ -33,6 +33,11 @@ export interface Waiting {
 /** What a flow may send before the next one's turn, and a circuit. */
 const QUANTUM = INNER_MTU
 const CIRCUIT_QUANTUM = 16 * INNER_MTU
+/**
+ * Flows that queue share what may be on its way in turns of this part: as long as the window allows, for consecutive
+ * segments are joined at the end of the circuit, and acknowledged once.
+ */
+const TURN = 1 / 8
 /** Connections whose answers are waited for, at most. */
 const MAX_AWAITED = 4096
 
@@ -199,7 +204,7 @@ function pick<P extends Waiting>(circuit: Circuit<P>, now: number): Flow<P> | un
       if (isSparse && circuit.others.length > 0) circuit.others.push(flow)
       else circuit.flows.delete(flow.hash)
     } else if (flow.deficit <= 0) {
-      flow.deficit += QUANTUM
+      flow.deficit += turn(circuit)
       circuit.others.push(list.shift()!)
     } else {
       // A flow's first packet need not wait for others' to arrive.
@@ -207,6 +212,9 @@ function pick<P extends Waiting>(circuit: Circuit<P>, now: number): Flow<P> | un
     }
   }
 }
+
+const turn = <P extends Waiting>({ flight }: Circuit<P>): number =>
+  Math.max(QUANTUM, Math.min(CIRCUIT_QUANTUM, flight.window * TURN))
 
 function flowHash(seed: number, bytes: Uint8Array, offset: number, length: number): number {
   if (length < IPV4_HEADER) return 0

@@ -64,6 +64,18 @@ test('flows of a circuit get the same octets, and circuits do, however many flow
   assert.ok(Math.abs((large + small) / other - 1) < 0.1, `${large + small} against ${other}`)
 })
 
+test('flows that queue have turns of an eighth of the window', () => {
+  const entrance = new Entrance<Packet>(1)
+  for (let i = 0; i < 40; i++) for (const port of [1, 2]) push(entrance, ONE, packet(port, 1280))
+  // A window of twenty packets: two or three a turn, after a first one each.
+  const runs = drain(entrance).join('').match(/1+|2+/g)!
+  assert.equal(
+    runs.map(({ length }) => length).reduce((sum, length) => sum + length),
+    80,
+  )
+  for (const run of runs.slice(2, -2)) assert.match(run, /^(..|...)$/)
+})
+
 test('a long packet goes in pieces, with others in between', () => {
   const entrance = new Entrance<Packet>(1)
   push(entrance, ONE, packet(1, 40_000, 'long'))
