@@ -356,6 +356,7 @@ function report(
     notes: [
       'The relay is stopped while its sockets are filled; the source sleeps while the relay works. It goes before whatever else runs (nice -19), and nothing of the bench does but a look at a counter every two milliseconds. The rate is of what comes out between the first and the last tenth of a burst.',
       'What is said to be over what is the median of the rounds’ own ratios: what else the machine does changes from round to round, and less within one.',
+      `In the mode “connection” a worker receives whole SAs, by their SPIs. Here ${CIRCUITS} neighbours send, whose SAs split evenly; what comes from one peer alone is received by one worker, however many there are.`,
       'What leaves crosses one cable and is dropped at its far end, in the time of the worker that sent it.',
       'The ciphers alone show what this machine’s processors gain by working at once. AES-CBC with HMAC-SHA-1 is the paper’s; no proposal of ours has it.',
     ],

@@ -179,20 +179,23 @@ async function connectionTracking(): Promise<Finding> {
   }
 }
 
-/** In ms, for every driver, cipher and packet size. */
-const SPEED_BUDGET = 10
+/** In ms, for every driver, cipher, direction and packet size. */
+const SPEED_BUDGET = 5
 
-/** How fast one thread seals packets with each crypto driver: what a userspace plane on this host can hope for. */
+/** How fast one thread seals and opens packets with each crypto driver: what a userspace plane here can hope for. */
 async function cryptoDrivers(): Promise<Finding[]> {
-  const { driverSpeeds, MEASURED_LENGTHS } = await import('#linux/placement')
-  return driverSpeeds(SPEED_BUDGET).map(({ driver, cipher, microseconds }) => {
+  const { driverSpeeds, MEASURED_LENGTHS } = await import('#linux/driver-speed')
+  const lengths = MEASURED_LENGTHS.join(' / ')
+  return driverSpeeds(SPEED_BUDGET).map(({ driver, cipher, microseconds, microsecondsToOpen }) => {
     const name = `${driver} ${cipher}`
-    const times = MEASURED_LENGTHS.flatMap((length) => microseconds[length] ?? [])
-    if (times.length < MEASURED_LENGTHS.length)
+    const [seal, open] = [microseconds, microsecondsToOpen].map((speeds) =>
+      MEASURED_LENGTHS.flatMap((length) => speeds[length]?.toFixed(1) ?? []),
+    ) as [string[], string[]]
+    if (seal.length + open.length < 2 * MEASURED_LENGTHS.length)
       return { name, state: 'missing', detail: 'not by this driver' }
     const full = MEASURED_LENGTHS.at(-1)!
     const megabits = (full * 8) / microseconds[full]!
-    const detail = `${times.map((time) => time.toFixed(1)).join(' / ')} us for ${MEASURED_LENGTHS.join(' / ')} octets, ${Math.round(megabits)} Mbit/s per layer and core`
+    const detail = `${seal.join(' / ')} us to seal ${lengths} octets, ${open.join(' / ')} to open, ${Math.round(megabits)} Mbit/s per layer and core`
     return { name, state: 'ok', detail }
   })
 }

@@ -8,14 +8,21 @@ import { Arena, type Evp } from '#linux/ffi'
 import type { CipherDriver, PacketCipher } from '#telescope/seal'
 
 /**
- * AEAD drivers of the packet path, fastest first. They throw when they cannot work; who takes their place is the
- * matter of `Placement`.
+ * AEAD drivers of the packet path. They throw when they cannot work; who takes their place is the matter of
+ * `Placement`, which knows them by what they registered (`drivers.ts`).
  */
 
 /** Nonce and associated data, as all drivers of a thread share them. */
 export interface Scratch {
   readonly nonce: Uint8Array
   readonly associated: Uint8Array
+}
+
+/** The same where C code finds them, with room for what else libcrypto is told. */
+export class ArenaScratch implements Scratch {
+  readonly arena = new Arena(128)
+  readonly nonce = this.arena.bytes.subarray(0, NONCE_LENGTH)
+  readonly associated = this.arena.bytes.subarray(16, 16 + ASSOCIATED_LENGTH)
 }
 
 const GET_TAG = 0x10
@@ -37,12 +44,12 @@ export class EvpCipherDriver implements CipherDriver {
   readonly #memory: Arena
   readonly #scratch: Arena
 
-  constructor(functions: Evp, memory: Arena) {
+  constructor(functions: Evp, memory: Arena, scratch = new ArenaScratch()) {
     this.#evp = functions
     this.#memory = memory
-    this.#scratch = new Arena(128)
-    this.nonce = this.#scratch.bytes.subarray(0, NONCE_LENGTH)
-    this.associated = this.#scratch.bytes.subarray(16, 16 + ASSOCIATED_LENGTH)
+    this.#scratch = scratch.arena
+    this.nonce = scratch.nonce
+    this.associated = scratch.associated
   }
 
   create(cipher: EspCipher, key: Uint8Array, use: 'seal' | 'open'): PacketCipher {

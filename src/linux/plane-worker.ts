@@ -105,6 +105,8 @@ class PlaneLoop {
     try {
       this.#readAddresses()
       this.#say({ kind: 'opened' })
+      // While the main thread negotiates: nothing waits for it, and later packets would.
+      this.#placement.prepare()
       while (!this.#closing) {
         if (this.#intake !== undefined) this.#loop(this.#intake)
         else this.#takeTurn(this.#turns!)
