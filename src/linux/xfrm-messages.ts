@@ -4,6 +4,7 @@ import { IpprivError } from '#base/errors'
 import type { ReqId, Spi } from '#base/ids'
 import { formatSpi, SPI_MIN } from '#base/ids'
 import { formatPrefix } from '#base/ip'
+import { SECOND } from '#base/time'
 import type { EspCipher } from '#crypto/suites'
 import { ESP_CIPHERS, keyingLength } from '#crypto/suites'
 import type { NetlinkRequest } from '#linux/netlink'
@@ -18,7 +19,7 @@ import type {
   Template,
 } from '#telescope/plane'
 import { MAX_TEMPLATES } from '#telescope/plane'
-import type { XfrmSelector } from '#wire/netlink/xfrm'
+import type { XfrmLimits, XfrmSelector } from '#wire/netlink/xfrm'
 import {
   ANY_XFRM_SELECTOR,
   IPPROTO_ESP,
@@ -68,8 +69,7 @@ export function saInstallRequest(sa: SaSpec): NetlinkRequest {
     spi: sa.spi,
     protocol: IPPROTO_ESP,
     selector: ANY_XFRM_SELECTOR,
-    // The kernel says EXPIRE, and goes on, when a packet finds this many before it.
-    limits: sa.announce ? { ...NO_LIMITS, softPackets: 1n } : NO_LIMITS,
+    limits: saLimits(sa),
     use: UNUSED,
     stats: NO_STATS,
     sequence: 0,
@@ -230,6 +230,14 @@ function selectorOf(selector: XfrmSelector): Selector {
     ...(exactDestination && !icmp && { destinationPort }),
   }
 }
+
+const saLimits = ({ announce, life }: SaSpec): XfrmLimits => ({
+  ...NO_LIMITS,
+  // The kernel says EXPIRE, and goes on, when a packet finds this many before it.
+  ...(announce && { softPackets: 1n }),
+  // It says EXPIRE and removes the SA. 0 would be never.
+  ...(life !== undefined && { hardAddSeconds: BigInt(Math.max(1, Math.ceil(life / SECOND))) }),
+})
 
 /** No SPI: the reqid names the SAs, so that a rekey changes no policy. */
 const kernelTemplate = (template: Template): XfrmTemplate => ({

@@ -8,8 +8,10 @@
  */
 
 import { readFile } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { errorLine, IpprivError } from '#base/errors'
 import { type ReqId, SPI_MIN } from '#base/ids'
+import type { Duration } from '#base/time'
 import { createDummy, deleteDummy, findLink } from '#linux/interfaces'
 import type { NetlinkError, NetlinkRequest } from '#linux/netlink'
 import { isErrno, Netlink } from '#linux/netlink'
@@ -59,6 +61,7 @@ export interface XfrmPlaneOptions {
 
 /** XFRMNLGRP_EXPIRE. */
 const GROUP_EXPIRE = 2
+const NEWS_PATIENCE: Duration = 200
 
 export class XfrmPlane implements DataPlane {
   readonly kind = 'xfrm'
@@ -145,9 +148,7 @@ export class XfrmPlane implements DataPlane {
   counters(): Promise<readonly SaCounters[]> {
     return this.#exclusive(async () => {
       const sas = await this.#listSas()
-      // Nothing of ours expires: another program flushed the SAD.
-      for (const name of this.#ledger.lostSas(sas.map(saKeyOf)))
-        this.#fail(new Error(`another program removed SAs of ours, as ${name}`))
+      await this.#missLost(sas.map(saKeyOf))
       return sas.map(saCountersOf)
     })
   }
@@ -312,6 +313,15 @@ export class XfrmPlane implements DataPlane {
     return sas
   }
 
+  /** What the kernel has not any more, and said no word about: another program flushed the SAD. */
+  async #missLost(present: readonly SaKey[]): Promise<void> {
+    if (this.#ledger.lostSas(present).length === 0) return
+    // The news that one expired comes on a socket of its own, and may come later.
+    await sleep(NEWS_PATIENCE)
+    for (const name of this.#ledger.lostSas(present))
+      this.#fail(new Error(`another program removed SAs of ours, as ${name}`))
+  }
+
   async #listPolicies(): Promise<readonly PolicySpec[]> {
     const request = { name: 'GETPOLICY', type: XFRM_MSG.getPolicy, payload: encodePolicyDump() }
     const policies: PolicySpec[] = []
@@ -323,12 +333,13 @@ export class XfrmPlane implements DataPlane {
     return policies
   }
 
-  /** The soft limit of an SA that announces its packets; no other SA of ours has limits. */
+  /** The soft limit of an SA that announces its packets, or the end of one that nobody renewed: its packets are dropped. */
   #takeNews({ type, payload }: NetlinkMessage): void {
-    const sa = type === XFRM_MSG.expire ? decodeExpire(payload) : undefined
-    if (sa === undefined || !isOurReqId(sa.reqid)) return
-    const key = saKeyOf(sa)
-    if (this.#ledger.hasSa(key)) this.#heard?.(key)
+    const expiry = type === XFRM_MSG.expire ? decodeExpire(payload) : undefined
+    if (expiry === undefined || !isOurReqId(expiry.sa.reqid)) return
+    const key = saKeyOf(expiry.sa)
+    if (expiry.isHard) this.#ledger.deleteSa(key)
+    else if (this.#ledger.hasSa(key)) this.#heard?.(key)
   }
 
   #kernel(): Netlink {

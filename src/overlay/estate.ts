@@ -28,7 +28,7 @@ import {
 import type { ReqIdAllocator } from '#telescope/reqids'
 
 /** No longer than an SA is used without new keys. */
-const LIFETIME: Duration = 2 * HOUR
+export const LIFETIME: Duration = 2 * HOUR
 /** What was found waits no longer for the consensus that says what is still of use. */
 const CONSENSUS_PATIENCE: Duration = 2 * MINUTE
 const CONSENSUS = 'consensus'

@@ -1,5 +1,6 @@
 import type { ReqId, Spi } from '#base/ids'
 import type { Ip, Prefix } from '#base/ip'
+import { type Duration, HOUR } from '#base/time'
 import type { EspCipher } from '#crypto/suites'
 
 /**
@@ -79,6 +80,11 @@ export interface SaSpec extends SaKey, SaEnds {
   readonly replayWindow: number
   /** Say when packets arrive (`onHeard`); inbound SAs alone. */
   readonly announce?: boolean
+  /**
+   * The kernel forgets it after this, whole seconds, on its own: packets for it are dropped from then on. For the day when
+   * no daemon is there any more to remove it; the userspace plane ends with its daemon and needs none. Absent: never.
+   */
+  readonly life?: Duration
 }
 
 export type Direction = 'in' | 'out' | 'fwd'
@@ -148,6 +154,11 @@ export const isOurReqId = (id: number): boolean => id >= REQID_BASE && id < REQI
 /** The constants of every SA and route of ours (architecture section 3: the same for everyone). */
 export { INNER_MSS, INNER_MTU } from '#base/mtu'
 export const REPLAY_WINDOW = 1024
+/**
+ * Longer than any SA is in use while somebody lives who looks after it: 2.5 hours until a responder renews it at its
+ * latest, one more while the peer is away, two in the hands of a successor, and the rest to spare.
+ */
+export const SA_LIFE: Duration = 6 * HOUR
 
 /** Says which operation, without a key and without an address: errors are logged. */
 export function operationName(operation: PlaneOperation): string {

@@ -11,7 +11,14 @@
 import type { ReqId } from '#base/ids'
 import type { Ip } from '#base/ip'
 import type { ChildSa, IkeEvent, IkeMoved } from '#ikev2/events'
-import { type PlaneOperation, REPLAY_WINDOW, type SaEnds, type SaKey, type SaSpec } from '#telescope/plane'
+import {
+  type PlaneOperation,
+  REPLAY_WINDOW,
+  SA_LIFE,
+  type SaEnds,
+  type SaKey,
+  type SaSpec,
+} from '#telescope/plane'
 
 /** What a rekey does not change. */
 export interface Ends {
@@ -156,4 +163,5 @@ const common = ({ reqid }: Ends, { cipher, esn }: ChildSa) => ({
   cipher,
   esn,
   replayWindow: REPLAY_WINDOW,
+  life: SA_LIFE,
 })

@@ -14,9 +14,10 @@ import {
 import { XfrmPlane } from '#linux/xfrm-plane'
 import { probeKernelEsp } from '#linux/xfrm-probe'
 import type { PolicySpec, SaSpec } from '#telescope/plane'
-import { PRIORITY, reqId } from '#telescope/plane'
-import { decodeSpdInfo, encodeInfoRequest, XFRM_MSG } from '#wire/netlink/xfrm'
+import { PRIORITY, reqId, SA_LIFE } from '#telescope/plane'
+import { decodeSpdInfo, encodeInfoRequest, NO_LIMITS, XFRM_MSG } from '#wire/netlink/xfrm'
 import { decodePolicy, encodePolicyDump } from '#wire/netlink/xfrm-policy'
+import { decodeSa } from '#wire/netlink/xfrm-sa'
 import { enterFreshNamespace, ipCommand } from './namespace.ts'
 
 const skip = enterFreshNamespace() ?? false
@@ -187,6 +188,19 @@ describe('XFRM in a namespace of its own', { skip }, () => {
     closed.close()
     closed.close()
     await assert.rejects(closed.request(removal(TELESCOPE)), (error) => isErrno(error, 'ENOTCONN'))
+  })
+})
+
+test('the life of an SA is a hard limit of the kernel in seconds, beside that of one that announces its packets', () => {
+  const limits = (more: Partial<SaSpec>) => decodeSa(saInstallRequest({ ...SA, ...more }).payload)?.limits
+  assert.deepEqual(limits({}), NO_LIMITS)
+  assert.deepEqual(limits({ life: SA_LIFE }), { ...NO_LIMITS, hardAddSeconds: 21_600n })
+  // Rounded up: none at all is what 0 means.
+  assert.equal(limits({ life: 1 })?.hardAddSeconds, 1n)
+  assert.deepEqual(limits({ life: 2000, announce: true }), {
+    ...NO_LIMITS,
+    softPackets: 1n,
+    hardAddSeconds: 2n,
   })
 })
 

@@ -5,6 +5,7 @@
  */
 import assert from 'node:assert/strict'
 import { after, afterEach, before, beforeEach, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Spi } from '#base/ids'
 import type { Ip } from '#base/ip'
 import { ip as address, host, prefix } from '#base/ip'
@@ -34,6 +35,7 @@ const sa = (source: Ip, destination: Ip, spi: number, id: number, more: Partial<
     ...more,
   }
 }
+const ends = (source: Ip, destination: Ip) => ({ source, destination })
 const install = (spec: SaSpec): PlaneOperation => ({ kind: 'sa.install', sa: spec })
 const removeSa = ({ source, destination, spi }: SaSpec): PlaneOperation => ({
   kind: 'sa.remove',
@@ -151,6 +153,7 @@ afterEach(async () => {
   for (const plane of successors.splice(0)) await plane.kill()
   for (const plane of planes) {
     plane.failures.length = 0
+    plane.heard.length = 0
     if (plane.alive) await plane.close()
   }
   for (const namespace of ['s', 'x']) {
@@ -341,6 +344,41 @@ test('an SA that is to announce its packets does, once; what was never authentic
   assert.equal(await ping('s', LENT, SERVER), 3)
   await x.counters()
   assert.deepEqual(x.heard, [0x1fff])
+})
+
+test('an SA whose life is over is gone, whether its daemon lives or not: packets are dropped, not sent in clear', async () => {
+  const [s, x] = planes as [PlaneProcess, PlaneProcess]
+  const operations = layer(LENT)
+  await x.apply(...operations.x)
+  await s.apply(...operations.s)
+  lend(LENT)
+  assert.equal(await ping('s', LENT, SERVER), 3)
+  const heir = sa(S, X, 0x1fff, 1, { life: 2000 })
+  const [there, back] = [removeSa(sa(S, X, 0x1001, 1)), removeSa(sa(X, S, 0x1002, 1))]
+  await x.apply(
+    install(heir),
+    there,
+    back,
+    install({ ...heir, ...ends(X, S), spi: 0x1ffe as Spi, flow: 'outbound' }),
+  )
+  await x.kill()
+  await s.apply(install({ ...heir, flow: 'outbound' }), there)
+  const isThere = (namespace: string): boolean => /spi 0x00001ff/.test(states(namespace))
+  for (let i = 0; i < 200 && (isThere('s') || isThere('x')); i++) await sleep(100)
+  assert.deepEqual([isThere('s'), isThere('x')], [false, false])
+  assert.equal(policies('x').match(/tmpl/g)?.length, 2, 'policies stay, and block')
+  const before = await s.drops()
+  const sent = await captured('s', 's0', async () => assert.equal(await ping('s', LENT, SERVER), 0))
+  assert.ok(!sent.includes('proto'), sent)
+  assert.ok((await s.drops()).XfrmOutNoStates! > before.XfrmOutNoStates!)
+  const answers = await captured('x', 'x0', () => ping('x', SERVER, LENT))
+  assert.ok(!answers.includes('proto'), answers)
+  // To the daemon it is no loss: what came in on the other SA is still counted.
+  assert.deepEqual(
+    (await s.counters()).map(({ spi }) => spi),
+    [0x1002],
+  )
+  assert.deepEqual([s.failures, s.heard], [[], []])
 })
 
 test('a refused operation is named, later ones are not done, earlier ones stay', async () => {

@@ -52,7 +52,15 @@ import {
 import type { XfrmPolicy } from '#wire/netlink/xfrm-policy'
 import { decodePolicy, decodePolicyId, encodePolicy, encodePolicyId } from '#wire/netlink/xfrm-policy'
 import type { XfrmSa } from '#wire/netlink/xfrm-sa'
-import { decodeSa, decodeSaId, encodeSa, encodeSaId, freshReplay, NO_STATS } from '#wire/netlink/xfrm-sa'
+import {
+  decodeExpire,
+  decodeSa,
+  decodeSaId,
+  encodeSa,
+  encodeSaId,
+  freshReplay,
+  NO_STATS,
+} from '#wire/netlink/xfrm-sa'
 import { xfrmVector, xfrmVectors } from './netlink-vectors.ts'
 
 // The golden bytes are of a little-endian host; Node 24 runs on one everywhere but on s390x.
@@ -404,6 +412,15 @@ describe('properties', () => {
       },
     )
     fc.assert(fc.property(sa, (value) => assert.deepEqual(decodeSa(encodeSa(value)), structuredClone(value))))
+  })
+
+  test('an EXPIRE is of the SA in it, soft or hard, and of none without saying which', () => {
+    const { aead: _, replay: __, ...bare } = SA
+    const sa = encodeSa(bare)
+    const expire = (...hard: number[]) => decodeExpire(Uint8Array.from([...sa, ...hard]))
+    assert.deepEqual(expire(0, 0, 0, 0), { sa: bare, isHard: false })
+    assert.deepEqual(expire(1, 0, 0, 0), { sa: bare, isHard: true })
+    assert.equal(expire(), undefined)
   })
 
   test('policies come back as they went', () => {

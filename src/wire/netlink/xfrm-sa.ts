@@ -173,9 +173,19 @@ export function decodeSa(payload: Uint8Array): XfrmSa | undefined {
   }
 }
 
-/** The SA of an EXPIRE (`xfrm_user_expire`, an SA and whether it is gone). Undefined when malformed, or not IPv4. */
-export const decodeExpire = (payload: Uint8Array): XfrmSa | undefined =>
-  decodeSa(payload.subarray(0, SA_INFO_LENGTH))
+/** A limit of an SA was reached. */
+export interface XfrmExpiry {
+  readonly sa: XfrmSa
+  /** The SA is gone; else it goes on. */
+  readonly isHard: boolean
+}
+
+/** `xfrm_user_expire`: 0 SA, 224 hard u8, of an EXPIRE. Undefined when malformed, or not IPv4. */
+export function decodeExpire(payload: Uint8Array): XfrmExpiry | undefined {
+  if (payload.length <= SA_INFO_LENGTH) return undefined
+  const sa = decodeSa(payload.subarray(0, SA_INFO_LENGTH))
+  return sa && { sa, isHard: payload[SA_INFO_LENGTH] !== 0 }
+}
 
 /** Names one ESP SA: payload of DELSA, or of GETSA without DUMP. */
 export interface XfrmSaId {
