@@ -1,12 +1,15 @@
 /**
- * Five hosts in a row, in network namespaces, and a sixth beside the first:
+ * Five hosts in a row, in network namespaces, and others beside the first:
  *
  *     client 198.18.1.1 --+
  *                         +-- alder 198.18.10.1 -- birch 198.18.20.1 -- cedar 198.18.30.1 -- server 198.18.40.1
  *     plain  198.18.2.1 --+                                                                  directory 198.18.50.1
+ *     second 198.18.3.1 --+
+ *     third  198.18.4.1 --+
  *
  * Whatever goes from the left to the right, direct, by tor or by a telescope, crosses the same four cables. `plain`
- * is where the direct and the tor traffic begins: the client's guard lets nothing out in clear. Segmentation offload
+ * is where the direct and the tor traffic begins: the client's guard lets nothing out in clear. `second` and `third` are
+ * there for who measures several clients. Segmentation offload
  * stays as the kernel has it, which favours whoever sends long TCP segments.
  */
 import type { Commands } from '#demo/command'
@@ -22,6 +25,8 @@ export interface Chain {
 export const ADDRESS = {
   client: '198.18.1.1',
   plain: '198.18.2.1',
+  second: '198.18.3.1',
+  third: '198.18.4.1',
   alder: '198.18.10.1',
   birch: '198.18.20.1',
   cedar: '198.18.30.1',
@@ -38,6 +43,8 @@ export const onHost = (chain: Chain, host: ChainHost, ...argv: readonly string[]
 const CABLES: readonly (readonly [ChainHost, ChainHost])[] = [
   ['client', 'alder'],
   ['plain', 'alder'],
+  ['second', 'alder'],
+  ['third', 'alder'],
   ['alder', 'birch'],
   ['birch', 'cedar'],
   ['cedar', 'server'],
@@ -46,9 +53,21 @@ const CABLES: readonly (readonly [ChainHost, ChainHost])[] = [
 const ROUTES: Readonly<Record<ChainHost, Partial<Record<ChainHost | 'default', ChainHost>>>> = {
   client: { default: 'alder' },
   plain: { default: 'alder' },
-  alder: { client: 'client', plain: 'plain', default: 'birch' },
-  birch: { client: 'alder', plain: 'alder', alder: 'alder', default: 'cedar' },
-  cedar: { client: 'birch', plain: 'birch', alder: 'birch', birch: 'birch', default: 'server' },
+  second: { default: 'alder' },
+  third: { default: 'alder' },
+  alder: { client: 'client', plain: 'plain', second: 'second', third: 'third', default: 'birch' },
+  birch: {
+    client: 'alder',
+    plain: 'alder',
+    second: 'alder',
+    third: 'alder',
+    alder: 'alder',
+    default: 'cedar',
+  },
+  cedar: {
+    ...{ client: 'birch', plain: 'birch', second: 'birch', third: 'birch', alder: 'birch', birch: 'birch' },
+    default: 'server',
+  },
   server: { default: 'cedar' },
 }
 

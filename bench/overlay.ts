@@ -13,13 +13,23 @@ export interface OverlayOptions {
   readonly traffic?: object
 }
 
+export interface CircuitOptions {
+  /** Whose. Default: the one on `client`. */
+  readonly client?: ClientHost
+  /** Of all its layers; tunnels between nodes have the one that nodes like best. Default: the overlay's. */
+  readonly cipher?: string
+}
+
 /** Of a node, in hex. */
 export interface PublicKeys {
   readonly nodeId: string
   readonly ikeKey: string
 }
 
-type Name = 'directory' | 'client' | (typeof CHAIN_NODES)[number]
+/** Hosts where a client may run. */
+export const CLIENTS = ['client', 'second', 'third'] as const
+export type ClientHost = (typeof CLIENTS)[number]
+type Name = 'directory' | ClientHost | (typeof CHAIN_NODES)[number]
 
 export class OverlayNetwork {
   readonly #commands: Commands
@@ -40,7 +50,7 @@ export class OverlayNetwork {
   /** Resolves when the default circuit is open. */
   async start(): Promise<void> {
     const keys = (name: Name) => join(this.#home, name, 'keys')
-    for (const name of ['directory', 'client', ...CHAIN_NODES] as const)
+    for (const name of ['directory', ...CLIENTS, ...CHAIN_NODES] as const)
       await mkdir(keys(name), { recursive: true, mode: 0o700 })
     const keygen = (role: string, name: Name) =>
       this.#commands.run([PROGRAM, 'keygen', role, '--dir', keys(name), '--json'])
@@ -74,17 +84,25 @@ export class OverlayNetwork {
     await this.openCircuit(CHAIN_NODES)
   }
 
-  /** Starts the client, once more if it was there, with a circuit over these nodes. Resolves when it is open. */
-  async openCircuit(path: readonly (typeof CHAIN_NODES)[number][]): Promise<void> {
-    await this.#daemons.get('client')?.stop(10_000)
-    const cipher = this.#options.cipher ?? 'aes-256-gcm-16'
-    await this.#launch('client', 'client', 'client', {
+  /** Starts a client, once more if it was there, with a circuit over these nodes. Resolves when it is open. */
+  async openCircuit(
+    path: readonly (typeof CHAIN_NODES)[number][],
+    { client = 'client', cipher = this.#options.cipher ?? 'aes-256-gcm-16' }: CircuitOptions = {},
+  ): Promise<void> {
+    await this.#daemons.get(client)?.stop(10_000)
+    await this.#launch(client, client, 'client', {
       ...this.#traffic,
       circuit: { hops: path.length, cipher, sameNetwork: true, path: [...path] },
     })
-    await this.#answers('client', (status) =>
+    await this.#answers(client, (status) =>
       status.state === 'ready' ? undefined : `${status.state}: ${status.lastError}`,
     )
+  }
+
+  /** Ends that client, if it runs. */
+  async stopClient(client: ClientHost): Promise<void> {
+    await this.#daemons.get(client)?.stop(10_000)
+    this.#daemons.delete(client)
   }
 
   /** One more circuit, closed again. Returns milliseconds from the decision to the open circuit. */

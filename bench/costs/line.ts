@@ -36,6 +36,15 @@ const FIRST_LEASE = [0x0a41_0002, 0x0a42_0002, 0x0a43_0002]
 const SERVER = [203, 0, 113, 80]
 /** Packets between two looks at the clock. */
 const CHUNK = 100
+/** Where further nodes and their pools begin. */
+const PEER = 0xc612_8000
+const PEER_POOL = 0x0a80_0000
+
+export interface LineSize {
+  readonly circuits: number
+  /** Nodes beside the three, each with a tunnel to all of them. */
+  readonly peers?: number
+}
 
 export class Line {
   readonly #memory: Arena
@@ -43,12 +52,18 @@ export class Line {
   readonly #circuits: number
   #spi = 0x1000
 
-  constructor(memory: Arena, driver: CipherDriver, cipher: EspCipher, circuits: number) {
+  constructor(
+    memory: Arena,
+    driver: CipherDriver,
+    cipher: EspCipher,
+    { circuits, peers = 0 }: LineSize = { circuits: 1 },
+  ) {
     this.#memory = memory
     this.#circuits = circuits
     this.#engines = ROLES.map(() => new PacketEngine({ driver }))
     const links = [1, 2].map((i) => this.#join(i, cipher))
     for (const [i, pool] of POOLS.entries()) this.#engines[i + 1]!.apply(harden(pool, i === 2))
+    for (let n = 0; n < peers; n++) this.#meet(n, cipher)
     for (let n = 0; n < circuits; n++) this.#extend(n, cipher, links)
   }
 
@@ -105,6 +120,17 @@ export class Line {
     this.#engines[i]!.apply([...overlayPolicies(near!), ...overlaySas(near!, a)])
     this.#engines[i + 1]!.apply([...overlayPolicies(far!), ...overlaySas(far!, b)])
     return { near: near!, far: far! }
+  }
+
+  /** A tunnel from every node of the line to one more node. */
+  #meet(n: number, cipher: EspCipher): void {
+    const peer = uint32ToIp(PEER + n)
+    const peerPool = prefix(`${uint32ToIp(PEER_POOL + (n << 8))}/24`)
+    for (const [i, selfPool] of POOLS.entries()) {
+      const link = { self: ADDRESSES[i + 1]!, selfPool, peer, peerPool, reqid: reqId(100_000 + 3 * n + i) }
+      const [child] = this.#childPair(cipher)
+      this.#engines[i + 1]!.apply([...overlayPolicies(link), ...overlaySas(link, child)])
+    }
   }
 
   #extend(n: number, cipher: EspCipher, links: readonly { readonly far: OverlayLink }[]): void {

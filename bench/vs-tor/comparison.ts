@@ -64,7 +64,11 @@ export class Comparison {
         ...(has('loss') ? [this.#narrowTable('loss', 'loss')] : []),
         ...(has('capacity') ? [this.#narrowTable('capacity', 'mbps')] : []),
       ],
-      targets: [...(has('open') ? this.#openTargets() : []), ...(has('loss') ? this.#lossTargets() : [])],
+      // Of what `--only` left out there is nothing to say.
+      targets: [
+        ...(has('open') ? this.#openTargets() : []),
+        ...(has('loss') ? this.#lossTargets() : []),
+      ].filter(({ measured }) => !Number.isNaN(measured)),
       plots: [
         ...(has('open') ? [openPlot(this.#samples.filter(({ part }) => part === 'open'))] : []),
         ...(has('loss') ? [this.#plot('loss', 'loss', 'packet loss, percent (10 Mbit/s)')] : []),

@@ -37,6 +37,7 @@ test('median and quantiles', () => {
   assert.equal(median([3, 1, 2]), 2)
   assert.equal(median([4, 1, 2, 3]), 2.5)
   assert.ok(Number.isNaN(median([])))
+  assert.equal(median([Number.NaN, 3, 1, Number.NaN, 2]), 2)
   assert.equal(quantile([5, 1, 4, 2, 3], 0.99), 5)
 })
 

@@ -46,3 +46,9 @@ test('the open part is drawn', async (t) => {
   assert.equal(plot!.name, 'vs-tor-open')
   assert.equal((await draw(plot!, out)).length, 2)
 })
+
+test('no target is judged by what was not measured', () => {
+  const { targets } = new Comparison(2, samples).report()
+  assert.ok(targets.every(({ measured }) => Number.isFinite(measured)))
+  assert.ok(!targets.some(({ what }) => what.startsWith('a web page')))
+})
