@@ -11,6 +11,8 @@ export interface Bench {
   readonly options?: readonly (readonly [flags: string, help: string, preset?: string | boolean])[]
   /** Alternating rounds unless `--rounds` says otherwise. */
   readonly rounds: number
+  /** What a round of everything takes, about, on a machine of two processors with nothing else to do. */
+  readonly minutesPerRound?: number
   run(context: BenchContext): Promise<Report>
 }
 

@@ -32,7 +32,7 @@ interface CommonOptions {
 function commandOf(bench: Bench): Command {
   const command = new Command(bench.name)
     .description(bench.summary)
-    .option('--rounds <n>', `alternating rounds (default: ${bench.rounds})`, positiveInteger)
+    .option('--rounds <n>', roundsHelp(bench), positiveInteger)
     .option('--out <dir>', 'where JSON, tables and plots go', 'bench-out')
     .option('--json', 'print the report as JSON')
   for (const [flags, help, preset] of bench.options ?? []) command.option(flags, help, preset)
@@ -51,6 +51,13 @@ function commandOf(bench: Bench): Command {
     process.stdout.write(`${json ? JSON.stringify(asJson(report)) : print(report)}\n`)
     for (const file of files) say(`wrote ${file}`)
   })
+}
+
+/** With the time it takes, where it is long. */
+export function roundsHelp({ rounds, minutesPerRound }: Pick<Bench, 'rounds' | 'minutesPerRound'>): string {
+  if (minutesPerRound === undefined) return `alternating rounds (default: ${rounds})`
+  const each = minutesPerRound === 1 ? 'a minute' : `${minutesPerRound} minutes`
+  return `alternating rounds, about ${each} each (default: ${rounds}, so ${Math.ceil(rounds * minutesPerRound)} minutes)`
 }
 
 function positiveInteger(text: string): number {

@@ -39,6 +39,7 @@ export const bench: Bench = {
   name: 'costs',
   summary: 'processor time of packets; cipher by packet size by topology, and files, beside HTTPS and scp',
   rounds: 5,
+  minutesPerRound: 4,
   options: [
     ['--part <parts>', `with commas: ${PARTS.join(', ')}; or all`, 'all'],
     ['--topologies <list>', `of the matrix, with commas: ${Object.keys(TOPOLOGIES).join(', ')}`],

@@ -7,7 +7,8 @@ import { median } from './stats.ts'
 export const bench: Bench = {
   name: 'kernel',
   summary: 'circuits the kernel plane takes per second, and what one of many still carries (User-Mode Linux)',
-  rounds: 3,
+  rounds: 5,
+  minutesPerRound: 1,
   options: [['--sizes <list>', 'numbers of circuits, the least to compare with', '1,1000,3000,10000']],
   run,
 }

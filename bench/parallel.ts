@@ -24,7 +24,8 @@ import { median } from './stats.ts'
 export const bench: Bench = {
   name: 'parallel',
   summary: 'a relay’s forwarding rate, and ciphers alone, against workers',
-  rounds: 3,
+  rounds: 5,
+  minutesPerRound: 1,
   options: [
     ['--packets <n>', 'packets of a burst', '20000'],
     ['--flame <file>', 'also draw a flame graph of one worker'],

@@ -15,6 +15,7 @@ export const bench: Bench = {
   name: 'planes',
   summary: 'goodput, round trip and processor time of a plane over a circuit',
   rounds: 5,
+  minutesPerRound: 1.5,
   options: [
     ['--hops <n>', 'hops of the circuit', '3'],
     ['--seconds <n>', 'length of every transfer', '5'],

@@ -40,6 +40,7 @@ export const bench: Bench = {
   name: 'vs-tor',
   summary: 'goodput, latency and cost of three hops beside direct traffic and Debian’s tor',
   rounds: 5,
+  minutesPerRound: 9,
   options: [
     ['--part <part>', 'open, loss, capacity, or all', 'all'],
     ['--only <cases>', 'of the open part, with commas: idle, 1 down, 5 down, 1 up, 5 up, page, build'],

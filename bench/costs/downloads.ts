@@ -6,7 +6,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { EspCipher } from '#crypto/suites'
 import { type Commands, until } from '#demo/command'
-import { ADDRESS, type Chain, type ChainHost, onHost } from '../chain.ts'
+import { ADDRESS, type Chain, type ChainHost, devicesOf, onHost } from '../chain.ts'
 import { CLIENTS } from '../overlay.ts'
 import { busyDuring } from '../processors.ts'
 import { SSH_PORT, SshServers } from '../ssh-server.ts'
@@ -34,6 +34,7 @@ export interface Downloaded {
 }
 
 const [HTTP, HTTPS] = [8081, 8443]
+const [SERVER_DEVICE] = devicesOf('server')
 /** Where the traffic begins that no client protects. */
 const PLAIN_HOSTS = ['plain', 'second', 'third'] as const
 const TLS: Readonly<Record<EspCipher, string>> = {
@@ -88,7 +89,10 @@ export class Downloads {
   /** The server sends IP packets of at most so many octets from now on, whoever asks; undefined: as its cable takes. */
   async limitPackets(octets: number | undefined): Promise<void> {
     const limit = octets === undefined ? '' : ` mtu lock ${octets}`
-    const script = `r=$(ip route show default) && ip route replace \${r%% mtu *}${limit}`
+    // All routes: an exit hides its clients behind the address of its own end of the cable.
+    const script = `ip route show dev ${SERVER_DEVICE} | while read r; do
+  ip route replace \${r%% mtu *} dev ${SERVER_DEVICE}${limit}
+done`
     await this.#commands.run(onHost(this.#chain, 'server', 'sh', '-ec', script))
   }
 

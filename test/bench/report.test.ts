@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { isMet, type Report } from '../../bench/bench.ts'
+import { roundsHelp } from '../../bench/command.ts'
 import { keep, print } from '../../bench/report.ts'
 import { figure, median, quantile } from '../../bench/stats.ts'
 
@@ -79,4 +80,9 @@ test('what is kept: JSON with samples, and a plot as SVG and PNG', async (t) => 
   assert.equal(json.targets[0]!.met, false)
   assert.match(await readFile(files[1]!, 'utf8'), /^<svg/)
   assert.equal((await readFile(files[2]!)).subarray(1, 4).toString(), 'PNG')
+})
+
+test('help says how long the rounds take', () => {
+  assert.equal(roundsHelp({ rounds: 5 }), 'alternating rounds (default: 5)')
+  assert.match(roundsHelp({ rounds: 5, minutesPerRound: 1.5 }), /about 1\.5 minutes each .*so 8 minutes/)
 })
