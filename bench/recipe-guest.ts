@@ -84,7 +84,7 @@ async function transfer(
     result = await bulk(commands, from, to, { seconds, streams: 1, direction })
   })
   const above = busy - (idle * (performance.now() - began)) / 1000
-  return [result!.mbps, Math.max(0, above) / (result!.octets / 1e9)]
+  return [result!.mbps, above / (result!.octets / 1e9)]
 }
 
 /** The same hosts once more, without daemons; applications start from the innermost address. */

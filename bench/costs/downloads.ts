@@ -29,7 +29,7 @@ export interface Download {
 export interface Downloaded {
   /** Of all hosts together, sessions set up included. */
   readonly mbps: number
-  /** Processor seconds of the machine above idle per gigabyte. */
+  /** Processor seconds of the machine above idle per gigabyte; NaN where the machine was not idle before. */
   readonly cost: number
 }
 
@@ -112,7 +112,9 @@ done`
       seconds = (performance.now() - began) / 1000
     })
     const gigabytes = (commands.length * octets) / 1e9
-    return { mbps: (8000 * gigabytes) / seconds, cost: Math.max(0, busy - idle * seconds) / gigabytes }
+    // Where others were busier before than all are now, nothing is known of it.
+    const above = busy - idle * seconds
+    return { mbps: (8000 * gigabytes) / seconds, cost: above > 0 ? above / gigabytes : Number.NaN }
   }
 
   #argv(way: Protection, host: ChainHost, octets: number, cipher: EspCipher | undefined): string[] {
