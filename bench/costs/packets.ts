@@ -155,7 +155,9 @@ export function packetTables(samples: readonly PacketSample[]): Table[] {
       rows: driverSpeeds(RANKING_MS).map(({ driver, cipher, microseconds, microsecondsToOpen }) => [
         driver,
         cipher,
-        ...[microseconds, microsecondsToOpen].flatMap((by) => MEASURED_LENGTHS.map((length) => by[length] ?? '-')),
+        ...[microseconds, microsecondsToOpen].flatMap((by) =>
+          MEASURED_LENGTHS.map((length) => by[length] ?? '-'),
+        ),
       ]),
     },
   ]
