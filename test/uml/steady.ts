@@ -21,6 +21,8 @@ export interface Progress {
   readonly octets: number
   /** Milliseconds. */
   readonly longest: number
+  /** When that began, in milliseconds since 1970. */
+  readonly since: number
 }
 
 const PIECE = 32 * 1024
@@ -67,9 +69,15 @@ function fetch(): void {
   let octets = 0
   let last = performance.now()
   let longest = 0
-  const pause = (): number => performance.now() - last
+  let since = 0
+  const look = (): void => {
+    const pause = performance.now() - last
+    if (pause < longest) return
+    longest = pause
+    since = Date.now() - pause
+  }
   socket.on('data', (chunk) => {
-    longest = Math.max(longest, pause())
+    look()
     last = performance.now()
     hash.update(chunk)
     octets += chunk.length
@@ -81,7 +89,8 @@ function fetch(): void {
   })
   createInterface({ input: process.stdin }).on('line', (line) => {
     if (line === 'stop') return void socket.write('stop')
-    say({ octets, longest: Math.round(Math.max(longest, pause())) })
+    look()
+    say({ octets, longest: Math.round(longest), since: Math.round(since) })
     longest = 0
   })
 }
