@@ -16,6 +16,7 @@ import { DocumentCache } from '#directory/cache'
 import { encodeDescriptor } from '#directory/descriptor'
 import { requireLocalAddress } from '#linux/interfaces'
 import { FORWARDING, nodeSysctls } from '#linux/sysctl'
+import { UserPlane } from '#linux/user-plane'
 import { trafficOfNode } from '#observe/traffic'
 import { nodeCredential } from '#overlay/identity'
 import { OverlayRouter, type RouterEvent, type RouterInput } from '#overlay/router'
@@ -65,6 +66,7 @@ export async function runNode(options: { config: string; check?: boolean }): Pro
         ? {}
         : { cache: { port: CACHE_PORT, everywhere: config.cache === 'everywhere' } }),
       offload: true,
+      ...(plane instanceof UserPlane ? { spread: plane.spread } : {}),
     })
     const rekeying = new Pending<void>()
     const onEvent = (event: RouterEvent): void => {

@@ -6,7 +6,7 @@ import type { Association } from '#ikev2/association'
 import { type Channel, openChannel, resumeChannel } from '#ikev2/channel'
 import { type Computation, compute } from '#ikev2/computation'
 import type { IkeContext } from '#ikev2/context'
-import type { ResponderPolicy } from '#ikev2/events'
+import type { PeerIdentity, ResponderPolicy } from '#ikev2/events'
 import { type AuthAnswer, answerProven, exchangeProofs, type Where } from '#ikev2/exchange/auth'
 import type { InitAnswered } from '#ikev2/exchange/init'
 import { answerKeyWith, authenticatedOctets, readKey } from '#ikev2/exchange/intermediate'
@@ -113,24 +113,25 @@ export class Admission {
         const spend = (): boolean => resumption?.mint.spend(grant, now) === true
         const answer = (where: Where): AuthAnswer =>
           answerResumedAuth(this.#auth, policy, grant, spend, where, request)
-        return this.#conclude(sa, request, answer, now)
+        return this.#conclude(sa, request, grant.peer, answer, now)
       }
     }
     const { path } = sa.association
     const hash = sa.channel.suite.prf
     const { peer, proof } = yield* exchangeProofs(hash, this.#auth, policy, path, request)
     const answer = (where: Where): AuthAnswer => answerProven(policy, where, peer, proof, request)
-    return (now) => this.#conclude(sa, request, answer, now)
+    return (now) => this.#conclude(sa, request, peer, answer, now)
   }
 
   #conclude(
     sa: IkeSa,
     request: readonly Payload[],
+    { kind }: PeerIdentity,
     answerFrom: (where: Where) => AuthAnswer,
     now: Instant,
   ): Answer {
     const { id, path, way } = sa.association
-    const inboundSpi = this.#context.allocateSpi()
+    const inboundSpi = this.#context.allocateSpi(kind === 'key' ? 'evenly' : undefined)
     try {
       const answer = answerFrom({ sa: id, path, inboundSpi })
       const { payloads } = answer

@@ -70,7 +70,7 @@ export class Attempt implements Initiation {
   /** Of the additional key exchange. */
   #additional: KeyPair | undefined
 
-  constructor(context: IkeContext, request: InitiateRequest, inboundSpi = context.allocateSpi()) {
+  constructor(context: IkeContext, request: InitiateRequest, inboundSpi = context.allocateSpi('evenly')) {
     this.inboundSpi = inboundSpi
     this.#context = context
     this.#request = request

@@ -117,7 +117,7 @@ export class Children {
     const { attempt } = old
     const isTaken = attempt?.rival !== undefined || attempt?.secret !== undefined
     if (old.state !== 'usable' || isTaken || this.#lineage.isCrowded) return temporaryFailure()
-    const inboundSpi = this.#context.allocateSpi()
+    const inboundSpi = this.#context.allocateSpi({ like: old.sa.inboundSpi })
     try {
       const { crypto } = this.#context
       const answer = answerChildRekey(crypto, old.sa, this.#ciphers, inboundSpi, payloads)
@@ -188,7 +188,7 @@ export class Children {
     if (this.#lineage.isUnheard(old)) return this.#agenda.set(old.rekey, after(now, GRACE))
     const { crypto } = this.#context
     const { suite } = sa.channel
-    const inboundSpi = this.#context.allocateSpi()
+    const inboundSpi = this.#context.allocateSpi({ like: old.sa.inboundSpi })
     const offer = childRekeyOffer(crypto, old.sa, this.#ciphers, inboundSpi, suite, old.group)
     const attempt: Attempt = { offer, ...(old.begun === undefined ? {} : { rival: old.begun }) }
     const request = childRekeyRequest(old.sa, offer)

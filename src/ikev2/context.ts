@@ -9,6 +9,7 @@ import type { IkeKeys, IkeOutput } from '#ikev2/events'
 import type { PeerFault } from '#ikev2/fault'
 import type { TicketMint } from '#ikev2/resumption/mint'
 import type { IkeSa } from '#ikev2/sa'
+import type { SpiWish } from '#ikev2/spis'
 import type { Workshop } from '#ikev2/workshop'
 
 /** What an engine lends to its IKE SAs. */
@@ -29,7 +30,7 @@ export interface IkeContext {
   /** A session resumed what another one was: that one is over, without a word (RFC 5723 section 4.3.4). */
   supersede(session: IkeSaId): void
   /** A fresh inbound ESP SPI, unique in this engine until it is released. */
-  allocateSpi(): Spi
+  allocateSpi(wish?: SpiWish): Spi
   releaseSpi(spi: Spi): void
   /** A fresh SPI for an IKE SA of ours. */
   freshIkeSpi(): Uint8Array

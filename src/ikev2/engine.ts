@@ -7,10 +7,10 @@
  * counted and dropped without an answer: an unprotected error from us would tell a stranger what is here, and an
  * unprotected error from them proves nothing.
  */
-import { type IkeSaId, SPI_MIN, type Spi } from '#base/ids'
+import type { IkeSaId, Spi } from '#base/ids'
 import type { Ip, UdpPath } from '#base/ip'
 import type { Machine } from '#base/machine'
-import { type Rng, uniform } from '#base/rng'
+import type { Rng } from '#base/rng'
 import { type Instant, SECOND } from '#base/time'
 import type { CryptoProvider } from '#crypto/provider'
 import { Allowance } from '#ikev2/allowance'
@@ -30,6 +30,7 @@ import { Register } from '#ikev2/register'
 import { TicketMint } from '#ikev2/resumption/mint'
 import { IkeSa } from '#ikev2/sa'
 import { Session } from '#ikev2/session'
+import { InboundSpis } from '#ikev2/spis'
 import { Workshop } from '#ikev2/workshop'
 
 export interface IkeEngineOptions {
@@ -41,6 +42,8 @@ export interface IkeEngineOptions {
   readonly limits?: Partial<IkeLimits>
   /** Whoever drives this engine does what takes a responder long (`compute` and `computed`). Default: no, it is done here. */
   readonly offload?: boolean
+  /** Workers over which the data plane spreads SAs by SPI: those with peers that prove who they are are drawn evenly. */
+  readonly spread?: number
 }
 
 export interface IkeLimits {
@@ -81,7 +84,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
   readonly #reception: Reception
   /** Answers to messages of other versions. */
   readonly #strays = new Allowance(STRAYS_PER_SECOND, SECOND)
-  readonly #inboundSpis = new Set<Spi>()
+  readonly #inboundSpis: InboundSpis
   readonly #counters = new Map<Counter, number>()
   #outputs: IkeOutput[] = []
   #polled = 0
@@ -91,6 +94,7 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     const { crypto } = options
     this.#crypto = crypto
     this.#rng = { bytes: (length) => crypto.random(length) }
+    this.#inboundSpis = new InboundSpis(this.#rng, options.spread)
     this.#responder = options.responder
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits }
     this.#register = new Register(this.#limits.lingering)
@@ -113,8 +117,8 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
       count: (counter) => this.#count(counter),
       resumption: resumptionOf(crypto, options.responder),
       supersede: (session) => this.abandon(session),
-      allocateSpi: () => this.#allocateSpi(),
-      releaseSpi: (spi) => this.#inboundSpis.delete(spi),
+      allocateSpi: (wish) => this.#inboundSpis.take(wish),
+      releaseSpi: (spi) => this.#inboundSpis.release(spi),
       freshIkeSpi: () => this.#freshIkeSpi(),
       listen: (spi, sa) => this.#bySpi.set(spiKey(spi), sa),
       forget: (spi) => this.#bySpi.delete(spiKey(spi)),
@@ -288,16 +292,6 @@ export class IkeEngine implements Machine<IkeInput, IkeOutput> {
     for (;;) {
       const spi = this.#crypto.random(SPI_LENGTH)
       if (!isZeroSpi(spi) && !this.#bySpi.has(spiKey(spi))) return spi
-    }
-  }
-
-  /** From the full range: a narrower one would be a fingerprint of this implementation. */
-  #allocateSpi(): Spi {
-    for (;;) {
-      const spi = (SPI_MIN + uniform(this.#rng, 2 ** 32 - SPI_MIN)) as Spi
-      if (this.#inboundSpis.has(spi)) continue
-      this.#inboundSpis.add(spi)
-      return spi
     }
   }
 

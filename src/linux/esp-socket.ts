@@ -72,7 +72,7 @@ export interface Share {
 
 /**
  * With a `share` the socket takes the SAs whose SPI, modulo the count, is its index: the kernel offers every raw
- * socket every packet. SPIs are random, so many SAs spread about evenly; a few may not, and one is one socket's.
+ * socket every packet. SPIs are random, and a node's tunnels drawn evenly (`ikev2/spis.ts`); one SA is one socket's.
  * @returns a descriptor, to be closed by the caller.
  * @throws IpprivError IPP_HOST_*
  */

@@ -55,6 +55,11 @@ export class UserPlane implements DataPlane {
     this.#parallel = parallel
   }
 
+  /** Over how many workers inbound SAs are spread, by their SPI modulo that. */
+  get spread(): number {
+    return this.#parallel === 'connection' ? this.#workers : 1
+  }
+
   async open(): Promise<void> {
     if (this.#crew !== undefined) throw new IpprivError('IPP_PLANE_OPERATION', 'the plane is open')
     const isShared = this.#workers > 1 && this.#parallel === 'packet'

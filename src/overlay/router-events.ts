@@ -34,6 +34,8 @@ export interface RouterOptions {
   readonly keyLog?: boolean
   /** As of `IkeEngine`. */
   readonly offload?: boolean
+  /** As of `IkeEngine`: tunnels of the overlay are spread evenly. Default: 1. */
+  readonly spread?: number
   /** How long an authentication is good for; absent: everybody runs full exchanges. */
   readonly resumption?: Strategy
   /** What a killed predecessor left in force: its circuits go on. */

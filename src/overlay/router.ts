@@ -66,10 +66,10 @@ export class OverlayRouter implements Machine<RouterInput, Effect<RouterEvent>> 
 
   constructor(options: RouterOptions) {
     this.#options = options
-    const { crypto, inventory, keyLog = false, offload = false } = options
+    const { crypto, inventory, keyLog = false, offload = false, spread = 1 } = options
     const perform = (operations: readonly PlaneOperation[]) => this.#effects.plane(GUARD, operations)
     this.#estate = new Estate(inventory, { reqids: this.#reqids, perform })
-    this.#ike = new IkeEngine({ crypto, responder: this.#responderPolicy(), keyLog, offload })
+    this.#ike = new IkeEngine({ crypto, responder: this.#responderPolicy(), keyLog, offload, spread })
     this.#links = new Links(options, {
       ike: this.#ike,
       effects: this.#effects,

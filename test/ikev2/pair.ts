@@ -100,15 +100,17 @@ export function addHost(
     readonly limits?: Partial<IkeLimits>
     readonly keyLog?: boolean
     readonly crypto?: CryptoProvider
+    readonly spread?: number
   },
 ): Host {
-  const { address, seed, responder, limits, keyLog } = options
+  const { address, seed, responder, limits, keyLog, spread } = options
   const crypto = options.crypto ?? seededCrypto(seededRng(seed))
   const engine = new IkeEngine({
     crypto,
     ...(responder ? { responder } : {}),
     ...(limits ? { limits } : {}),
     ...(keyLog ? { keyLog } : {}),
+    ...(spread ? { spread } : {}),
   })
   const host: Host = {
     address,

@@ -52,7 +52,7 @@ export class ResumptionAttempt implements Initiation {
 
   /** Takes over the ticket. */
   constructor(context: IkeContext, request: InitiateRequest, ticket: ResumptionTicket) {
-    this.inboundSpi = context.allocateSpi()
+    this.inboundSpi = context.allocateSpi('evenly')
     this.#context = context
     this.#request = request
     this.#offer = resumeOffer(context.crypto, ticket)
