@@ -396,7 +396,7 @@ export function thresholdTable(kernel: readonly KernelSample[]): Table {
       const gains = all(size, true, ({ mbps }) => mbps).map((mbps, i) => 100 * (mbps / walked[i]! - 1))
       const spread = [median(gains), Math.min(...gains), Math.max(...gains)]
       return [true, false].map((hashed) => [
-        ...[`${size}`, hashed ? 'yes' : 'no', all(size, hashed, () => 0).length],
+        ...[`${size}`, hashed ? 'yes' : 'no', `${all(size, hashed, () => 0).length}`],
         ...values.map((value) => median(all(size, hashed, value))),
         ...(hashed ? spread.map((percent) => percent.toFixed(1)) : ['', '', '']),
       ])
