@@ -14,7 +14,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url))
 /** Folders whose tests use the whole machine. */
 const SERIAL = /^test\/(linux|netns|uml|demo|interop|daemon)\//
 /** Per file; a hung test must not hang the suite. */
-const TIMEOUT = 15 * 60_000
+const TIMEOUT = 22 * 60_000
 /** The lines of a summary, as node:test names them. */
 const COUNTED = ['tests', 'suites', 'pass', 'fail', 'cancelled', 'skipped', 'todo'] as const
 
