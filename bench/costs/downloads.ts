@@ -27,7 +27,7 @@ export interface Download {
 }
 
 export interface Downloaded {
-  /** Of all hosts together, sessions set up included. */
+  /** Goodput of all hosts together in Mbit/s, sessions set up included. */
   readonly mbps: number
   /** Processor seconds of the machine above idle per gigabyte; NaN where the machine was not idle before. */
   readonly cost: number

@@ -17,13 +17,15 @@ export interface Sample {
   readonly part: 'open' | 'loss' | 'capacity'
   readonly what: string
   readonly round: number
+  /** Of the cable: packets lost, in percent, and capacity, in Mbit/s. */
   readonly loss?: number
   readonly mbps?: number
-  /** Goodput, both ways together. */
+  /** Goodput, both ways together, in Mbit/s. */
   readonly goodput?: number
-  /** Median and 95th percentile. */
+  /** Of an application, in ms: median and 95th percentile. */
   readonly rtt?: number
   readonly rtt95?: number
+  /** Of a page, or of a circuit that is built. */
   readonly ms?: number
   /** Processor seconds of the whole machine, above what it uses when idle, per gigabyte of goodput. */
   readonly cost?: number

@@ -32,6 +32,9 @@ export const ESP_CIPHERS = {
 
 export type EspCipher = keyof typeof ESP_CIPHERS
 
+/** All of them, in the order above. */
+export const ESP_CIPHER_NAMES = Object.keys(ESP_CIPHERS) as readonly EspCipher[]
+
 export const isEspCipher = (text: string): text is EspCipher => Object.hasOwn(ESP_CIPHERS, text)
 
 /** Octets of keying material a cipher takes: key, then salt. */

@@ -5,7 +5,7 @@
  * told from the others.
  */
 import type { HashName } from '#crypto/provider'
-import { ESP_CIPHERS, type EspCipher } from '#crypto/suites'
+import { ESP_CIPHER_NAMES, ESP_CIPHERS, type EspCipher } from '#crypto/suites'
 import { noProposal, type PeerFault } from '#ikev2/fault'
 import { ACCEPTED_GROUPS } from '#ikev2/groups'
 import type { Proposal, Transform, TransformAttribute } from '#ikev2/message/proposal'
@@ -338,7 +338,5 @@ const idOf = (transforms: readonly Transform[], type: number): number =>
 
 function cipherOf(transforms: readonly Transform[]): EspCipher {
   const encryption = transforms.find(({ type }) => type === TRANSFORM.number.ENCR)!
-  return CIPHERS.find((cipher) => sameTransform(cipherTransform(cipher), encryption))!
+  return ESP_CIPHER_NAMES.find((cipher) => sameTransform(cipherTransform(cipher), encryption))!
 }
-
-const CIPHERS = Object.keys(ESP_CIPHERS) as EspCipher[]

@@ -1,4 +1,4 @@
-import { ESP_CIPHERS, type EspCipher } from '#crypto/suites'
+import { ESP_CIPHER_NAMES, ESP_CIPHERS, type EspCipher } from '#crypto/suites'
 import { NobleCipherDriver, NodeCipherDriver } from '#linux/ciphers'
 import { availableDrivers } from '#linux/drivers'
 import { Arena } from '#linux/ffi'
@@ -129,9 +129,8 @@ export const MEASURED_LENGTHS = [64, 576, 1400] as const
 /** Measures every driver with every cipher, direction and length, for about `budget` ms each. */
 export function driverSpeeds(budget: number): DriverSpeed[] {
   const memory = new Arena(4096)
-  const ciphers = Object.keys(ESP_CIPHERS) as EspCipher[]
   return availableDrivers(memory).flatMap((driver) =>
-    ciphers.map((cipher) => {
+    ESP_CIPHER_NAMES.map((cipher) => {
       const speeds = (use: Use) => {
         // The first measures the compiler.
         measure(driver, memory, { cipher, use, length: MEASURED_LENGTHS[0], budget })

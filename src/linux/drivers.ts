@@ -1,4 +1,4 @@
-import { ESP_CIPHERS, type EspCipher } from '#crypto/suites'
+import { ESP_CIPHER_NAMES, type EspCipher } from '#crypto/suites'
 import { ArenaScratch, EvpCipherDriver, NobleCipherDriver, NodeCipherDriver } from '#linux/ciphers'
 import { type Arena, evp } from '#linux/ffi'
 import type { CipherDriver } from '#telescope/seal'
@@ -41,25 +41,23 @@ export class DriverRegistry {
   }
 }
 
-const ALL = Object.keys(ESP_CIPHERS) as EspCipher[]
-
 /** Ours. */
 export const DRIVERS = new DriverRegistry()
   .register({
     name: 'libcrypto',
-    ciphers: ALL,
+    ciphers: ESP_CIPHER_NAMES,
     available: () => evp !== undefined,
     create: (memory, scratch) => new EvpCipherDriver(evp!, memory, scratch),
   })
   .register({
     name: 'node:crypto',
-    ciphers: ALL,
+    ciphers: ESP_CIPHER_NAMES,
     available: () => true,
     create: (_memory, scratch) => new NodeCipherDriver(scratch),
   })
   .register({
     name: 'noble',
-    ciphers: ALL,
+    ciphers: ESP_CIPHER_NAMES,
     lastResort: true,
     available: () => true,
     create: (_memory, scratch) => new NobleCipherDriver(scratch),

@@ -1,6 +1,6 @@
 import { wipe } from '#base/bytes'
 import { IpprivError } from '#base/errors'
-import { ESP_CIPHERS, type EspCipher } from '#crypto/suites'
+import { ESP_CIPHER_NAMES, type EspCipher } from '#crypto/suites'
 import { measure, type Speed, type Use } from '#linux/driver-speed'
 import { DRIVERS, type Offer } from '#linux/drivers'
 import type { Arena } from '#linux/ffi'
@@ -45,7 +45,7 @@ export class Placement implements CipherDriver {
 
   /** Measures now what would be measured when the first SA of its kind comes. */
   prepare(): void {
-    for (const cipher of Object.keys(ESP_CIPHERS) as EspCipher[])
+    for (const cipher of ESP_CIPHER_NAMES)
       for (const use of ['seal', 'open'] as const) this.#candidates(cipher, use)
   }
 

@@ -61,6 +61,7 @@ export interface XfrmPlaneOptions {
 
 /** XFRMNLGRP_EXPIRE. */
 const GROUP_EXPIRE = 2
+/** Between two sockets of one kernel, in ms. */
 const NEWS_PATIENCE: Duration = 200
 
 export class XfrmPlane implements DataPlane {

@@ -5,7 +5,7 @@ import type { Spi } from '#base/ids'
 import { SPI_MIN } from '#base/ids'
 import { ip } from '#base/ip'
 import type { EspCipher } from '#crypto/suites'
-import { ESP_CIPHERS, keyingLength } from '#crypto/suites'
+import { ESP_CIPHER_NAMES, keyingLength } from '#crypto/suites'
 import { isErrno, Netlink } from '#linux/netlink'
 import { saInstallRequest, saRemoveRequest } from '#linux/xfrm-messages'
 import type { SaSpec } from '#telescope/plane'
@@ -29,7 +29,7 @@ export async function probeKernelEsp(): Promise<EspSupport> {
   let netlink: Netlink | undefined
   try {
     netlink = new Netlink('xfrm')
-    for (const cipher of Object.keys(ESP_CIPHERS) as EspCipher[]) {
+    for (const cipher of ESP_CIPHER_NAMES) {
       const sa = throwAwaySa(cipher)
       const [refused] = await netlink.batch([saInstallRequest(sa), saRemoveRequest(sa)])
       if (!refused) ciphers.push(cipher)
