@@ -7,6 +7,7 @@
 import { getSystemErrorName } from 'node:util'
 import { RawNetlinkSocket } from 'netlink'
 import { IpprivError } from '#base/errors'
+import type { Duration } from '#base/time'
 import type { NetlinkMessage } from '#wire/netlink/message'
 import {
   decodeErrno,
@@ -52,8 +53,11 @@ const SOCKET_BUFFER = 1 << 20
  */
 const BATCH_MESSAGES = 64
 const BATCH_OCTETS = 32_768
-/** The kernel answers at once; this is for a socket that lost an answer. */
-const PATIENCE_MS = 10_000
+/**
+ * Between two messages. The kernel works while it is being asked, so what is not there by then was lost. A thread
+ * that got no processor for so long finds it in its socket, and reads it first.
+ */
+const PATIENCE: Duration = 10_000
 const DUMP_ATTEMPTS = 5
 
 interface Transaction {
@@ -66,6 +70,7 @@ interface Transaction {
 /** @throws NetlinkError from every operation; ENOTCONN once the socket is closed or has failed. */
 export class Netlink {
   readonly #socket: RawNetlinkSocket
+  readonly #patience: Duration
   #sequence = 0
   #queue: Promise<unknown> = Promise.resolve()
   #current: { readonly first: number; readonly transaction: Transaction } | undefined
@@ -74,7 +79,8 @@ export class Netlink {
   #group: ((message: NetlinkMessage) => void) | undefined
 
   /** @throws NetlinkError EPROTONOSUPPORT when the kernel has no such family. */
-  constructor(protocol: keyof typeof PROTOCOLS) {
+  constructor(protocol: keyof typeof PROTOCOLS, patience: Duration = PATIENCE) {
+    this.#patience = patience
     try {
       this.#socket = new RawNetlinkSocket(PROTOCOLS[protocol], {
         recvBufferSize: SOCKET_BUFFER,
@@ -240,11 +246,23 @@ export class Netlink {
         else resolve()
       }
       const fail = (errno: string, cause?: unknown): void => settle(new NetlinkError(name, errno, { cause }))
-      const timer = setTimeout(fail, PATIENCE_MS, 'ETIMEDOUT')
+      let late: NodeJS.Immediate | undefined
+      // What lies in the socket is read between a timer and an immediate.
+      const timer = setTimeout(() => {
+        late = setImmediate(fail, 'ETIMEDOUT')
+      }, this.#patience)
       const last = first + messages.length - 1
       this.#current = {
         first,
-        transaction: { last, take: (message) => take(message, () => settle()), fail },
+        transaction: {
+          last,
+          take: (message) => {
+            timer.refresh()
+            clearImmediate(late)
+            take(message, () => settle())
+          },
+          fail,
+        },
       }
       this.#socket.ref()
       this.#socket.send(bytes, {}, (error) => {
