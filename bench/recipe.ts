@@ -12,9 +12,9 @@ const SIDES: readonly (readonly [RecipeSide, without: RecipeSide])[] = [
   ['userspace', 'plain, later'],
 ]
 const HOPS = 3
-/** For boot, and for each network and circuit and for each round beside its transfers. */
+/** For boot, and for each network and circuit and for each round. */
 const START_MS = 600_000
-const ROUND_MS = 120_000
+const ROUND_MS = 240_000
 
 /**
  * The kernel plane under the daemons beside the same telescope put together with ip(8) and fixed keys, which is what
@@ -36,10 +36,10 @@ export function recipeReport(rounds: number, samples: readonly RecipeSample[]): 
   const by = (side: RecipeSide, value: (sample: RecipeSample) => number): number[] =>
     samples.filter((sample) => sample.side === side).map(value)
   const of = (side: RecipeSide, value: (sample: RecipeSample) => number): number => median(by(side, value))
-  /** Of the same round, so that a machine that slows down slows both. */
+  /** Of the same pass, so that a machine that slows down slows both. */
   const shares = (value: (sample: RecipeSample) => number): number[] => {
     const recipe = by('by hand', value)
-    return by('daemons', value).map((own, round) => own / recipe[round]!)
+    return by('daemons', value).map((own, pass) => own / recipe[pass]!)
   }
   const kernelOverUserspace = (value: (sample: RecipeSample) => number): number =>
     of('daemons', value) / of('userspace', value)
@@ -90,7 +90,7 @@ export function recipeReport(rounds: number, samples: readonly RecipeSample[]): 
     samples,
     plots: [recipePlot(samples)],
     notes: [
-      'Sides take turns within every round; a share is the median of the shares of each round. The userspace plane has its rounds after all of the others, with plain ones of its own: the guest has memory for one set of daemons.',
+      'Sides take turns, forth and back in every round; a share is the median of the shares of each pass. The userspace plane has its rounds after all of the others, with plain ones of its own: the guest has memory for one set of daemons.',
       'AES-256-GCM: in the kernel in plain C, ten seals and ten openings of every packet; in userspace libcrypto with what the processor has. One processor for all hosts. System calls of this guest cost several times those of a real machine, which the userspace plane pays and the kernel plane does not.',
       'The recipe has no packet filter, no guard and no block policies.',
       'Processor seconds are the guest’s above idle, both ends of iperf3 included.',
