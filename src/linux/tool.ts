@@ -4,13 +4,13 @@ import { IpprivError } from '#base/errors'
 
 /** Longest text kept of what a tool printed. */
 const OUTPUT_LIMIT = 1 << 20
-const TIMEOUT = 20_000
+const TIMEOUT = 60_000
 /** Where distributions keep such tools; a daemon's PATH often lacks sbin. */
 const SEARCH_PATH = '/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin'
 
 /**
  * Gives what the program printed on stdout.
- * @throws IpprivError IPP_HOST_TOOL when it is missing, fails, or takes longer than 20 s; with the first lines it printed.
+ * @throws IpprivError IPP_HOST_TOOL when it is missing, fails, or takes longer than a minute; with the first lines it printed.
  */
 export async function runTool(program: string, args: readonly string[], input = ''): Promise<string> {
   const result = await collect(program, args, input)
