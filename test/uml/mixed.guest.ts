@@ -155,6 +155,9 @@ async function makeScene(): Promise<Scene> {
   })
 }
 
+/** Two hosts, or their addresses. */
+type Ends = readonly [string, string]
+
 interface SaOnTheWay extends SaCounters {
   readonly towardsClient: boolean
 }
@@ -232,32 +235,32 @@ function allSas(circuit: CircuitStatus): Promise<ReadonlyMap<string, SaOnTheWay>
 }
 
 async function sasOf(circuit: CircuitStatus): Promise<ReadonlyMap<string, SaOnTheWay>> {
-  const nodes = PATH.map((name) => hostOf(topology, name).address)
-  const [alder, birch, cedar] = nodes as [string, string, string]
+  const [alder, birch, cedar] = PATH.map((name) => hostOf(topology, name).address) as [string, string, string]
   const [byEntry, byMiddle] = circuit.privateAddresses as [string, string]
-  const layers = [
-    [client.address, alder],
-    [byEntry, birch],
-    [byMiddle, cedar],
-  ] as const
-  const tunnels = { entry: [alder, birch], exit: [birch, cedar] } as const
-  const wanted = {
-    client: layers,
-    alder: [layers[0], tunnels.entry],
-    birch: [layers[1], tunnels.entry, tunnels.exit],
-    cedar: [layers[2], tunnels.exit],
-  }
+  const ways: readonly { readonly ends: Ends; readonly addresses: Ends }[] = [
+    { ends: ['client', 'alder'], addresses: [client.address, alder] },
+    { ends: ['client', 'birch'], addresses: [byEntry, birch] },
+    { ends: ['client', 'cedar'], addresses: [byMiddle, cedar] },
+    { ends: ['alder', 'birch'], addresses: [alder, birch] },
+    { ends: ['birch', 'cedar'], addresses: [birch, cedar] },
+  ]
+  const held = new Map<string, readonly SaCounters[]>()
+  for (const name of ['client', ...PATH])
+    held.set(name, (await statusOf<{ sas: readonly SaCounters[] }>(daemons.get(name)!)).sas)
   const found = new Map<string, SaOnTheWay>()
-  for (const [name, pairs] of Object.entries(wanted)) {
-    const { sas } = await statusOf<{ sas: readonly SaCounters[] }>(daemons.get(name)!)
-    for (const [one, other] of pairs) {
-      for (const towardsClient of [false, true]) {
-        const [source, destination] = towardsClient ? [other, one] : [one, other]
-        const label = `${name}: ${source} > ${destination}`
-        const matching = sas.filter((sa) => sa.source === source && sa.destination === destination)
-        assert.equal(matching.length, 1, `${label}: ${JSON.stringify(sas)}`)
-        found.set(label, { ...matching[0]!, towardsClient })
-      }
+  for (const { ends, addresses } of ways) {
+    for (const towardsClient of [false, true]) {
+      const [source, destination] = towardsClient ? addresses.toReversed() : addresses
+      // What one end alone holds is left of an attempt whose last answer came too late: that end asks minutes later.
+      const [near, far] = ends.map((name) =>
+        held.get(name)!.filter((sa) => sa.source === source && sa.destination === destination),
+      ) as [SaCounters[], SaCounters[]]
+      const shared = near.flatMap((sa) =>
+        far.filter(({ spi }) => spi === sa.spi).map((same) => [sa, same] as const),
+      )
+      const label = `${source} > ${destination}`
+      assert.equal(shared.length, 1, `${ends.join(' and ')}: ${label}: ${JSON.stringify([near, far])}`)
+      for (const [i, sa] of shared[0]!.entries()) found.set(`${ends[i]}: ${label}`, { ...sa, towardsClient })
     }
   }
   return found
