@@ -18,8 +18,9 @@ import {
  * acknowledges it, all that was sent before has arrived as well, of whatever protocol, for circuits keep order. While
  * one that does not acknowledge selectively waits for a lost segment, each repetition says that one more has arrived
  * (RFC 5681 section 3.2). The time that took, beside the least it ever took, is what waits on the way (as in TCP Vegas
- * and RFC 6817): the window grows while that is less than the slack, and shrinks while it is more. Without TCP there is
- * no limit.
+ * and RFC 6817): the window grows while that is less than the slack, and shrinks while it is more. Packets also wait
+ * where a program waits for its processor, whatever the window: that wait varies from round to round as a queue does
+ * not, so the slack grows with the variation. Without TCP there is no limit.
  *
  * Times in ms.
  */
@@ -29,6 +30,8 @@ const CEILING = 16 * 1024 * 1024
 /** A queue on the way of this length is what keeps it busy. On long ways more, for they vary more. */
 const SLACK = 3
 const SLACK_SHARE = 0.25
+/** A queue of ours differs from round to round by less than a third of its length: with more it would make room for itself. */
+const SLACK_VARIATIONS = 2.5
 /**
  * The least round trip is that of the last one or two of these. After each, a round with half the window empties what
  * stands. Within one the window falls no further than to a share: a way that became longer, or that others fill, looks
@@ -71,6 +74,10 @@ export class Flight {
   /** A round ends when what was sent at its begin has arrived. */
   #roundEnd = 0
   #roundLeast = Number.POSITIVE_INFINITY
+  /** The least of the round before; 0: the window was on its way to another size. */
+  #roundBefore = 0
+  /** The mean difference of rounds that follow each other. */
+  #variation = 0
   #wasFull = false
   #isDraining = false
 
@@ -163,6 +170,7 @@ export class Flight {
     this.#least = Math.min(this.#least, roundTrip)
     this.#roundLeast = Math.min(this.#roundLeast, roundTrip)
     if (octets < this.#roundEnd) return
+    this.#compare()
     this.#adjust()
     this.#isDraining = now >= this.#epochEnd
     if (this.#isDraining) this.#beginEpoch(now)
@@ -180,10 +188,20 @@ export class Flight {
     this.#epochWindow = this.#window
   }
 
+  /** Not while the window changes on purpose: then the queue does, too. */
+  #compare(): void {
+    const isSteady = !this.#isStarting && !this.#isDraining
+    if (isSteady && this.#roundBefore > 0) {
+      const difference = Math.abs(this.#roundLeast - this.#roundBefore)
+      this.#variation += (difference - this.#variation) * SMOOTHING
+    }
+    this.#roundBefore = isSteady ? this.#roundLeast : 0
+  }
+
   /** Additive increase and multiplicative decrease: circuits that share a way come to share it evenly. */
   #adjust(): void {
     const way = Math.min(this.#least, this.#leastBefore)
-    const most = way + Math.max(SLACK, SLACK_SHARE * way)
+    const most = way + Math.max(SLACK, SLACK_SHARE * way, SLACK_VARIATIONS * this.#variation)
     if (this.#roundLeast > most) {
       this.#isStarting = false
       const least = Math.max(FLOOR, EPOCH_SHARE * this.#epochWindow)

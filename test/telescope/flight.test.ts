@@ -1,8 +1,10 @@
 /** The window of a circuit over a link in virtual time: one queue, one rate, one delay, a receiver that acknowledges. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { randomUint32 } from '#base/rng'
 import { Flight } from '#telescope/flight'
 import { PROTOCOL } from '#wire/ipv4'
+import { seededRng } from '../sim/random.ts'
 import { segment } from './segments.ts'
 
 const PAYLOAD = 1240
@@ -21,6 +23,8 @@ interface Link {
   readonly hole?: number
   /** Default: the receiver does say what it has behind a hole. */
   readonly selective?: boolean
+  /** The program that is the link has its turn this much later, in ms, after so many packets or none to carry. */
+  readonly turn?: { readonly packets: number; readonly wait: () => number }
   /** An odd segment at the end is acknowledged this much later, in ms. */
   readonly delayedAck?: number
   readonly protocol?: number
@@ -38,6 +42,7 @@ class World {
   #lost: number | undefined
   #linkFree = 0
   #packets = 0
+  #inTurn = 0
   /** Octets delivered, and the queue each packet met in ms, since `measure` began. */
   #delivered = 0
   #queues: number[] = []
@@ -83,7 +88,10 @@ class World {
       this.#lost ??= sequence
       return
     }
-    this.#linkFree = Math.max(this.#linkFree, this.#now) + PACKET / rate
+    const { turn } = this.#link
+    const waits = turn !== undefined && (queue === 0 || ++this.#inTurn > turn.packets)
+    if (waits) this.#inTurn = 0
+    this.#linkFree = Math.max(this.#linkFree, this.#now) + (waits ? turn.wait() : 0) + PACKET / rate
     this.#queues.push(queue)
     this.#delivered += PACKET
     if (protocol !== PROTOCOL.tcp) return
@@ -127,6 +135,17 @@ test('a long hole without selective acknowledgments does not stop what is behind
   const world = new World({ rate: 1250, delay: 10, loseEvery: 2000, hole: 1800 * PAYLOAD, selective: false })
   const { use, queue } = world.run(12_000)
   assert.ok(use > 0.8 && queue < 15, `use ${use}, queue ${queue}`)
+})
+
+test('waiting for a program that sleeps is not taken for a queue', () => {
+  const rng = seededRng(1)
+  // 8 ms on average; a turn takes 2.6.
+  const wait = (): number => -8 * Math.log((1 + randomUint32(rng)) / 2 ** 32)
+  const world = new World({ rate: 50_000, delay: 1, turn: { packets: 100, wait } })
+  world.run(3000)
+  const { use, queue } = world.run(20_000)
+  // No more than 0.24 can be; it is 0.035 when the window gives way.
+  assert.ok(use > 0.18 && queue < 15, `use ${use}, queue ${queue}`)
 })
 
 test('a way that became longer is used again after two epochs', () => {
