@@ -33,8 +33,15 @@ export class Turns {
     this.#lead.unlock()
   }
 
-  /** Returns when all earlier tickets are done. */
+  /**
+   * Returns when all earlier tickets are done. As a rule the one before is being sent by now, and to wake a thread
+   * that sleeps takes as long as the rest of that: so it looks for a while before it sleeps.
+   */
   await(ticket: number): void {
+    for (let looks = 0; looks < LOOKS; looks++) {
+      if (Atomics.load(this.#words, DONE) === ticket) return
+      Atomics.pause()
+    }
     for (;;) {
       const done = Atomics.load(this.#words, DONE)
       if (done === ticket) return
@@ -52,6 +59,9 @@ export class Turns {
     this.#lead.wake()
   }
 }
+
+/** About 0.1 ms; a batch of 64 packets is sent in 0.3. */
+const LOOKS = 2500
 
 const LEAD = 0
 const ISSUED = 1
