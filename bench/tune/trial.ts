@@ -29,9 +29,12 @@ export interface Unmeasured {
 /** A name no device has, in knobs that are every device's. */
 export const ANY_DEVICE = 'DEVICE'
 
-/** The catalogue of `ippriv tune` for hosts whose cables have one queue each way, as veth has. */
+/**
+ * The catalogue of `ippriv tune` for hosts whose cables have one queue each way, as veth has, but all there is for
+ * hardware: what needs some is listed as not measured.
+ */
 export function catalogue(processors: number): readonly { readonly role: Role; readonly setting: Setting }[] {
-  const device = { name: ANY_DEVICE, receiveQueues: ['rx-0'], transmitQueues: ['tx-0'] }
+  const device = { name: ANY_DEVICE, isHardware: true, receiveQueues: ['rx-0'], transmitQueues: ['tx-0'] }
   const settings = new Map<string, { role: Role; setting: Setting }>()
   // What both roles want is measured as the node's; the client's values of socket buffers are smaller.
   for (const role of ['client', 'node'] as const)
@@ -108,7 +111,6 @@ const COMPARED: Readonly<Record<string, { readonly where: Where; readonly withou
   'generic-segmentation-offload': { where: 'hosts', without: 'off' },
   'tcp-segmentation-offload': { where: 'hosts', without: 'off' },
   'rx-udp-gro-forwarding': { where: 'nodes', without: 'off' },
-  'rx-0/rps_cpus': { where: 'nodes', without: '0' },
   // A tunnel or PPPoE on the way.
   mtu: { where: 'hosts', without: '1400' },
 }
@@ -125,5 +127,6 @@ const UNMEASURED: Readonly<Record<string, string>> = {
   'net.ipv4.ip_default_ttl': NOT_SPEED,
   'xfrm/hthresh4': 'it is the kernel plane’s: the part xfrm measures it in User-Mode Linux',
   'adaptive-rx': 'veth has no interrupts to gather: it needs a network card',
+  'rx-0/rps_cpus': 'veth has no interrupts to spread, and is not given it: it needs a network card',
   'tx-0/xps_cpus': 'veth has one queue: it needs a network card with several',
 }

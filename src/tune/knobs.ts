@@ -1,4 +1,5 @@
 /** Reads and turns knobs: files of the kernel, and where there is no file ethtool(8) and netlink. */
+import { existsSync } from 'node:fs'
 import { access, constants, readdir, readFile, writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
@@ -102,6 +103,7 @@ async function device(name: string): Promise<Device> {
   queues.sort((a, b) => a.localeCompare(b, 'en', { numeric: true }))
   return {
     name,
+    isHardware: existsSync(`/sys/class/net/${name}/device`),
     receiveQueues: queues.filter((queue) => queue.startsWith('rx-')),
     transmitQueues: queues.filter((queue) => queue.startsWith('tx-')),
   }

@@ -55,6 +55,8 @@ export interface Machine {
 
 export interface Device {
   readonly name: string
+  /** Something is behind it that interrupts a processor; with a veth it is the sender's that receives. */
+  readonly isHardware: boolean
   readonly receiveQueues: readonly string[]
   readonly transmitQueues: readonly string[]
 }
@@ -241,8 +243,8 @@ function deviceSettings(role: Role, device: Device, processors: number): Setting
         why: 'interrupts are gathered under load and immediate when idle',
       },
     )
-    // With as many queues as processors the device spreads flows itself.
-    if (device.receiveQueues.length < processors)
+    // With as many queues as processors the device spreads flows itself, and without any interrupts senders do.
+    if (device.isHardware && device.receiveQueues.length < processors)
       for (const queue of device.receiveQueues)
         settings.push(
           queueMask(

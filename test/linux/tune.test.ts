@@ -54,17 +54,23 @@ test('masks of processors as the kernel writes them', () => {
 })
 
 test('every setting of both roles has a name of its own and a reason', () => {
-  const device = { name: 'eth0', receiveQueues: ['rx-0'], transmitQueues: ['tx-0', 'tx-1'] }
+  const device = { name: 'eth0', isHardware: true, receiveQueues: ['rx-0'], transmitQueues: ['tx-0', 'tx-1'] }
   for (const role of ['node', 'client'] as const) {
     const settings = settingsFor(role, { processors: 4, devices: [device] })
     assert.equal(new Set(settings.map(({ name }) => name)).size, settings.length)
     for (const { why, name } of settings) assert.ok(why.length > 10, name)
   }
-  assert.ok(
-    settingsFor('node', { processors: 4, devices: [device] }).some(
-      ({ name }) => name === 'eth0/rx-0/rps_cpus',
-    ),
-  )
+})
+
+test('what arrives is spread where a device with too few queues interrupts processors, and nowhere else', () => {
+  const spreads = (isHardware: boolean, queues: number) => {
+    const receiveQueues = Array.from({ length: queues }, (_, i) => `rx-${i}`)
+    const device = { name: 'eth0', isHardware, receiveQueues, transmitQueues: ['tx-0'] }
+    return settingsFor('node', { processors: 4, devices: [device] }).some(({ name }) =>
+      name.endsWith('/rps_cpus'),
+    )
+  }
+  assert.deepEqual([spreads(true, 1), spreads(true, 4), spreads(false, 1)], [true, false, false])
 })
 
 describe('on a host', { skip }, () => {
@@ -104,6 +110,8 @@ describe('on a host', { skip }, () => {
   test('it looks, changes nothing, and sees only devices with a route', () => {
     const { findings } = json('--role', 'client')
     assert.ok(findings.some(({ name }) => name === 'up0/mtu'))
+    // A veth's sender does the work of receiving.
+    assert.ok(!json('--role', 'node').findings.some(({ name }) => name.endsWith('/rps_cpus')))
     assert.ok(!findings.some(({ name }) => name.startsWith('peer0/')))
     assert.equal(findings.find(({ name }) => name === 'net.ipv4.ip_default_ttl')?.state, 'good')
   })
